@@ -1,5 +1,7 @@
 """Random norm weights, biases and statistics for the models of this folder."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -23,3 +25,15 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             else:
                 tensor.add_(0.2 * torch.randn(tensor.shape, generator=generator))
     return model
+
+
+def seeded(factory):
+    """Decorator for a factory of (model, example_inputs): fixed seed, vectors randomised."""
+
+    @functools.wraps(factory)
+    def build():
+        torch.manual_seed(0)
+        model, example_inputs = factory()
+        return randomise(model), example_inputs
+
+    return build

@@ -139,9 +139,7 @@ class EncoderBlock(nn.Module):
         )
 
     def forward(self, x, src_mask):
-        x = self.residual_connections[0](
-            x, lambda x: self.self_attention_block(x, x, x, src_mask)
-        )
+        x = self.residual_connections[0](x, lambda x: self.self_attention_block(x, x, x, src_mask))
         x = self.residual_connections[1](x, self.feed_forward_block)
         return x
 
@@ -176,9 +174,7 @@ class DecoderBlock(nn.Module):
         )
 
     def forward(self, x, encoder_output, src_mask, tgt_mask):
-        x = self.residual_connections[0](
-            x, lambda x: self.self_attention_block(x, x, x, tgt_mask)
-        )
+        x = self.residual_connections[0](x, lambda x: self.self_attention_block(x, x, x, tgt_mask))
         x = self.residual_connections[1](
             x, lambda x: self.cross_attention_block(x, encoder_output, encoder_output, src_mask)
         )
@@ -306,9 +302,7 @@ def causal_mask(size: int) -> torch.Tensor:
 def make():
     """A small Transformer and a batch of two: source length 7, target length 5, both padded."""
     torch.manual_seed(0)
-    model = randomise(
-        build_transformer(31, 37, 19, 23, d_model=24, N=2, h=4, dropout=0.1, d_ff=40)
-    )
+    model = randomise(build_transformer(31, 37, 19, 23, d_model=24, N=2, h=4, dropout=0.1, d_ff=40))
     src = torch.randint(1, 31, (2, 7))
     tgt = torch.randint(1, 37, (2, 5))
     src[1, 5:] = 0
