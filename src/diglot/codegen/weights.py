@@ -392,7 +392,7 @@ class WeightMap:
         """Write weight_map.json, whole or not at all."""
         temporary = Path(f"{os.fspath(path)}.part")
         temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> WeightMap:

@@ -1,0 +1,80 @@
+"""Worker processes, one for each framework: arrays in, arrays out.
+
+Importing this imports no framework, and neither does starting a worker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diglot.errors import UsageError
+from diglot.runtime.process import Reply, WorkerProcess
+
+__all__ = ["KerasWorker", "Reply", "WorkerProcess", "materialise", "start_worker"]
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+class KerasWorker(WorkerProcess):
+    """A process that holds Keras and one translated model; see `keras_worker.Commands`."""
+
+    def __init__(self, backend: str = "tensorflow") -> None:
+        """Start it (returns at once). Raises UsageError for a backend that Keras does not have."""
+        if backend not in BACKENDS:
+            raise UsageError(
+                f"Keras has no backend {backend!r}.", expected="one of " + ", ".join(BACKENDS)
+            )
+        self.backend = backend
+        super().__init__(
+            "diglot.runtime.keras_worker",
+            {
+                "KERAS_BACKEND": backend,
+                "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+                # A proof must not take the whole GPU from whoever else uses it.
+                "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            },
+        )
+
+    def load(
+        self, directory: str | os.PathLike[str], floatx: str = "float32", *, weights: bool = True
+    ) -> dict[str, Any]:
+        """Build `directory`/model.py in `floatx`, with the weights of its weight file.
+
+        Answers {"problems": {target: text}, "extra": [{"path", "trainable"}], "class": name}.
+        """
+        path = str(Path(directory).resolve())
+        return self.call("load", directory=path, floatx=floatx, weights=weights).result
+
+    def graph_ops(self, training: bool = False) -> Counter[str]:
+        """How many TensorFlow ops of each type the loaded model's graph holds."""
+        return Counter(self.call("graph_ops", training=training).result)
+
+
+def start_worker(backend: str = "tensorflow") -> KerasWorker:
+    """Start a Keras worker and return at once; its imports go on while the caller works."""
+    return KerasWorker(backend)
+
+
+def materialise(
+    directory: str | os.PathLike[str],
+    arrays: Mapping[str, np.ndarray],
+    worker: KerasWorker | None = None,
+) -> dict[str, Any]:
+    """Give `directory`/model.py its weights: write model.weights.h5 and model.keras there.
+
+    `arrays` holds every weight by target path (see weight_map.json). Each file is written whole or
+    not at all. Answers what `KerasWorker.load` does, and the sizes under "files". Raises BadInput
+    where model.py and the map do not fit, or the disk is full; WorkerFailed where model.py fails.
+    """
+    path = str(Path(directory).resolve())
+    if worker is not None:
+        return worker.call("materialise", dict(arrays), directory=path).result
+    with KerasWorker() as own:
+        return own.call("materialise", dict(arrays), directory=path).result

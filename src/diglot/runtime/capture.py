@@ -1,0 +1,72 @@
+"""What every watched Keras layer returns (and receives), while a model runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Call:
+    """One call of one layer: flat lists of the tensors that went in and came out."""
+
+    path: str
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+@dataclass
+class Recorder:
+    """The calls of the watched layers, in the order in which they returned."""
+
+    paths: Mapping[int, str]
+    calls: list[Call] = field(default_factory=list)
+
+
+_active: list[Recorder] = []
+
+
+def install() -> None:
+    """Make every Keras layer report its calls. May be called twice."""
+    import keras
+
+    layer = keras.layers.Layer
+    if getattr(layer.__call__, "_diglot", False):
+        return
+    original = layer.__call__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = original(self, *args, **kwargs)
+        if _active and id(self) in _active[-1].paths:
+            recorder = _active[-1]
+            path = recorder.paths[id(self)]
+            recorder.calls.append(Call(path, tensors([args, kwargs]), tensors(outputs)))
+        return outputs
+
+    call._diglot = True  # type: ignore[attr-defined]
+    # A layer's own __call__ cannot be replaced on the object: Python looks it up on the class.
+    layer.__call__ = call
+
+
+def tensors(structure: Any) -> list[Any]:
+    """The tensors in a nest, in order; everything else (None, numbers, flags) is left out."""
+    import keras
+
+    return [leaf for leaf in keras.tree.flatten(structure) if hasattr(leaf, "shape")]
+
+
+@contextlib.contextmanager
+def recording(layers: Mapping[str, Any]) -> Iterator[Recorder]:
+    """Record the calls of `layers` (by the name to record them under) within the block."""
+    install()
+    paths: dict[int, str] = {}
+    for path, layer in layers.items():
+        paths.setdefault(id(layer), path)
+    recorder = Recorder(paths)
+    _active.append(recorder)
+    try:
+        yield recorder
+    finally:
+        _active.pop()

@@ -1,0 +1,378 @@
+"""The Keras side, inside its own process: one translated model at a time, driven with arrays.
+
+Everything here runs in the worker. Arrays come and go in the source's layout for inputs, outputs
+and their gradients, and by target path for weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diglot.codegen.weights import TensorSpec, WeightMap, resolve
+from diglot.errors import BadInput
+from diglot.runtime import capture
+from diglot.runtime.engines import value_and_gradients
+
+DROPOUT_ATTRIBUTES = ("rate", "dropout", "recurrent_dropout", "_dropout", "drop_prob", "drop_rate")
+
+
+def follow(structure: Any, path: tuple[str | int, ...]) -> Any:
+    """The part of a returned structure that `path` (keys and indices) names."""
+    for part in path:
+        if isinstance(part, str) and not isinstance(structure, Mapping):
+            structure = getattr(structure, part)
+        else:
+            structure = structure[part]
+    return structure
+
+
+def cotangent(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The fixed random weights (float64, the source's layout) of output `index` in the loss."""
+    return np.random.default_rng([seed, index]).standard_normal(shape)
+
+
+class KerasSession:
+    """One translation, read from its folder, as a live Keras model in one float width."""
+
+    def __init__(self) -> None:
+        self.directory = Path()
+        self.model: Any = None
+        self.weight_map = WeightMap()
+        self.variables: dict[str, Any] = {}
+        self.problems: dict[str, str] = {}
+        self._layers: dict[str, Any] = {}
+        self._count = 0
+
+    # -- building and saving --------------------------------------------------------------------
+
+    def load(self, directory: str, floatx: str, weights: bool = True) -> dict[str, Any]:
+        """Build the model of `directory`/model.py in `floatx` and, with `weights`, read its weight
+        file. Answers with what does not fit the weight map, in words, by target path.
+        """
+        import keras
+
+        keras.utils.clear_session()
+        keras.config.set_floatx(floatx)
+        self.directory = Path(directory)
+        self.weight_map = WeightMap.load(self.directory / "weight_map.json")
+        build_model = self._import_model().build_model
+        file = self.directory / "model.weights.h5"
+        self.model = build_model(str(file)) if weights else build_model()
+        self._resolve()
+        return {"problems": self.problems, "extra": self._unfilled(), "class": self._class_name()}
+
+    def _import_model(self) -> Any:
+        """Import model.py afresh, under a name of its own: its classes read floatx when called."""
+        path = self.directory / "model.py"
+        if not path.exists():
+            raise BadInput(
+                "There is no model.py.", where=str(path), hint="translate again, into this folder"
+            )
+        self._count += 1
+        name = f"diglot_translated_{self._count}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise BadInput("model.py cannot be imported.", where=str(path))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    def _resolve(self) -> None:
+        """Find every mapped variable and every watched layer in the live model."""
+        root = self.weight_map.root_layer(self.model)
+        self.variables, self.problems, self._layers = {}, {}, {}
+        for entry in self.weight_map.entries:
+            try:
+                variable = resolve(root, entry.target)
+            except BadInput as error:
+                self.problems[entry.target] = error.message
+                continue
+            if variable is None or not hasattr(variable, "assign"):
+                self.problems[entry.target] = f"{entry.target} is {variable!r}, not a weight"
+            elif tuple(variable.shape) != tuple(entry.shape):
+                self.problems[entry.target] = (
+                    f"the map gives shape {list(entry.shape)}, the model has {list(variable.shape)}"
+                )
+            else:
+                self.variables[entry.target] = variable
+        for pair in self.weight_map.modules:
+            # A module that the target does not have is reported by the parent: it gets no outputs.
+            with contextlib.suppress(BadInput):
+                self._layers[pair.target] = resolve(root, pair.target)
+
+    def _unfilled(self) -> list[dict[str, Any]]:
+        """The model's variables that no source weight fills, seed states left out."""
+        known = {id(variable) for variable in self.variables.values()}
+        return [
+            {"path": variable.path, "trainable": bool(variable.trainable)}
+            for variable in self.model.variables
+            if id(variable) not in known and "seed_generator" not in variable.path
+        ]
+
+    def _class_name(self) -> str:
+        return type(self.weight_map.root_layer(self.model)).__name__
+
+    def save(self) -> dict[str, Any]:
+        """Write model.weights.h5 and model.keras beside model.py, each whole or not at all."""
+        sizes = {}
+        for name, write in (
+            ("model.weights.h5", self.model.save_weights),
+            ("model.keras", self.model.save),
+        ):
+            temporary = self.directory / f".part-{os.getpid()}-{name}"
+            try:
+                write(str(temporary))
+                temporary.replace(self.directory / name)
+            except OSError as error:
+                raise BadInput(
+                    f"{name} could not be written: {error.strerror or error}.",
+                    where=str(self.directory),
+                    hint="make room there, or name another output folder",
+                ) from error
+            finally:
+                temporary.unlink(missing_ok=True)
+            sizes[name] = (self.directory / name).stat().st_size
+        return sizes
+
+    # -- weights --------------------------------------------------------------------------------
+
+    def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Assign arrays to variables, by target path; unknown paths raise BadInput."""
+        for path, array in arrays.items():
+            if path not in self.variables:
+                raise BadInput(
+                    f"The Keras model has no weight {path}: {self.problems.get(path, 'unknown')}.",
+                    hint="translate again: the model and the weight map do not belong together",
+                )
+            self.variables[path].assign(array)
+
+    def get_weights(self, buffers_only: bool = False) -> dict[str, np.ndarray]:
+        """The variables' values by target path."""
+        from keras import ops
+
+        return {
+            entry.target: ops.convert_to_numpy(self.variables[entry.target].value)
+            for entry in self.weight_map.entries
+            if entry.target in self.variables and (entry.kind == "buffer" or not buffers_only)
+        }
+
+    # -- running --------------------------------------------------------------------------------
+
+    def _call(self, tensors: list[Any], training: bool) -> Any:
+        """Call the model on tensors in the source's layout, in the order of the map's inputs."""
+        from keras import ops
+
+        values = [
+            tensor if spec.perm is None else ops.transpose(tensor, spec.perm)
+            for tensor, spec in zip(tensors, self.weight_map.inputs, strict=True)
+        ]
+        structure = self.weight_map.structure["inputs"]
+        if structure == "single":
+            return self.model(values[0], training=training)
+        if structure == "dict":
+            names = [str(spec.name) for spec in self.weight_map.inputs]
+            return self.model(dict(zip(names, values, strict=True)), training=training)
+        return self.model(values, training=training)
+
+    def _outputs(self, returned: Any) -> list[Any]:
+        """The mapped outputs, in the source's layout."""
+        from keras import ops
+
+        outputs = []
+        for spec in self.weight_map.outputs:
+            value = follow(returned, tuple(spec.path))
+            if spec.perm is not None:
+                value = ops.transpose(value, [int(i) for i in np.argsort(spec.perm)])
+            outputs.append(value)
+        return outputs
+
+    def _trained(self) -> dict[str, Any]:
+        """The variables to differentiate by, by target path, each once."""
+        found: dict[int, tuple[str, Any]] = {}
+        for entry in self.weight_map.entries:
+            variable = self.variables.get(entry.target)
+            if entry.trainable and entry.kind == "parameter" and variable is not None:
+                found.setdefault(id(variable), (entry.target, variable))
+        return dict(found.values())
+
+    def run(
+        self,
+        inputs: list[np.ndarray],
+        *,
+        training: bool,
+        seed: int,
+        gradients: bool = True,
+        modules: bool = True,
+        module_inputs: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """One call, and its gradients where wanted.
+
+        Answers arrays named `output:I`, `grad:TARGET`, `input_grad:I`, `buffer:TARGET` (after a
+        training call) and `module:PATH:CALL:I` in the target's layout; the order of calls is in
+        `order`, one number for each, as an index into the map's modules.
+        """
+        from keras import ops
+
+        trained = self._trained()
+        watched = self._layers if modules else {}
+        with capture.recording(watched) as recorder:
+
+            def forward(tensors: Any) -> tuple[Any, Any]:
+                outputs = self._outputs(self._call(list(tensors), training))
+                return self._loss(outputs, seed), (outputs, list(recorder.calls))
+
+            if gradients:
+                (outputs, calls), by_variable, by_input = value_and_gradients(
+                    self.model, forward, inputs, list(trained.values())
+                )
+            else:
+                tensors = [ops.convert_to_tensor(array) for array in inputs]
+                outputs = self._outputs(self._call(tensors, training))
+                calls, by_variable, by_input = recorder.calls, [], []
+        arrays = {f"output:{i}": _numpy(output) for i, output in enumerate(outputs)}
+        arrays |= {f"grad:{n}": g for n, g in zip(trained, by_variable, strict=False)}
+        arrays |= {f"input_grad:{i}": g for i, g in enumerate(by_input) if g is not None}
+        if training:
+            buffers = self.get_weights(buffers_only=True)
+            arrays |= {f"buffer:{name}": array for name, array in buffers.items()}
+        return arrays | self._module_arrays(calls, module_inputs)
+
+    def _module_arrays(self, calls: list[Any], module_inputs: bool) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        index = {pair.target: i for i, pair in enumerate(self.weight_map.modules)}
+        counts: Counter[str] = Counter()
+        for call in calls:
+            key = f"{call.path}:{counts[call.path]}"
+            counts[call.path] += 1
+            for i, tensor in enumerate(call.outputs):
+                arrays[f"module:{key}:{i}"] = _numpy(tensor)
+            for i, tensor in enumerate(call.inputs if module_inputs else []):
+                arrays[f"module_input:{key}:{i}"] = _numpy(tensor)
+        arrays["order"] = np.array([index[call.path] for call in calls], np.int64)
+        return arrays
+
+    def _loss(self, outputs: list[Any], seed: int) -> Any:
+        """sum(output * cotangent) over the float outputs."""
+        import keras
+        from keras import ops
+
+        total: Any = 0.0
+        for i, output in enumerate(outputs):
+            if "float" in str(output.dtype):
+                weights = cotangent(seed, i, tuple(output.shape))
+                dtype = keras.backend.standardize_dtype(output.dtype)
+                total = total + ops.sum(output * ops.convert_to_tensor(weights, dtype=dtype))
+        return total
+
+    def train(
+        self,
+        inputs: list[np.ndarray],
+        *,
+        steps: int,
+        rate: float,
+        seed: int,
+        factors: Mapping[str, float],
+    ) -> dict[str, np.ndarray]:
+        """`steps` steps of plain gradient descent in training mode, w -= rate * factor * gradient;
+        the loss of step k has the cotangents of seed + k. Answers the weights afterwards."""
+        trained = self._trained()
+        for step in range(steps):
+
+            def forward(tensors: Any, seed: int = seed + step) -> tuple[Any, Any]:
+                outputs = self._outputs(self._call(list(tensors), True))
+                return self._loss(outputs, seed), ()
+
+            _, gradients, _ = value_and_gradients(
+                self.model, forward, inputs, list(trained.values())
+            )
+            for (path, variable), gradient in zip(trained.items(), gradients, strict=True):
+                change = rate * factors.get(path, 1.0) * gradient
+                variable.assign(_numpy(variable.value) - change)
+        return self.get_weights()
+
+    def graph_ops(self, training: bool = False) -> Counter[str]:
+        """How many TensorFlow ops of each type the traced model holds, function bodies included.
+
+        Raises BadInput on another backend than TensorFlow, which has no such graph.
+        """
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            raise BadInput("Graph ops are counted on the TensorFlow backend only.")
+        import tensorflow as tf
+
+        def signature(tensor: Any) -> Any:
+            return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+        traced = tf.function(lambda x: self.model(x, training=training))
+        specs = tf.nest.map_structure(signature, self.model.input)
+        graph = traced.get_concrete_function(specs).graph.as_graph_def()
+        counts = Counter(node.op for node in graph.node)
+        for function in graph.library.function:
+            counts.update(node.op for node in function.node_def)
+        return counts
+
+    def describe(self, path: str) -> dict[str, Any]:
+        """Class and settings of the layer at a target path, as far as JSON can hold them."""
+        layer = self._layers.get(path)
+        if layer is None:
+            return {}
+        plain = (bool, int, float, str, type(None), list, tuple)
+        names = ("epsilon", "momentum", "use_bias", "padding", "strides", "approximate", "axis",
+                 "rate", "negative_slope", "activation", "kernel_size", "dilation_rate", "groups",
+                 "num_heads", "key_dim", "pool_size")  # fmt: skip
+        settings = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+        return {
+            "class": type(layer).__name__,
+            "settings": {n: v if isinstance(v, plain) else str(v) for n, v in settings.items()},
+        }
+
+
+@contextlib.contextmanager
+def no_dropout(model: Any) -> Iterator[None]:
+    """Within the block every dropout of `model` drops nothing, in training mode too."""
+    import keras
+    from keras.src import backend
+    from keras.src.random import random as module
+
+    def keep(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return inputs
+
+    changed: list[tuple[Any, str, Any]] = []
+    for layer in model._flatten_layers() if model is not None else ():
+        for name in DROPOUT_ATTRIBUTES:
+            value = getattr(layer, name, None)
+            if isinstance(value, float) and 0.0 < value <= 1.0:
+                changed.append((layer, name, value))
+                setattr(layer, name, 0.0)
+    functions = [(place, place.dropout) for place in (keras.random, module, backend.random)]
+    for place, _ in functions:
+        place.dropout = keep
+    try:
+        yield
+    finally:
+        for place, function in functions:
+            place.dropout = function
+        for layer, name, value in changed:
+            setattr(layer, name, value)
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def specs_from(arrays: Mapping[str, np.ndarray], specs: list[TensorSpec]) -> list[np.ndarray]:
+    """The inputs, in the map's order, from arrays named `input:I`."""
+    return [arrays[f"input:{i}"] for i in range(len(specs))]
