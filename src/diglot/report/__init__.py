@@ -1,0 +1,1 @@
+"""What a person reads: facing pages, terminal tables, generated documentation."""

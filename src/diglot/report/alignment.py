@@ -1,0 +1,419 @@
+"""Which lines face which: the two programs laid out as spreads of facing pages.
+
+The target program is shown whole and in its own order. Every pair of classes is one *spread*;
+inside it, methods that correspond start on the same height (a *band*). Source functions outside
+the paired classes are shown beside the target lines that came from them.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from diglot.report.highlight import highlight_lines
+
+# What PyTorch calls a method, and what the same method is called in Keras.
+_SAME_METHOD = {"forward": "call", "__call__": "call", "extra_repr": "get_config"}
+# Stretches of source that nothing was made from are folded away from this length on.
+_FOLD_FROM = 8
+_NAME_BONUS = 5
+_LONGEST_HEAD = 40
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of code on a page; ``key`` is the identity that links refer to."""
+
+    number: int
+    key: str
+    html: str
+    indent: int
+    links: tuple[str, ...] = ()
+
+
+@dataclass
+class Band:
+    """Lines that face each other; either side may be empty."""
+
+    left: list[Line] = field(default_factory=list)
+    right: list[Line] = field(default_factory=list)
+    fold_left: str = ""
+
+
+@dataclass
+class Spread:
+    """One pair of classes (or a stretch of the target that has no class of its own)."""
+
+    title: str
+    source_classes: list[Mapping[str, Any]]
+    target_class: str | None
+    instances: list[str]
+    bands: list[Band]
+    first: int
+
+    @property
+    def note_lines(self) -> set[int]:
+        return {line.number for band in self.bands for line in band.right}
+
+
+class Text:
+    """A program's text, of which only a range may be known, highlighted line by line."""
+
+    def __init__(self, parts: Any, prefix: str) -> None:
+        self.prefix = prefix
+        self.parts: list[tuple[int, list[str]]] = []
+        for part in parts if isinstance(parts, list) else [parts]:
+            if isinstance(part, Mapping):
+                first, text = int(part.get("first_line") or 1), str(part.get("text") or "")
+            else:
+                first, text = 1, str(part)
+            self.parts.append((first, text.replace("\r\n", "\n").split("\n")))
+        self.raw = {
+            first + offset: line for first, lines in self.parts for offset, line in enumerate(lines)
+        }
+
+    @cached_property
+    def html(self) -> dict[int, str]:
+        out: dict[int, str] = {}
+        for first, lines in self.parts:
+            # A range may start inside a class: without its indentation the lexer sees no error.
+            for offset, html in enumerate(highlight_lines("\n".join(lines))):
+                out[first + offset] = html
+        return out
+
+    def key(self, number: int) -> str:
+        return f"{self.prefix}{number}"
+
+    def top_level(self) -> list[tuple[str, int, int]]:
+        """(name, first, last line) of every top-level function and class that can be parsed."""
+        found = []
+        for first, lines in self.parts:
+            for node in _parse("\n".join(lines)):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                    begin, end = _extent(node)
+                    found.append((node.name, first + begin - 1, first + end - 1))
+        return found
+
+    def lines(self, first: int, last: int, links: Mapping[str, Sequence[str]]) -> list[Line]:
+        """The known lines from ``first`` to ``last`` (both included), without blank ends."""
+        numbers = [n for n in range(first, last + 1) if n in self.raw]
+        while numbers and not self.raw[numbers[0]].strip():
+            numbers.pop(0)
+        while numbers and not self.raw[numbers[-1]].strip():
+            numbers.pop()
+        return [self._line(n, links) for n in numbers]
+
+    def _line(self, number: int, links: Mapping[str, Sequence[str]]) -> Line:
+        raw = self.raw[number].expandtabs(4)
+        key = self.key(number)
+        return Line(
+            number=number,
+            key=key,
+            html=self.html.get(number, ""),
+            indent=min(len(raw) - len(raw.lstrip(" ")), 40),
+            links=tuple(links.get(key, ())),
+        )
+
+    def sections(self, first: int, last: int) -> list[tuple[str, int, int]]:
+        """The range cut before every method: (method name, first, last); "" is the head."""
+        text = "\n".join(self.raw.get(n, "") for n in range(first, last + 1))
+        cuts: list[tuple[str, int]] = [("", first)]
+        for node in _parse(text):
+            if isinstance(node, ast.ClassDef):
+                for child in node.body:
+                    if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                        cuts.append((child.name, first + _extent(child)[0] - 1))
+        ends = [cut[1] - 1 for cut in cuts[1:]] + [last]
+        return [(name, begin, end) for (name, begin), end in zip(cuts, ends, strict=True)]
+
+
+def _parse(text: str) -> list[ast.stmt]:
+    """Top-level statements of ``text``, none where it is not valid Python."""
+    try:
+        return ast.parse(textwrap.dedent(text)).body
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+
+
+def _extent(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> tuple[int, int]:
+    """First (decorators included) and last line of a definition."""
+    first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+    return first, node.end_lineno or node.lineno
+
+
+class Book:
+    """Source and target of one translation, with the links between their lines.
+
+    ``model`` is the text of ``model.py``, ``info`` the content of ``translation.json``. ``links``
+    maps a line key to the keys it corresponds to on the other page (``"p0:12"`` is line 12 of the
+    first source file, ``"k7"`` line 7 of the target). Links to lines that are not shown are
+    dropped. Missing fields of ``info`` give emptier pages, never an error.
+    """
+
+    def __init__(self, model: str, info: Mapping[str, Any]) -> None:
+        self.info = info
+        self.target = Text(model.rstrip("\n"), "k")
+        sources = info.get("sources") or {}
+        self.files = list(sources)
+        self.texts = {
+            name: Text(sources[name], f"p{index}:") for index, name in enumerate(self.files)
+        }
+        self.links = self._links(info.get("lines") or [])
+        self.spreads = self._spreads(info.get("classes") or [])
+        self._keep_shown_links()
+
+    def _links(self, pairs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+        links: dict[str, list[str]] = {}
+        for pair in pairs:
+            text = self.texts.get(pair.get("source_file") or "")
+            source, target = pair.get("source_line"), pair.get("target_line")
+            if text is None or source not in text.raw or target not in self.target.raw:
+                continue
+            here, there = text.key(int(source)), self.target.key(int(target))
+            if there not in links.setdefault(here, []):
+                links[here].append(there)
+                links.setdefault(there, []).append(here)
+        return links
+
+    def _keep_shown_links(self) -> None:
+        shown = {
+            line.key
+            for spread in self.spreads
+            for band in spread.bands
+            for line in (*band.left, *band.right)
+        }
+        self.links = {
+            key: kept
+            for key, others in self.links.items()
+            if key in shown and (kept := [other for other in others if other in shown])
+        }
+
+    # -- spreads ------------------------------------------------------------------------------
+
+    def _spreads(self, classes: Sequence[Mapping[str, Any]]) -> list[Spread]:
+        last_line = max(self.target.raw)
+        placed, floating = self._placed(classes, last_line)
+        spreads: list[Spread] = []
+        cursor = 1
+        for (first, last), members in sorted(placed.items()):
+            spreads += self._gap(cursor, first - 1)
+            spreads.append(self._class_spread(first, last, members))
+            cursor = max(cursor, last + 1)
+        spreads += self._gap(cursor, last_line)
+        self._front_matter(spreads)
+        self._attach(spreads, floating + self._orphans(classes))
+        return spreads
+
+    def _placed(
+        self, classes: Sequence[Mapping[str, Any]], last_line: int
+    ) -> tuple[dict[tuple[int, int], list[Mapping[str, Any]]], list[Mapping[str, Any]]]:
+        """Classes by the target range that they share, and those that have no such range."""
+        placed: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+        floating = []
+        definitions = self.target.top_level()
+        for item in classes:
+            extent = _range(item.get("target_lines"))
+            if extent is None or extent[0] > last_line:
+                floating.append(item)
+            else:
+                # The range may begin at the ``class`` line: its decorators belong to it too.
+                begin = min([extent[0], *(a for _, a, b in definitions if a <= extent[0] <= b)])
+                extent = (begin, extent[1])
+                placed.setdefault((extent[0], min(extent[1], last_line)), []).append(item)
+        # A range that overlaps an earlier one cannot be shown twice: it floats to where its lines
+        # are.
+        reached = 0
+        for extent in sorted(placed):
+            if extent[0] <= reached:
+                floating += placed.pop(extent)
+            else:
+                reached = extent[1]
+        return placed, floating
+
+    def _class_spread(self, first: int, last: int, members: list[Mapping[str, Any]]) -> Spread:
+        fragments = [fragment for item in members if (fragment := self._fragment(item))]
+        if len(fragments) == 1:
+            bands = self._bands(fragments[0], (first, last))
+        else:
+            left = [line for text, a, b in fragments for line in text.lines(a, b, self.links)]
+            bands = [Band(left, self.target.lines(first, last, self.links))]
+        target = next((str(m["target_class"]) for m in members if m.get("target_class")), None)
+        instances = [str(name) for item in members for name in item.get("instances") or []]
+        title = target or _short(str(members[0].get("source_class") or "?"))
+        return Spread(title, members, target, instances, bands, first)
+
+    def _fragment(self, item: Mapping[str, Any]) -> tuple[Text, int, int] | None:
+        extent = _range(item.get("source_lines"))
+        text = self.texts.get(item.get("source_file") or "")
+        return (text, *extent) if text is not None and extent is not None else None
+
+    def _bands(self, fragment: tuple[Text, int, int], target: tuple[int, int]) -> list[Band]:
+        text, first, last = fragment
+        left, right = text.sections(first, last), self.target.sections(*target)
+        bands = []
+        for i, j in _align(self._weights(text, left, right), len(left), len(right)):
+            band = Band()
+            if i is not None:
+                band.left = text.lines(left[i][1], left[i][2], self.links)
+            if j is not None:
+                band.right = self.target.lines(right[j][1], right[j][2], self.links)
+            if i is not None and j is None and _foldable(band.left):
+                band.fold_left = left[i][0] or "head"
+            if bands and bands[-1].fold_left and not bands[-1].right and not band.left:
+                bands[-1].right = band.right  # beside the folded stretch there is room
+            elif band.left or band.right:
+                bands.append(band)
+        return bands
+
+    def _weights(
+        self,
+        text: Text,
+        left: Sequence[tuple[str, int, int]],
+        right: Sequence[tuple[str, int, int]],
+    ) -> dict[tuple[int, int], int]:
+        """How strongly each source method belongs to each target method: links and names."""
+        owner = {
+            self.target.key(n): j for j, (_, a, b) in enumerate(right) for n in range(a, b + 1)
+        }
+        weights: Counter[tuple[int, int]] = Counter()
+        for i, (name, a, b) in enumerate(left):
+            for n in range(a, b + 1):
+                for other in self.links.get(text.key(n), ()):
+                    if other in owner:
+                        weights[i, owner[other]] += 1
+            for j, (other_name, _, _) in enumerate(right):
+                if _SAME_METHOD.get(name, name) == other_name:
+                    weights[i, j] += _NAME_BONUS
+        return weights
+
+    def _gap(self, first: int, last: int) -> list[Spread]:
+        """Target lines that belong to no class: imports, helpers, ``build_model``."""
+        spreads = []
+        cuts = [(name, a, b) for name, a, b in self.target.top_level() if first <= a <= last]
+        starts = [first, *(a for _, a, _ in cuts)]
+        names = ["", *(name for name, _, _ in cuts)]
+        ends = [a - 1 for a in starts[1:]] + [last]
+        for name, a, b in zip(names, starts, ends, strict=True):
+            lines = self.target.lines(a, b, self.links)
+            if lines:
+                title = name or ("Front matter" if a == 1 else "")
+                spreads.append(Spread(title, [], name or None, [], [Band([], lines)], a))
+        return spreads
+
+    def _front_matter(self, spreads: Sequence[Spread]) -> None:
+        """Beside the target's imports: the source's, if there is one file and its head is short."""
+        if len(self.texts) != 1 or not spreads or spreads[0].first != 1:
+            return
+        (name, text), *_ = self.texts.items()
+        first = min((a for _, a, _ in text.top_level()), default=0)
+        if 1 not in text.raw or not 1 < first <= _LONGEST_HEAD:
+            return
+        lines = text.lines(1, first - 1, self.links)
+        if lines and not spreads[0].source_classes:
+            spreads[0].bands[0].left = lines
+            spreads[0].source_classes = [{"source_class": "", "source_file": name}]
+
+    def _orphans(self, classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Linked source lines outside every class: the top-level functions that hold them."""
+        orphans = []
+        for name, text in self.texts.items():
+            inside = {
+                n
+                for item in classes
+                if item.get("source_file") == name and (extent := _range(item.get("source_lines")))
+                for n in range(extent[0], extent[1] + 1)
+            }
+            linked = {n for n in text.raw if text.key(n) in self.links and n not in inside}
+            for label, a, b in text.top_level() if linked else []:
+                if linked & set(range(a, b + 1)) and not inside & set(range(a, b + 1)):
+                    orphans.append(
+                        {"source_class": label, "source_file": name, "source_lines": [a, b]}
+                    )
+        return orphans
+
+    def _attach(self, spreads: list[Spread], items: Sequence[Mapping[str, Any]]) -> None:
+        """Shows each item beside the spread that most of its lines became, or last of all."""
+        where = {
+            line.key: index
+            for index, spread in enumerate(spreads)
+            for band in spread.bands
+            for line in band.right
+        }
+        for item in items:
+            fragment = self._fragment(item)
+            if fragment is None:
+                continue
+            text, a, b = fragment
+            lines = text.lines(a, b, self.links)
+            votes = Counter(
+                where[other]
+                for line in lines
+                for other in self.links.get(line.key, ())
+                if other in where
+            )
+            if votes:
+                spread = spreads[votes.most_common(1)[0][0]]
+                _add_left(spread, lines)
+                spread.source_classes = [*spread.source_classes, item]
+                spread.instances += [str(name) for name in item.get("instances") or []]
+            elif item.get("instances"):
+                title = _short(str(item.get("source_class") or "?"))
+                names = [str(name) for name in item["instances"]]
+                band = Band(lines, [], title if _foldable(lines) else "")
+                spreads.append(Spread(title, [item], None, names, [band], 0))
+
+
+def _add_left(spread: Spread, lines: list[Line]) -> None:
+    """Puts ``lines`` on the left page where there is room: a band without a left side, or below."""
+    empty = next((band for band in spread.bands if not band.left), None)
+    if empty is not None:
+        empty.left = lines
+    else:
+        spread.bands.append(Band(lines, []))
+
+
+def _foldable(lines: Sequence[Line]) -> bool:
+    return len(lines) >= _FOLD_FROM and not any(line.links for line in lines)
+
+
+def _range(value: Any) -> tuple[int, int] | None:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(value):
+        return int(value[0]), max(int(value[0]), int(value[1]))
+    return None
+
+
+def _short(qualified: str) -> str:
+    return qualified.rsplit(".", 1)[-1]
+
+
+def _align(
+    weights: Mapping[tuple[int, int], int], rows: int, columns: int
+) -> list[tuple[int | None, int | None]]:
+    """The order-preserving pairing of 0..rows-1 with 0..columns-1 of the greatest total weight."""
+    best = [[0] * (columns + 1) for _ in range(rows + 1)]
+    for i in range(rows - 1, -1, -1):
+        for j in range(columns - 1, -1, -1):
+            paired = weights.get((i, j), 0)
+            joined = paired + best[i + 1][j + 1] if paired else 0
+            best[i][j] = max(best[i + 1][j], best[i][j + 1], joined)
+    pairs: list[tuple[int | None, int | None]] = []
+    i = j = 0
+    while i < rows and j < columns:
+        paired = weights.get((i, j), 0)
+        if paired and best[i][j] == paired + best[i + 1][j + 1]:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            pairs.append((i, None))
+            i += 1
+        else:
+            pairs.append((None, j))
+            j += 1
+    pairs += [(k, None) for k in range(i, rows)]
+    pairs += [(None, k) for k in range(j, columns)]
+    return pairs
