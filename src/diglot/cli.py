@@ -1,0 +1,356 @@
+"""The command line: arguments in, calls out.
+
+Results go to stdout (with ``--json`` exactly one JSON object), progress and prose to stderr. Exit
+codes: 0 proven or done, 1 differs or not proven, 2 bad input, 3 unsupported, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from diglot.errors import (
+    EXIT_DIFFERS,
+    EXIT_INTERRUPTED,
+    EXIT_PROVEN,
+    BadInput,
+    DiglotError,
+    UsageError,
+)
+
+app = typer.Typer(
+    name="diglot",
+    help="The same neural network on facing pages: PyTorch to Keras 3 source, with a proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# typer carries its own copy of click, whose errors have no public name of their own.
+_UsageProblem: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+class Target(StrEnum):
+    keras = "keras"
+
+
+class Style(StrEnum):
+    layers = "layers"
+    functional = "functional"
+
+
+class Layout(StrEnum):
+    native = "native"
+    same = "same"
+
+
+class Backend(StrEnum):
+    tensorflow = "tensorflow"
+    jax = "jax"
+    torch = "torch"
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; nothing but ``SystemExit`` leaves this."""
+    as_json = "--json" in arguments
+    if not debugging():
+        warnings.filterwarnings("ignore")
+    guard = _Guard(as_json)
+    with guard:
+        guard.code = int(app(arguments, prog_name="diglot", standalone_mode=False) or 0)
+    return guard.code
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks."""
+    return os.environ.get("DIGLOT_DEBUG", "") not in ("", "0")
+
+
+class _Guard:
+    """Turns whatever a command raises into an exit code and one clear message."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.code = EXIT_PROVEN
+        self.as_json = as_json
+
+    def __enter__(self) -> _Guard:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is None or isinstance(error, (SystemExit, GeneratorExit)):
+            return False
+        if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+            self.code = EXIT_INTERRUPTED
+            if self.as_json:
+                print(json.dumps({"exit_code": self.code, "error": {"message": "Interrupted."}}))
+            else:
+                _stderr().print("Interrupted; nothing was left half-written.")
+            return True
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has closed it (`diglot rules | head`).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return True
+        if debugging():
+            traceback.print_exception(error, file=sys.stderr)
+        problem = _as_problem(error)
+        self.code = problem.exit_code
+        if self.as_json:
+            print(json.dumps({"exit_code": self.code, "error": problem.to_dict()}))
+        else:
+            from diglot.console import error_view
+
+            _stderr().print(error_view(problem), soft_wrap=True)
+        return True
+
+
+def _as_problem(error: BaseException) -> DiglotError:
+    if isinstance(error, DiglotError):
+        return error
+    if isinstance(error, _UsageProblem):
+        command = getattr(getattr(error, "ctx", None), "command_path", None) or "diglot"
+        text = str(getattr(error, "message", "") or error).removeprefix("Value error, ")
+        sentence = text[:1].upper() + text[1:].rstrip(".") + "."
+        return UsageError(sentence, hint=f"{command} --help shows what it takes")
+    from diglot.output import is_full_disk
+
+    if is_full_disk(error):
+        return BadInput("The disk is full; nothing was left half-written.", hint="make room")
+    if isinstance(error, MemoryError):
+        return BadInput("There is not enough memory for this model.")
+    text = " ".join(str(error).split())[:300]
+    return BadInput(
+        f"Diglot stopped at an error that it did not expect: {type(error).__name__}: {text}",
+        hint="run it again with DIGLOT_DEBUG=1 to see the traceback, and report it",
+    )
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _stdout() -> Console:
+    return Console(highlight=False)
+
+
+@contextmanager
+def _only_json(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that prints a result as JSON, or does nothing without ``--json``.
+
+    While this is entered with ``--json``, whatever else writes to stdout (the user's model file,
+    a library in C) goes to stderr instead, so that stdout holds one JSON object.
+    """
+    if not as_json:
+        yield lambda result: None
+        return
+    results: list[Mapping[str, Any]] = []
+    outer, real = sys.stdout, _real_stdout()
+    saved = os.dup(1) if real else None
+    sys.stdout = sys.stderr
+    if saved is not None:
+        outer.flush()
+        os.dup2(2, 1)
+    try:
+        yield results.append
+    finally:
+        sys.stdout = outer
+        if saved is not None:
+            os.dup2(saved, 1)
+            os.close(saved)
+    for result in results[-1:]:
+        print(json.dumps(result, default=str, allow_nan=True))
+
+
+def _real_stdout() -> bool:
+    try:
+        return sys.stdout.fileno() == 1
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import diglot
+
+        print(f"diglot {diglot.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The same neural network on facing pages: PyTorch to Keras 3 source, with a proof."""
+
+
+@app.command()
+def translate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="file.py:factory, package.module:factory, timm:NAME, hf:DIRECTORY_OR_ID or x.pt2"
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")],
+    to: Annotated[Target, typer.Option(help="The language to translate to.")] = Target.keras,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="An input, once for each: [NAME=]DTYPE[SIZE,…][<HIGH]. Numbers are fixed sizes, "
+            'names dynamic ones: "float32[batch,3,224,224]", "ids=int64[batch,length]<30522".',
+            metavar="SPEC",
+        ),
+    ] = None,
+    style: Annotated[
+        Style, typer.Option(help="One Layer class per module class, or one Functional model.")
+    ] = Style.layers,
+    io_layout: Annotated[
+        Layout, typer.Option(help="Images as Keras lays them out (NHWC), or as the source does.")
+    ] = Layout.native,
+    force: Annotated[
+        bool, typer.Option(help="Move a folder that is in the way aside, to NAME.old-1.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Translate a model, with its weights, and prove that it is the same function."""
+    from diglot.workflow import Request, translate_and_prove
+
+    request = Request(
+        source, output, to.value, tuple(inputs or ()), style.value, io_layout.value, force
+    )
+    with _only_json(as_json) as emit:
+        console = _stderr()
+        result = translate_and_prove(request, console)
+        _tell_proof(console, result, output)
+        emit(result)
+    raise typer.Exit(result["exit_code"])
+
+
+@app.command()
+def prove(
+    directory: Annotated[Path, typer.Argument(help="A folder that translate wrote.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs and weights.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Optimizer steps to compare.")] = 3,
+    backend: Annotated[
+        Backend, typer.Option(help="The Keras backend to prove on.")
+    ] = Backend.tensorflow,
+    as_json: Json = False,
+) -> None:
+    """Prove a translation again: on this machine, with these versions, after an edit."""
+    from diglot.workflow import prove_folder
+
+    with _only_json(as_json) as emit:
+        console = _stderr()
+        result = prove_folder(directory, console, seed=seed, steps=steps, backend=backend.value)
+        _tell_proof(console, result, directory)
+        emit(result)
+    raise typer.Exit(result["exit_code"])
+
+
+def _tell_proof(console: Console, result: Mapping[str, Any], directory: Path) -> None:
+    from diglot.console import proof_view
+
+    console.print(proof_view(result["proof"], str(directory)))
+    if result["exit_code"] == EXIT_PROVEN:
+        console.print(f"See both languages on facing pages: diglot show {directory}")
+    elif result["exit_code"] == EXIT_DIFFERS:
+        console.print("The files are kept and marked: NOT-PROVEN.txt says why.")
+
+
+@app.command()
+def show(
+    directory: Annotated[Path, typer.Argument(help="A folder that translate wrote.")],
+    source: Annotated[bool, typer.Option("--source", help="Print the Keras source.")] = False,
+    browser: Annotated[
+        bool, typer.Option(help="Open the pages in a browser where there is one.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Open the facing pages of a translation, or print its source."""
+    from diglot.workflow import open_pages, read_folder
+
+    with _only_json(as_json) as emit:
+        found = read_folder(directory)
+        emit(found)
+        if as_json:
+            return
+        if source:
+            from rich.syntax import Syntax
+
+            text = Path(found["model"]).read_text(encoding="utf-8")
+            if sys.stdout.isatty():
+                _stdout().print(Syntax(text, "python", line_numbers=True, word_wrap=False))
+            else:
+                print(text, end="")
+            return
+        if browser and sys.stdout.isatty() and open_pages(Path(found["pages"])):
+            _stderr().print("Opened in the browser:")
+        print(found["pages"])
+
+
+@app.command()
+def rules(
+    op: Annotated[
+        str | None, typer.Argument(help="Part of an op's name: aten.gelu, softmax, Conv2D …")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the dictionary: how each PyTorch op is said in Keras, and where the two differ."""
+    from diglot.workflow import find_rules
+
+    with _only_json(as_json) as emit:
+        found = find_rules(op)
+        emit({"exit_code": EXIT_PROVEN, "rules": found})
+        if not as_json:
+            from diglot.console import rules_view
+
+            _stdout().print(rules_view(found, detailed=op is not None))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, the hardware that each framework sees, what is missing and how to install it."""
+    from diglot.doctor import examine
+
+    with _only_json(as_json) as emit:
+        from diglot.console import Steps, doctor_view
+
+        with Steps(_stderr()).step("Asking each framework in a process of its own", "Asked"):
+            findings = examine()
+        emit(findings)
+        if not as_json:
+            _stdout().print(doctor_view(findings))
+    raise typer.Exit(findings["exit_code"])
+
+
+if __name__ == "__main__":
+    main()

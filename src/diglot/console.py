@@ -1,0 +1,162 @@
+"""How the command line looks: steps with timings, errors and the figures of a proof."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from diglot.errors import DiglotError, Unsupported
+from diglot.output import divergence_lines
+
+VERDICT_STYLES = {"proven": "bold green", "differs": "bold red", "unproven": "bold yellow"}
+
+
+class Steps:
+    """Steps of a long command, each with its time; a spinner where there is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.timings: dict[str, float] = {}
+        self._status: Any = None
+        self._title = ""
+
+    @contextlib.contextmanager
+    def step(self, title: str, done: str | None = None) -> Iterator[None]:
+        """Run one step; ``done`` is its title once it is over."""
+        started = time.perf_counter()
+        self._title = title
+        shown = Text(f"{title} …")
+        if self.console.is_terminal:
+            self._status = self.console.status(shown, spinner="dots")
+            self._status.start()
+        finished = False
+        try:
+            yield
+            finished = True
+        finally:
+            if self._status is not None:
+                self._status.stop()
+                self._status = None
+            took = time.perf_counter() - started
+            self.timings[title] = round(took, 3)
+            mark = ("✓", "green") if finished else ("✗", "red")
+            line = Text.assemble(mark, " ", (done or title) if finished else title)
+            line.append(f"  {took:.1f} s", style="dim")
+            self.console.print(line)
+
+    def tell(self, *progress: object) -> None:
+        """A proof's progress: shown beside the spinner, and nowhere else."""
+        if self._status is not None:
+            text = " ".join(str(part) for part in progress if part is not None)
+            self._status.update(Text.assemble(self._title, " … ", (text[:100], "dim")))
+
+
+def error_view(error: DiglotError) -> Group:
+    """An error in colours: the sentence, then where, expected, received and what to do."""
+    head, *rest = error.message.splitlines()
+    parts: list[Any] = [Text.assemble(("✗ ", "bold red"), (head, "bold"))]
+    if isinstance(error, Unsupported):
+        for problem in error.problems:
+            line = Text("  ")
+            line.append(problem.where or "<unknown line>", style="cyan")
+            line.append("  ")
+            line.append(problem.op, style="bold")
+            if problem.module:
+                line.append(f" in {problem.module}")
+            parts.append(line)
+            if problem.hint:
+                parts.append(Text(f"    {problem.hint}", style="dim"))
+    else:
+        parts += [Text(line) for line in rest]
+    for label, text in error.details():
+        parts.append(Text.assemble(("  " + label + ": ", "dim"), text))
+    return Group(*parts)
+
+
+def proof_view(proof: Mapping[str, Any], directory: str | None = None) -> Panel:
+    """The verdict and the figures that stand behind it."""
+    verdict = str(proof.get("verdict", "unproven"))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for label, figure in proof_figures(proof):
+        table.add_row(label, Text(figure))
+    for label, text in divergence_lines(proof):
+        table.add_row(label, Text(text, style="red" if verdict == "differs" else "yellow"))
+    for label, key in (("explained", "explained"), ("not compared", "not_compared")):
+        items = proof.get(key) or []
+        for item in items[:4]:
+            table.add_row(label, Text(item_text(item)))
+        if len(items) > 4:
+            table.add_row("", f"and {len(items) - 4} more in proof.json")
+    if directory:
+        table.add_row("files", Text(directory))
+    style = VERDICT_STYLES.get(verdict, "bold")
+    title = Text(verdict.upper(), style=style)
+    return Panel(table, title=title, border_style=style.split()[-1], expand=False)
+
+
+def item_text(item: Any) -> str:
+    """One explained or uncompared thing as a sentence."""
+    if isinstance(item, Mapping):
+        what = item.get("what") or item.get("name") or item.get("path") or item.get("target") or ""
+        why = item.get("why") or item.get("reason") or item.get("text") or ""
+        return f"{what}: {why}" if what and why else str(what or why or dict(item))
+    return str(item)
+
+
+def proof_figures(proof: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(label, figure) pairs: the worst relative difference of each kind of check, float64 first."""
+    worst: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for check in proof.get("checks") or []:
+        error = check.get("error")
+        if not isinstance(error, (int, float)):
+            continue
+        kind = str(check.get("kind") or check.get("what") or check.get("name") or "check")
+        dtype = str(check.get("dtype") or "float64")
+        key = kind if dtype == "float64" else f"{kind}, {dtype}"
+        counts[key] = counts.get(key, 0) + int(check.get("count") or 1)
+        worst[key] = max(worst.get(key, 0.0), float(error))
+    rows = [
+        (key, f"≤ {value:.1e}  ({counts[key]} compared)")
+        for key, value in sorted(worst.items(), key=lambda item: ("float32" in item[0], item[0]))
+    ]
+    seconds = proof.get("seconds")
+    if isinstance(seconds, (int, float)):
+        rows.append(("time", f"{seconds:.1f} s"))
+    return rows
+
+
+def rules_view(found: list[dict[str, Any]], detailed: bool) -> Group:
+    """The dictionary as a table; with ``detailed``, each entry with its false friend."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column, style in (("PyTorch op", "cyan"), ("PyTorch", ""), ("Keras", "green")):
+        table.add_column(column, style=style, overflow="fold")
+    for rule in found:
+        cells = (rule["op"], rule.get("torch"), rule.get("keras"))
+        table.add_row(*(Text(str(cell or "")) for cell in cells))
+        if detailed and rule.get("note"):
+            table.add_row("", Text(str(rule["note"]), style="yellow"), "")
+    count = Text(f"{len(found)} rule{'s' if len(found) != 1 else ''}", style="dim")
+    return Group(table, count)
+
+
+def doctor_view(findings: Mapping[str, Any]) -> Group:
+    """What ``diglot doctor`` found, as a table."""
+    table = Table.grid(padding=(0, 2))
+    for style in ("", "bold", "", "dim"):
+        table.add_column(style=style)
+    marks = {"ok": Text("✓", "green"), "missing": Text("·", "yellow"), "bad": Text("✗", "red")}
+    for check in findings["checks"]:
+        # As Text: rich would take the [jax] of diglot[jax] for markup.
+        cells = (check["name"], check["found"], check.get("command") or "")
+        table.add_row(marks[check["state"]], *(Text(cell) for cell in cells))
+    return Group(table, Text(findings["summary"], style="bold"))

@@ -1,0 +1,184 @@
+"""What the commands do: load, translate, prove and write, one step after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import webbrowser
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, BadInput
+from diglot.output import check_output, is_translation, mark, staged
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from diglot.sources import LoadedSource
+
+
+@dataclass(frozen=True)
+class Request:
+    """One ``diglot translate``."""
+
+    source: str
+    output: Path
+    to: str = "keras"
+    inputs: tuple[str, ...] = ()
+    style: str = "layers"
+    io_layout: str = "native"
+    force: bool = False
+
+
+def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
+    """Translate into ``request.output`` and prove; the folder appears whole or not at all.
+
+    Returns the result as JSON-ready values: exit_code, verdict, output, files, timings, proof.
+    """
+    from diglot.console import Steps
+    from diglot.sources import load_source
+
+    check_output(request.output, request.force)
+    steps = Steps(console)
+    with steps.step("Loading PyTorch", "Loaded PyTorch"):
+        import torch  # noqa: F401  the slowest import, shown as the step that it is
+
+        import diglot
+    with steps.step(f"Reading {request.source}", f"Read {request.source}"):
+        source = load_source(request.source, request.inputs)
+    with staged(request.output, request.force) as stage:
+        with steps.step("Translating", "Translated to Keras"):
+            translation = diglot.translate(
+                source.model,
+                source.example_inputs,
+                to=request.to,
+                dynamic=source.dynamic,
+                io_layout=request.io_layout,
+                style=request.style,
+            )
+            _name_source(translation.info, source)
+        with steps.step("Writing the program and its weights", "Wrote the program and its weights"):
+            translation.save(stage)
+        with steps.step("Proving", "Compared both, each in its own process"):
+            proof = diglot.prove(translation, progress=steps.tell)
+        with steps.step("Setting the facing pages", "Set the facing pages"):
+            content = _write_proof(stage, proof)
+        files = sorted(path.name for path in stage.iterdir() if path.is_file())
+    return _result(request.output, content, steps.timings) | {"files": files}
+
+
+def _name_source(info: dict[str, Any], source: LoadedSource) -> None:
+    """Say in translation.json what the user typed."""
+    described = info.setdefault("source", {})
+    if isinstance(described, dict):
+        described["spec"] = source.spec
+
+
+def prove_folder(
+    directory: Path, console: Console, *, seed: int, steps: int, backend: str
+) -> dict[str, Any]:
+    """Prove the translation in ``directory`` again and rewrite its proof and pages."""
+    from diglot.console import Steps
+
+    read_folder(directory)
+    shown = Steps(console)
+    with shown.step("Loading the translation", "Loaded the translation"):
+        import diglot
+
+        translation = diglot.load(directory)
+    with shown.step("Proving", "Compared both, each in its own process"):
+        options: dict[str, Any] = {} if backend == "tensorflow" else {"backend": backend}
+        proof = diglot.prove(translation, seed=seed, steps=steps, progress=shown.tell, **options)
+    with shown.step("Setting the facing pages", "Set the facing pages"):
+        content = _write_proof(directory, proof)
+    return _result(directory, content, shown.timings)
+
+
+def _write_proof(directory: Path, proof: Any) -> dict[str, Any]:
+    """Write proof.json, the mark and the pages; return the proof's content."""
+    from diglot.report.pages import write_pages
+
+    text = proof.to_json()
+    content = json.loads(text)
+    temporary = directory / "proof.json.new"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(directory / "proof.json")
+    mark(directory, content)
+    write_pages(directory)
+    return content
+
+
+def _result(
+    directory: Path, proof: Mapping[str, Any], timings: Mapping[str, float]
+) -> dict[str, Any]:
+    proven = proof.get("verdict") == "proven"
+    return {
+        "exit_code": EXIT_PROVEN if proven else EXIT_DIFFERS,
+        "verdict": proof.get("verdict"),
+        "output": str(directory),
+        "pages": str(directory / "pages.html"),
+        "timings": dict(timings),
+        "proof": dict(proof),
+    }
+
+
+def read_folder(directory: Path) -> dict[str, Any]:
+    """Paths and verdict of a translation. Raises :class:`BadInput` for any other folder."""
+    if not is_translation(directory):
+        raise BadInput(
+            f"{directory} is not a translation.",
+            expected="a folder that diglot translate wrote",
+            received="no such folder" if not directory.is_dir() else "a folder without one",
+            hint=f"diglot translate SOURCE -o {directory}",
+        )
+    verdict = None
+    with contextlib.suppress(OSError, ValueError):  # a folder without a proof can be shown, too
+        verdict = json.loads((directory / "proof.json").read_text(encoding="utf-8")).get("verdict")
+    pages = directory.absolute() / "pages.html"
+    if not pages.is_file():
+        from diglot.report.pages import write_pages
+
+        write_pages(directory)
+    return {
+        "exit_code": EXIT_PROVEN,
+        "output": str(directory),
+        "pages": str(pages),
+        "model": str(directory.absolute() / "model.py"),
+        "verdict": verdict,
+    }
+
+
+def open_pages(pages: Path) -> bool:
+    """Open the pages in a browser; False where there is none."""
+    try:
+        return webbrowser.open(pages.as_uri())
+    except webbrowser.Error:
+        return False
+
+
+def find_rules(text: str | None) -> list[dict[str, Any]]:
+    """The rules whose op or spelling contains ``text``, in either language; all without it."""
+    from diglot.rules import registry
+
+    found = [_rule_record(op, rule) for op, rule in sorted(registry().items())]
+    if text is None:
+        return found
+    wanted = text.lower()
+    exact = [r for r in found if r["op"].lower() == wanted]
+    near = [r for r in found if any(wanted in str(r[k]).lower() for k in ("op", "torch", "keras"))]
+    if not near:
+        import difflib
+
+        close = difflib.get_close_matches(text, [r["op"] for r in found], n=3, cutoff=0.4)
+        raise BadInput(
+            f"No rule has {text} in it.",
+            hint=f"did you mean {', '.join(close)}?" if close else "diglot rules lists all of them",
+        )
+    return exact or near
+
+
+def _rule_record(op: str, rule: Any) -> dict[str, Any]:
+    fields = ("torch", "keras", "layout", "note")
+    return {"op": op} | {name: getattr(rule, name, None) for name in fields}
