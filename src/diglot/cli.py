@@ -74,12 +74,19 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; nothing but ``SystemExit`` leaves this."""
-    as_json = "--json" in arguments
+    return guarded(
+        lambda: int(app(arguments, prog_name="diglot", standalone_mode=False) or 0),
+        as_json="--json" in arguments,
+    )
+
+
+def guarded(action: Callable[[], int], as_json: bool = False) -> int:
+    """Run ``action`` and return its exit code; an error becomes one message and its exit code."""
     if not debugging():
         warnings.filterwarnings("ignore")
     guard = _Guard(as_json)
     with guard:
-        guard.code = int(app(arguments, prog_name="diglot", standalone_mode=False) or 0)
+        guard.code = action()
     return guard.code
 
 

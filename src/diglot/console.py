@@ -152,11 +152,12 @@ def rules_view(found: list[dict[str, Any]], detailed: bool) -> Group:
 def doctor_view(findings: Mapping[str, Any]) -> Group:
     """What ``diglot doctor`` found, as a table."""
     table = Table.grid(padding=(0, 2))
-    for style in ("", "bold", "", "dim"):
+    for style in ("", "bold", ""):
         table.add_column(style=style)
     marks = {"ok": Text("✓", "green"), "missing": Text("·", "yellow"), "bad": Text("✗", "red")}
     for check in findings["checks"]:
         # As Text: rich would take the [jax] of diglot[jax] for markup.
-        cells = (check["name"], check["found"], check.get("command") or "")
-        table.add_row(marks[check["state"]], *(Text(cell) for cell in cells))
+        table.add_row(marks[check["state"]], Text(check["name"]), Text(check["found"]))
+        if check.get("command"):
+            table.add_row("", "", Text(f"→ {check['command']}", style="cyan"))
     return Group(table, Text(findings["summary"], style="bold"))
