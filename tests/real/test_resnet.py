@@ -1,0 +1,56 @@
+"""ResNet-18 and ResNet-50 with torchvision's names: both styles, random statistics."""
+
+import pytest
+from real_models import assert_proven, assert_reads_well, run_fresh, translated
+
+pytestmark = pytest.mark.xdist_group("resnet")
+
+# The layout is moved into the weights: nothing is left to transpose at run time.
+TRANSPOSING = {"Transpose", "ConjugateTranspose", "BatchToSpaceND", "SpaceToBatchND"}
+
+
+@pytest.mark.parametrize("style", ["layers", "functional"])
+@pytest.mark.parametrize("factory", ["make18", "make50"])
+def test_full_size_is_proven_without_a_transpose(factory, style):
+    result = translated("resnet", factory, style=style)
+    assert_proven(result)
+    report = run_fresh(result, "outputs", "keras", "graph")
+    assert report["keras"] == 0
+    assert not TRANSPOSING & report["graph"].keys()
+    assert report["graph"]["Conv2D"] == {"make18": 20, "make50": 53}[factory]
+
+
+@pytest.mark.parametrize("style", ["layers", "functional"])
+@pytest.mark.parametrize("factory", ["make", "make_bottleneck"])
+def test_small_ones_are_proven_and_trainable(factory, style):
+    result = translated("resnet", factory, style=style)
+    assert_proven(result)
+    report = run_fresh(result, "outputs", "keras", "weights", "config", "fit")
+    assert report["keras"] == report["weights"] == report["config"] == 0
+    assert report["fit"]["changed"] == report["fit"]["trainable"] > 0
+    assert report["fit"]["loss"][-1] < report["fit"]["loss"][0]
+
+
+def test_the_source_keeps_classes_and_stages():
+    result = translated("resnet", "make18")
+    assert_reads_well(result, "BasicBlock", "ResNet")
+    assert "Bottleneck" not in result.translation.source
+    names = [entry["source"] for entry in result.translation.weight_map.to_dict()["modules"]]
+    assert {"layer1.0.conv1", "layer4.1.bn2", "layer2.0.downsample"} <= set(names)
+
+
+def test_functional_style_is_one_model():
+    source = translated("resnet", "make18", style="functional").translation.source
+    assert "class " not in source
+    assert "keras.Model(" in source
+
+
+def test_trained_weights_return_under_torchvisions_names():
+    result = translated("resnet", "make")
+    sources = {
+        source
+        for entry in result.translation.weight_map.to_dict()["entries"]
+        for source in entry["sources"]
+    }
+    counters = {name for name in result.model.state_dict() if name.endswith("num_batches_tracked")}
+    assert sources == result.model.state_dict().keys() - counters

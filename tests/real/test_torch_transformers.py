@@ -1,0 +1,45 @@
+"""Models made of nn.TransformerEncoder, nn.TransformerDecoder and nn.MultiheadAttention."""
+
+import pytest
+from real_models import assert_proven, assert_reads_well, run_fresh, translated
+
+pytestmark = pytest.mark.xdist_group("torch_transformers")
+
+FACTORIES = {
+    "make_encoder_only": "EncoderOnlyTransformer",
+    "make_encoder_only_norm_first": "EncoderOnlyTransformer",
+    "make_decoder_only": "DecoderOnlyTransformer",
+    "make_gpt": "CausalLanguageModel",
+    "make_encoder_decoder": "EncoderDecoderTransformer",
+    "make_sequence_first": "SequenceFirstTransformer",
+    "make_attention_pooling": "AttentionPooling",
+}
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_it_is_proven(factory):
+    assert_proven(translated("torch_transformers", factory))
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_a_fresh_python_computes_the_same(factory):
+    report = run_fresh(translated("torch_transformers", factory), "outputs", "keras", "config")
+    assert report["keras"] == report["config"] == 0
+
+
+@pytest.mark.parametrize("factory", ["make_encoder_only", "make_decoder_only"])
+def test_it_trains(factory):
+    fit = run_fresh(translated("torch_transformers", factory), "fit")["fit"]
+    assert fit["changed"] == fit["trainable"] > 0
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_it_reads_well(factory):
+    assert_reads_well(translated("torch_transformers", factory), FACTORIES[factory])
+
+
+def test_length_and_batch_are_dynamic():
+    result = translated("torch_transformers", "make_encoder_decoder")
+    src, tgt = (entry["shape"] for entry in result.translation.weight_map.to_dict()["inputs"])
+    assert src[0] == tgt[0] and len({*src, *tgt}) == 3
+    assert all(isinstance(size, str) for size in (*src, *tgt))

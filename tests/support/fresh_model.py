@@ -1,0 +1,115 @@
+"""Use a translation the way its receiver does: a new Python in the output folder, no Diglot.
+
+python fresh_model.py INPUTS.npz ACTION…      (the working directory holds model.py)
+
+    outputs   run the model on the inputs; its outputs go to outputs.npz beside INPUTS
+    keras     load model.keras and compare its outputs with build_model's
+    weights   compare build_model() + load_weights with build_model(weights)
+    config    rebuild the model from its get_config() and compare, with the same weights
+    fit       compile, fit on random targets, and count the weights that changed
+    graph     list the operations of the TensorFlow graph
+
+Prints one JSON object.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path.cwd()))
+
+import keras
+import model as program  # the file that was generated
+import numpy as np
+
+
+def flatten(outputs, path=""):
+    """The tensors of a structure as arrays, by their path: "" alone, "logits", "1/0", …"""
+    if isinstance(outputs, dict):
+        items = outputs.items()
+    elif isinstance(outputs, (list, tuple)):
+        items = enumerate(outputs)
+    else:
+        return {path: keras.ops.convert_to_numpy(outputs)}
+    arrays = {}
+    for key, value in items:
+        arrays |= flatten(value, f"{path}/{key}" if path else str(key))
+    return arrays
+
+
+def largest_gap(a, b):
+    """The largest difference of two models' outputs."""
+    a, b = flatten(a), flatten(b)
+    assert a.keys() == b.keys()
+    return max(float(np.abs(a[path] - b[path]).max()) for path in a)
+
+
+def arrange(model, arrays):
+    """The arrays as the model takes them: one, a list, or a dict by the names of its inputs."""
+    if isinstance(model.input, dict):
+        return dict(zip(model.input, arrays, strict=True))
+    if isinstance(model.input, (list, tuple)):
+        assert len(model.input) == len(arrays)
+        return list(arrays)
+    return arrays[0]
+
+
+def fit(model, inputs):
+    """Train one epoch on random targets; returns the share of trainable weights that changed."""
+    outputs = model(inputs)
+    random = np.random.default_rng(0)
+    targets = keras.tree.map_structure(lambda t: random.normal(size=t.shape), outputs)
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    losses = keras.tree.map_structure(lambda t: "mse", outputs)
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss=losses)
+    history = model.fit(inputs, targets, epochs=2, batch_size=2, verbose=0)
+    after = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    changed = sum(bool((a != b).any()) for a, b in zip(before, after, strict=True))
+    return {"trainable": len(before), "changed": changed, "loss": history.history["loss"]}
+
+
+def graph_operations(model):
+    """How often each operation occurs in the TensorFlow graph, nested functions included."""
+    import tensorflow as tf
+
+    signature = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), model.input)
+    concrete = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature)
+    definition = concrete.graph.as_graph_def()
+    nodes = list(definition.node)
+    for function in definition.library.function:
+        nodes += list(function.node_def)
+    counts = {}
+    for node in nodes:
+        counts[node.op] = counts.get(node.op, 0) + 1
+    return counts
+
+
+def main(inputs_path, *actions):
+    assert "diglot" not in sys.modules and "torch" not in sys.modules
+    data = np.load(inputs_path)
+    model = program.build_model("model.weights.h5")
+    inputs = arrange(model, [data[f"input:{i}"] for i in range(len(data.files))])
+    outputs = model(inputs)
+    report = {"parameters": model.count_params()}
+    if "outputs" in actions:
+        arrays = {f"output:{path}": array for path, array in flatten(outputs).items()}
+        np.savez(Path(inputs_path).with_name("outputs.npz"), **arrays)
+    if "keras" in actions:
+        report["keras"] = largest_gap(outputs, keras.models.load_model("model.keras")(inputs))
+    if "weights" in actions:
+        other = program.build_model()
+        other.load_weights("model.weights.h5")
+        report["weights"] = largest_gap(outputs, other(inputs))
+    if "config" in actions:
+        other = keras.Model.from_config(model.get_config())
+        other.set_weights(model.get_weights())
+        report["config"] = largest_gap(outputs, other(inputs))
+    if "graph" in actions:
+        report["graph"] = graph_operations(model)
+    if "fit" in actions:  # last: it changes the weights
+        report["fit"] = fit(model, inputs)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,193 @@
+"""What the tests on real models share: translate, prove, save, and look at the result.
+
+A model is translated and proven once per test process; the tests of one model share the result.
+"""
+
+import functools
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import diglot
+from diglot.parity.prove import Proof
+from diglot.translation import Translation
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "tests" / "models"
+FRESH = Path(__file__).parent / "fresh_model.py"
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A translation on disk, its proof, and what it was made from."""
+
+    translation: Translation
+    proof: Proof
+    directory: Path
+    model: torch.nn.Module
+    example_inputs: Any
+
+
+@functools.cache
+def _workplace() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="diglot-tests-")  # removed when Python ends
+
+
+@functools.cache
+def translated(module: str, factory: str = "make", **options: Any) -> Translated:
+    """Translate `factory` of tests/models/`module`.py, save the result and prove it, once."""
+    model, example_inputs = getattr(importlib.import_module(module), factory)()
+    translation = diglot.translate(model, example_inputs, to="keras", **options)
+    name = "-".join([module, factory, *map(str, options.values())])
+    directory = Path(_workplace().name) / name
+    translation.save(directory)
+    proof = diglot.prove(translation)
+    return Translated(translation, proof, directory, model, example_inputs)
+
+
+def assert_proven(result: Translated) -> None:
+    """Fail with what the proof says where it is not `proven`."""
+    figures = result.proof.to_dict()
+    told = {
+        key: figures.get(key)
+        for key in ("verdict", "reason", "reasons", "first_divergence", "not_compared")
+    }
+    assert result.proof, json.dumps(told, indent=1, default=str)[:4000]
+    assert result.proof.verdict == "proven"
+    assert json.loads(result.proof.to_json())["verdict"] == "proven"
+
+
+def run_fresh(result: Translated, *actions: str, backend: str = "tensorflow") -> dict[str, Any]:
+    """Use the saved translation in a new Python that knows neither Diglot nor PyTorch.
+
+    See fresh_model.py for the actions. Returns what it printed as JSON. With "outputs" among
+    the actions, the result is compared with PyTorch's here.
+    """
+    inputs = target_inputs(result)
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "inputs.npz", **inputs)
+        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment.pop("PYTHONPATH", None)
+        finished = subprocess.run(
+            [sys.executable, FRESH, Path(folder) / "inputs.npz", *actions],
+            cwd=result.directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert finished.returncode == 0, finished.stderr[-4000:]
+        report = json.loads(finished.stdout.splitlines()[-1])
+        if "outputs" in actions:
+            found = np.load(Path(folder) / "outputs.npz")
+            compare(result, {key.removeprefix("output:"): found[key] for key in found.files})
+    return report
+
+
+def source_arguments(result: Translated) -> tuple[tuple, dict[str, Any]]:
+    """The example inputs as (positional, keyword) arguments of the PyTorch model."""
+    example_inputs = result.example_inputs
+    if isinstance(example_inputs, dict):
+        return (), example_inputs
+    return (tuple(example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)), {}
+
+
+def target_inputs(result: Translated) -> dict[str, np.ndarray]:
+    """The example inputs in the translation's layout, by "input:INDEX"."""
+    args, kwargs = source_arguments(result)
+    tensors = [*args, *kwargs.values()]
+    described = result.translation.weight_map.inputs
+    assert len(tensors) == len(described)
+    arrays = {}
+    for index, (tensor, entry) in enumerate(zip(tensors, described, strict=True)):
+        perm = field(entry, "perm")
+        arrays[f"input:{index}"] = (tensor.permute(perm) if perm else tensor).numpy()
+    return arrays
+
+
+def field(entry: Any, name: str) -> Any:
+    """A field of a weight map entry, which may be an object or a dict."""
+    return entry[name] if isinstance(entry, dict) else getattr(entry, name)
+
+
+def flatten(outputs: Any, path: str = "") -> dict[str, Any]:
+    """The tensors of a structure by their path: "" alone, "logits", "1/0", …"""
+    if isinstance(outputs, dict):
+        items = outputs.items()
+    elif isinstance(outputs, (list, tuple)):
+        items = enumerate(outputs)
+    else:
+        return {path: outputs}
+    leaves: dict[str, Any] = {}
+    for key, value in items:
+        leaves |= flatten(value, f"{path}/{key}" if path else str(key))
+    return leaves
+
+
+def source_outputs(result: Translated) -> dict[str, np.ndarray]:
+    """PyTorch's outputs for the example inputs, evaluation mode, in the translation's layout."""
+    args, kwargs = source_arguments(result)
+    was_training = result.model.training
+    result.model.eval()
+    with torch.no_grad():
+        leaves = flatten(result.model(*args, **kwargs))
+    result.model.train(was_training)
+    arrays = {}
+    for entry in result.translation.weight_map.outputs:
+        path, perm = "/".join(map(str, field(entry, "path"))), field(entry, "perm")
+        tensor = leaves.pop(path)
+        arrays[path] = (tensor.permute(perm) if perm else tensor).numpy()
+    assert not any(torch.is_tensor(leaf) for leaf in leaves.values()), f"lost: {list(leaves)}"
+    return arrays
+
+
+def compare(result: Translated, found: dict[str, np.ndarray], tolerance: float = 2e-4) -> None:
+    """Compare Keras outputs, by path, with PyTorch's in float32; relative to the largest value."""
+    expected = source_outputs(result)
+    assert found.keys() == expected.keys()
+    for path, wanted in expected.items():
+        assert found[path].shape == wanted.shape, path
+        gap = np.abs(found[path] - wanted).max() / max(1.0, np.abs(wanted).max())
+        assert gap <= tolerance, f"{path or 'the output'} is off by {gap:.1e}"
+
+
+def code_lines(source: str) -> int:
+    """Lines of code: without blank lines, comments and docstrings."""
+    source = re.sub(r'^\s*"""(?:.|\n)*?"""\n', "", source, flags=re.MULTILINE)
+    lines = [line.strip() for line in source.splitlines()]
+    return sum(bool(line) and not line.startswith("#") for line in lines)
+
+
+def assert_reads_well(result: Translated, *classes: str) -> None:
+    """The generated source stands alone, is clean under ruff, and keeps the author's classes."""
+    path = result.directory / "model.py"
+    source = path.read_text()
+    assert source == result.translation.source
+    assert not re.search(r"^\s*(import|from)\s+(diglot|torch)\b", source, re.MULTILINE)
+    for command in (["check", "--select", "E,F,W,I,B,UP"], ["format", "--check"]):
+        finished = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", "100", path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-1000:]
+    for name in classes:
+        assert re.search(rf"^class {name}\b", source, re.MULTILINE), f"no class {name}"
+    # add_17, relu_3, view_5: names that no author wrote.
+    serial = re.findall(
+        r"\b(?:add|sub|mul|div|view|reshape|permute|transpose|matmul|expand|unsqueeze|getitem|"
+        r"_to_copy|slice|select|where)_\d+\b",
+        source,
+    )
+    assert not serial, sorted(set(serial))
