@@ -53,7 +53,7 @@ def _checks(
 
 
 def _check(item: Mapping[str, Any], names: Mapping[str, str], tolerance: float) -> Check:
-    worst = _number(item.get("worst"))
+    worst = _number(item.get("worst", item.get("error")))
     own = _number(item.get("tolerance")) or tolerance
     sizes = item.get("sizes")
     if isinstance(sizes, Mapping):
