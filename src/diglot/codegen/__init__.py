@@ -1,0 +1,1 @@
+"""Writers: hub -> source text, weight map, line map."""

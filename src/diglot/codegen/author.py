@@ -1,0 +1,169 @@
+"""What the author wrote: the statement behind a node, the name it was assigned to, constructor arguments.
+
+Reads source text through :mod:`linecache`; nothing is imported or run.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import linecache
+import re
+from typing import Any
+
+from diglot.ir.hub import Frame
+
+_FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in (?P<function>\S+)')
+
+
+def frames(stack_trace: str | None) -> list[Frame]:
+    """Parse ``node.meta['stack_trace']``, outermost frame first."""
+    if not stack_trace:
+        return []
+    return [
+        Frame(m["file"], int(m["line"]), m["function"])
+        for m in _FRAME.finditer(stack_trace)
+        if not m["file"].startswith("torch/")
+    ]
+
+
+@functools.lru_cache(maxsize=256)
+def _statements(file: str) -> list[ast.stmt]:
+    source = "".join(linecache.getlines(file))
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    simple = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Expr)
+    return [node for node in ast.walk(tree) if isinstance(node, simple)]
+
+
+@functools.lru_cache(maxsize=8192)
+def statement(file: str, line: int) -> ast.stmt | None:
+    """Return the innermost simple statement that covers a line."""
+    best = None
+    for node in _statements(file):
+        if node.lineno <= line <= (node.end_lineno or node.lineno):
+            if best is None or node.lineno >= best.lineno:
+                best = node
+    return best
+
+
+def _plain(target: ast.expr) -> str | None:
+    if isinstance(target, ast.Name):
+        return target.id
+    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+        return target.attr.lstrip("_")
+    return None
+
+
+def assigned_names(frame: Frame) -> list[str | None] | None:
+    """Return the names that the statement at a frame assigns, or ``None`` when it assigns nothing."""
+    found = statement(frame.file, frame.line)
+    if isinstance(found, ast.Assign):
+        target = found.targets[0]
+        if isinstance(target, (ast.Tuple, ast.List)):
+            return [_plain(e) for e in target.elts]
+        return [_plain(target)]
+    if isinstance(found, (ast.AugAssign, ast.AnnAssign)):
+        return [_plain(found.target)]
+    return None
+
+
+def is_return(frame: Frame) -> bool:
+    """Tell whether the statement at a frame returns its value."""
+    return isinstance(statement(frame.file, frame.line), ast.Return)
+
+
+@functools.lru_cache(maxsize=512)
+def copies(file: str, first: int, last: int) -> dict[str, list[str]]:
+    """Return ``{name: [names that were set to it by a bare "a = name"]}`` between two lines."""
+    found: dict[str, list[str]] = {}
+    for node in _statements(file):
+        if first <= node.lineno <= last and isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+            target = _plain(node.targets[0])
+            if target:
+                found.setdefault(node.value.id, []).append(target)
+    return found
+
+
+@functools.lru_cache(maxsize=512)
+def class_location(cls: type) -> tuple[str, int, int] | None:
+    """Return ``(file, first line, last line)`` of a class, or ``None`` where there is no source."""
+    try:
+        lines, first = inspect.getsourcelines(cls)
+        file = inspect.getsourcefile(cls)
+    except (OSError, TypeError):
+        return None
+    return (file or "", first, first + len(lines) - 1)
+
+
+@functools.lru_cache(maxsize=512)
+def _init_tree(cls: type) -> ast.FunctionDef | None:
+    import textwrap
+
+    try:
+        source = textwrap.dedent(inspect.getsource(cls.__init__))
+        node = ast.parse(source).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return None
+    return node if isinstance(node, ast.FunctionDef) else None
+
+
+@functools.lru_cache(maxsize=512)
+def constructor_parameters(cls: type) -> tuple[str, ...]:
+    """Return the names of a class's constructor parameters."""
+    tree = _init_tree(cls)
+    if tree is None:
+        return ()
+    args = [*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs]
+    return tuple(a.arg for a in args[1:])
+
+
+@functools.lru_cache(maxsize=512)
+def _layer_arguments(cls: type) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
+    """Return ``{attribute: (layer class, ((layer parameter or position, expression), …))}`` of a constructor."""
+    tree = _init_tree(cls)
+    found: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {}
+    for node in ast.walk(tree) if tree else ():
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
+            continue
+        target = node.targets[0]
+        if not (isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)):
+            continue
+        function = node.value.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        pairs = [(str(i), ast.unparse(a)) for i, a in enumerate(node.value.args)]
+        pairs += [(k.arg, ast.unparse(k.value)) for k in node.value.keywords if k.arg]
+        found[target.attr] = (name, tuple(pairs))
+    return found
+
+
+def constructor_values(module: Any) -> dict[str, Any]:
+    """Infer the plain arguments that a module was built with.
+
+    From attributes of the same name, and from what its constructor passes on to torch.nn layers
+    (``self.linear_1 = nn.Linear(d_model, d_ff)`` and ``linear_1.in_features`` give ``d_model``).
+    """
+    cls = type(module)
+    parameters = constructor_parameters(cls)
+    values: dict[str, Any] = {}
+    for name in parameters:
+        value = module.__dict__.get(name)
+        if isinstance(value, (bool, int, float)):
+            values[name] = value
+    for attribute, (_, pairs) in _layer_arguments(cls).items():
+        layer = getattr(module, attribute, None)
+        if layer is None or not type(layer).__module__.startswith("torch.nn"):
+            continue
+        slots = constructor_parameters(type(layer))
+        for slot, expression in pairs:
+            name = slots[int(slot)] if slot.isdigit() and int(slot) < len(slots) else slot
+            value = getattr(layer, name, None)
+            if expression in parameters and expression not in values:
+                if isinstance(value, (tuple, list)) and len(set(value)) == 1:
+                    value = value[0]
+                if isinstance(value, (bool, int, float)):
+                    values[expression] = value
+    return values

@@ -1,0 +1,1 @@
+"""Frontends: what the user has -> hub."""

@@ -1,0 +1,236 @@
+"""An exported program -> hub: drop bookkeeping, read the marks, lay the call tree over the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from diglot.frontends.marks import CallRecord, is_leaf_class
+from diglot.ir.hub import Call, Hub, Parameter, Port, is_mark
+
+_ROOT = ("",)
+
+
+def build(
+    program: ExportedProgram,
+    model: nn.Module | None,
+    records: dict[int, CallRecord],
+    structure: str,
+    names: list[str],
+) -> Hub:
+    """Return the hub of an exported program.
+
+    ``model`` gives classes, source lines and aliases where it is at hand; without it (a ``.pt2`` file) the
+    names in ``nn_module_stack`` must do.
+    """
+    graph = program.graph_module.graph
+    signature = program.graph_signature
+    placeholders = {n.name: n for n in graph.nodes if n.op == "placeholder"}
+    parameters: dict[fx.Node, Parameter] = {}
+    constants: dict[fx.Node, torch.Tensor] = {}
+    inputs: list[fx.Node] = []
+    for spec in signature.input_specs:
+        node = placeholders.get(spec.arg.name) if hasattr(spec.arg, "name") else None
+        if node is None:
+            continue
+        if spec.kind is InputKind.USER_INPUT:
+            if isinstance(node.meta.get("val"), torch.Tensor):
+                inputs.append(node)
+        elif spec.kind is InputKind.PARAMETER:
+            value = program.state_dict[spec.target]
+            parameters[node] = Parameter(spec.target, value, value.requires_grad, False)
+        elif spec.kind is InputKind.BUFFER:
+            persistent = spec.persistent is not False
+            value = program.state_dict[spec.target] if persistent else program.constants[spec.target]
+            parameters[node] = Parameter(spec.target, value, False, True, persistent)
+        elif spec.kind is InputKind.CONSTANT_TENSOR:
+            constants[node] = program.constants[spec.target]
+    output = next(n for n in graph.nodes if n.op == "output")
+    flat = list(output.args[0])
+    kept = [
+        value
+        for value, spec in zip(flat, signature.output_specs, strict=True)
+        if spec.kind is OutputKind.USER_OUTPUT
+    ]
+    outputs = [v for v in kept if isinstance(v, fx.Node) and isinstance(v.meta.get("val"), torch.Tensor)]
+    graph.output(tuple(outputs))
+    graph.erase_node(output)
+    root_record = records.get(0)
+    out_structure = root_record.output_structure if root_record else None
+    hub = Hub(
+        graph=graph,
+        root=Call("", type(model) if model is not None else None, _root_name(model), _ROOT),
+        parameters=parameters,
+        inputs=inputs,
+        input_names=_input_names(names, inputs, structure),
+        input_structure=structure,
+        outputs=outputs,
+        output_structure=out_structure or ("tensor" if len(outputs) == 1 else ["list", ["tensor"] * len(outputs)]),
+        exported=program,
+        constants=constants,
+    )
+    if model is not None:
+        hub.aliases = _aliases(model, program)
+    _one_batch(hub)
+    return hub
+
+
+def _one_batch(hub: Hub) -> None:
+    """Give inputs with the same leading size one symbol.
+
+    Broadcasting does not force two batches to be equal, so export keeps a symbol for each; a model with
+    several inputs has one batch all the same.
+    """
+    leading: dict[int, torch.SymInt] = {}
+    for node in hub.inputs:
+        value = node.meta["val"]
+        size = value.shape[0] if value.dim() else 1
+        if not isinstance(size, torch.SymInt) or size.node.hint is None:
+            continue
+        first = leading.setdefault(int(size.node.hint), size)
+        ours, theirs = size.node.expr, first.node.expr
+        if ours != theirs and ours.is_Symbol and theirs.is_Symbol:
+            environment = size.node.shape_env
+            environment.replacements[ours] = theirs
+            environment._update_version_counter()
+
+
+def _root_name(model: nn.Module | None) -> str:
+    return type(model).__name__ if model is not None else "Model"
+
+
+def _input_names(names: list[str], inputs: list[fx.Node], structure: str) -> list[str]:
+    if len(names) >= len(inputs):
+        return names[: len(inputs)]
+    return [n.name for n in inputs]
+
+
+def _aliases(model: nn.Module, program: ExportedProgram) -> dict[str, str]:
+    """Map every name of a shared weight to the name that the exported program uses."""
+    canonical: dict[int, str] = {}
+    chosen = set(program.graph_signature.parameters) | set(program.graph_signature.buffers)
+    named = list(model.named_parameters(remove_duplicate=False)) + list(model.named_buffers(remove_duplicate=False))
+    for name, value in named:
+        if name in chosen:
+            canonical.setdefault(id(value), name)
+    return {name: canonical.get(id(value), name) for name, value in named}
+
+
+def lay_calls(hub: Hub, model: nn.Module | None, records: dict[int, CallRecord]) -> None:
+    """Build the tree of calls from ``nn_module_stack`` and the marks, in place."""
+    modules = dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
+    calls: dict[tuple, Call] = {_ROOT: hub.root}
+    functions = _function_spans(hub.graph)
+    open_spans: list[tuple[int, str, int]] = []  # record index, tag, last position
+    for position, node in enumerate(list(hub.graph.nodes)):
+        if node.op in ("placeholder", "output") or _is_size(node):
+            continue
+        while open_spans and position > open_spans[-1][2]:
+            open_spans.pop()
+        tag = node.args[1].split("|") if is_mark(node) else None
+        if tag and tag[1] == "fin" and (not open_spans or open_spans[-1][1] != f"{tag[0]}|{tag[2]}"):
+            name = f"{tag[0]}|{tag[2]}"
+            open_spans.append((int(tag[0]), name, functions[name]))
+        call = _locate(hub, node, modules, calls, records, open_spans)
+        if tag and tag[1] in ("in", "fin"):
+            call.inputs.append(Port(tag[-1], node, node.args[0]))
+            call.config.setdefault("record", int(tag[0]))
+            call.items.append(node)
+        elif tag and tag[1] in ("out", "fout"):
+            call.outputs.append(Port(tag[-1], node, node.args[0]))
+            call.items.append(node)
+        else:
+            call.items.append(node)
+        hub.call_of[node] = call
+
+
+def _is_size(node: fx.Node) -> bool:
+    return not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)) and node.op == "call_function"
+
+
+def _function_spans(graph: fx.Graph) -> dict[str, int]:
+    """Map each handed-in function's call to the position of its last mark."""
+    spans: dict[str, int] = {}
+    for position, node in enumerate(graph.nodes):
+        if is_mark(node):
+            tag = node.args[1].split("|")
+            if tag[1] in ("fin", "fout"):
+                spans[f"{tag[0]}|{tag[2]}"] = position
+    return spans
+
+
+def _locate(hub, node, modules, calls, records, open_spans) -> Call:
+    """Return the region a node belongs to, creating the regions on the way."""
+    stack = node.meta.get("nn_module_stack") or {}
+    current = hub.root
+    key: tuple = _ROOT
+    spans = list(open_spans)
+    spans_at_root = [s for s in spans if s[0] == 0]
+    for span in spans_at_root:
+        current, key = _function(current, key, span, calls)
+        spans.remove(span)
+    for part, (path, class_name) in stack.items():
+        if not path or class_name.startswith("_empty_nn_module_stack"):
+            continue
+        cls = type(modules[path]) if path in modules else None
+        if is_leaf_class(cls) if cls is not None else _leaf_name(class_name):
+            break
+        key = (*key, part)
+        if key not in calls:
+            call = Call(path, cls, class_name.rpartition(".")[2], key, parent=current)
+            calls[key] = call
+            current.items.append(call)
+        current = calls[key]
+        for span in list(spans):
+            if records and span[0] == current.config.get("record"):
+                current, key = _function(current, key, span, calls)
+                spans.remove(span)
+    return current
+
+
+def _function(current: Call, key: tuple, span: tuple[int, str, int], calls: dict) -> tuple[Call, tuple]:
+    key = (*key, "function:" + span[1])
+    if key not in calls:
+        name = span[1].split("|")[1].split("@")[0]
+        call = Call(current.path, None, "", key, parent=current, function=name)
+        calls[key] = call
+        current.items.append(call)
+    return calls[key], key
+
+
+def _leaf_name(class_name: str) -> bool:
+    containers = ("Sequential", "Transformer", "TransformerEncoder", "TransformerDecoder")
+    containers += ("TransformerEncoderLayer", "TransformerDecoderLayer")
+    last = class_name.rpartition(".")[2]
+    return class_name.startswith("torch.nn.modules.") and last not in containers
+
+
+def complete_ports(hub: Hub) -> None:
+    """Give every region ports for values that cross its border without a mark.
+
+    A region without marks (a ``.pt2`` file), or a value that reached a module around its arguments.
+    """
+    order = {n: i for i, n in enumerate(hub.graph.nodes)}
+    for call in list(hub.root.walk()):
+        if call is hub.root or call.function:
+            continue
+        inside = set(call.nodes())
+        known = {p.node for p in call.outputs}
+        for node in sorted(inside, key=order.__getitem__):
+            if node in known or is_mark(node) and node in {p.node for c in call.walk() for p in c.outputs}:
+                pass
+            if any(user not in inside for user in node.users) and node not in known:
+                if isinstance(node.meta.get("val"), torch.Tensor):
+                    call.outputs.append(Port(str(len(call.outputs)), node, node))
+
+
+def describe(value: Any) -> tuple[tuple[Any, ...], torch.dtype]:
+    """Return the shape (ints and sympy expressions) and dtype of a fake value."""
+    shape = tuple(
+        s.node.expr if isinstance(s, torch.SymInt) and not s.node.expr.is_number else int(s) for s in value.shape
+    )
+    return shape, value.dtype

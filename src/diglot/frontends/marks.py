@@ -1,0 +1,181 @@
+"""Marks: identity ops that survive ``torch.export`` and say where modules begin and end.
+
+``torch.export`` keeps ``nn_module_stack`` but forgets which value was passed as which parameter, and it cannot
+tell a function that was handed to a module (``residual(x, lambda x: self.attention(x, x, x, mask))``) from the
+module's own code. A mark on each tensor that enters or leaves keeps both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+_LIBRARY = torch.library.Library("diglot", "FRAGMENT")
+_LIBRARY.define("mark(Tensor(a) x, str tag) -> Tensor(a)")
+_LIBRARY.impl("mark", lambda x, tag: x.view_as(x), "CompositeExplicitAutograd")
+
+#: Containers of torch.nn that are written out as code; every other torch.nn module is a leaf.
+_COMPOSITES = (
+    nn.Sequential,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Tell whether a module is one of torch.nn's own layers (exactly, not a subclass)."""
+    return is_leaf_class(type(module))
+
+
+def is_leaf_class(cls: type) -> bool:
+    """Tell whether a class is one of torch.nn's own layers."""
+    name = cls.__module__
+    own = name.startswith("torch.nn.") or name.startswith("torch.ao.")
+    return own and cls not in _COMPOSITES
+
+
+@dataclasses.dataclass
+class CallRecord:
+    """What was seen of one module call while tracing."""
+
+    index: int
+    path: str
+    cls: type
+    functions: list[str]
+    output_structure: Any = None
+
+
+
+
+def map_tensors(value: Any, change: Callable[[str, torch.Tensor], torch.Tensor], path: str = "") -> Any:
+    """Replace every tensor in a nested structure, giving ``change`` its path (``a``, ``a.0``, ``a.key``).
+
+    Tuples, named tuples, lists, dicts (and their subclasses, such as the outputs of transformers) and
+    dataclasses are entered; anything else is returned as it is.
+    """
+    join = f"{path}." if path else ""
+    if isinstance(value, torch.Tensor):
+        return change(path, value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(
+            *(map_tensors(v, change, f"{join}{k}") for k, v in zip(value._fields, value, strict=True))
+        )
+    if type(value) in (tuple, list):
+        return type(value)(map_tensors(v, change, f"{join}{i}") for i, v in enumerate(value))
+    if isinstance(value, dict):
+        changed = {k: map_tensors(v, change, f"{join}{k}") for k, v in value.items()}
+        if type(value) is dict:
+            return changed
+        if dataclasses.is_dataclass(value):  # transformers' ModelOutput
+            return type(value)(**changed)
+        for key, item in changed.items():
+            value[key] = item
+        return value
+    return value
+
+
+def structure_of(value: Any) -> Any:
+    """Describe a returned structure as ``"tensor" | ["list", [...]] | ["dict", {...}] | None``."""
+    if isinstance(value, torch.Tensor):
+        return "tensor"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return ["dict", {k: structure_of(v) for k, v in zip(value._fields, value, strict=True)}]
+    if type(value) in (tuple, list):
+        return ["list", [structure_of(v) for v in value]]
+    if isinstance(value, dict):
+        return ["dict", {str(k): structure_of(v) for k, v in value.items()}]
+    return None
+
+
+def _positional_names(module: nn.Module, count: int) -> list[str]:
+    """Name the first ``count`` positional arguments of a module's ``forward``."""
+    try:
+        parameters = list(inspect.signature(type(module).forward).parameters.values())[1:]
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    star = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
+    names += [f"{star}_{i}" for i in range(len(names), count)]
+    return names[:count]
+
+
+class Marker:
+    """Installs hooks that mark what enters and leaves each module call."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.records: dict[int, CallRecord] = {}
+        self.active = True
+        self._counter = itertools.count()
+        self._stack: list[int] = []
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[Marker]:
+        """Hook every module that is not a leaf, for the length of the context."""
+        handles = []
+        for path, module in self.model.named_modules():
+            if is_leaf(module) and module is not self.model:
+                continue
+            handles.append(
+                module.register_forward_pre_hook(functools.partial(self._enter, path), with_kwargs=True)
+            )
+            handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
+        try:
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, path: str, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        index = next(self._counter)
+        record = CallRecord(index, path, type(module), [])
+        self.records[index] = record
+        self._stack.append(index)
+        names = _positional_names(module, len(args))
+        args = tuple(self._mark_argument(record, n, v) for n, v in zip(names, args, strict=True))
+        kwargs = {n: self._mark_argument(record, n, v) for n, v in kwargs.items()}
+        return args, kwargs
+
+    def _mark_argument(self, record: CallRecord, name: str, value: Any) -> Any:
+        if callable(value) and not isinstance(value, (nn.Module, type, torch.Tensor)):
+            record.functions.append(name)
+            return self._wrap(record.index, name, value)
+        return map_tensors(
+            value, lambda path, t: torch.ops.diglot.mark(t, f"{record.index}|in|{path}"), name
+        )
+
+    def _wrap(self, index: int, name: str, function: Callable) -> Callable:
+        """Mark what goes into and comes out of a function that was handed to a module."""
+        counter = itertools.count()
+
+        @functools.wraps(function)
+        def marked(*args: Any, **kwargs: Any) -> Any:
+            tag = f"{index}|{{}}|{name}@{next(counter)}"
+            args = tuple(
+                map_tensors(a, lambda p, t: torch.ops.diglot.mark(t, f"{tag.format('fin')}|{p}"), str(i))
+                for i, a in enumerate(args)
+            )
+            result = function(*args, **kwargs)
+            return map_tensors(
+                result, lambda p, t: torch.ops.diglot.mark(t, f"{tag.format('fout')}|{p}"), ""
+            )
+
+        return marked
+
+    def _leave(self, module: nn.Module, args: tuple, kwargs: dict, result: Any) -> Any:
+        index = self._stack.pop()
+        self.records[index].output_structure = structure_of(result)
+        return map_tensors(
+            result, lambda p, t: torch.ops.diglot.mark(t, f"{index}|out|{p}"), ""
+        )

@@ -1,0 +1,1 @@
+"""The hub: one functional ATen graph (``torch.fx``) with the tree of module calls laid over it."""

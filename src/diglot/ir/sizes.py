@@ -1,0 +1,39 @@
+"""Sizes: plain ints, or sympy expressions where a size is dynamic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+import torch
+
+Size = Any  # int | sympy.Expr
+
+
+def size_of(value: Any) -> Size:
+    """Return an int or a sympy expression for an int, ``SymInt`` or expression."""
+    if isinstance(value, torch.SymInt):
+        value = value.node.expr
+    if isinstance(value, (int, sympy.Integer)):
+        return int(value)
+    if isinstance(value, sympy.Expr) and value.is_Integer:
+        return int(value)
+    return value
+
+
+def shape_of(value: torch.Tensor) -> tuple[Size, ...]:
+    """Return a fake tensor's shape."""
+    return tuple(size_of(s) for s in value.shape)
+
+
+def is_static(size: Size) -> bool:
+    """Tell whether a size is a known number."""
+    return isinstance(size, int)
+
+
+def product(sizes: Any) -> Size:
+    """Multiply sizes."""
+    result: Size = 1
+    for size in sizes:
+        result = result * size
+    return result

@@ -1,0 +1,1 @@
+"""Hub -> hub, one file per pass, in one order (see :mod:`diglot.passes.pipeline`)."""

@@ -1,0 +1,147 @@
+"""Drop what only torch needs: checks, copies, device moves, counters."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from diglot.ir.hub import Hub, is_mark, target_name
+
+_CHECKS = {
+    "aten._assert_tensor_metadata.default",
+    "aten._assert_scalar.default",
+    "aten._assert_async.msg",
+    "aten.sym_constrain_range.default",
+    "aten.sym_constrain_range_for_size.default",
+    "aten._check_index.default",
+}
+#: Ops that return their first input when shape and dtype stay the same.
+_IDENTITIES = {
+    "aten.alias.default",
+    "aten.clone.default",
+    "aten.contiguous.default",
+    "aten.detach.default",
+    "aten.detach_.default",
+    "aten.lift_fresh_copy.default",
+    "aten.lift_fresh.default",
+    "aten._to_copy.default",
+    "aten.to.dtype",
+    "aten.to.device",
+    "aten.to.dtype_layout",
+    "aten.to.prim_dtype",
+    "aten.to.prim_other",
+    "aten.to.other",
+    "aten.to.prim_Device",
+    "aten.type_as.default",
+    "aten.resolve_conj.default",
+    "aten.resolve_neg.default",
+    "aten.expand_as.default",
+    "aten.view.default",
+    "aten.reshape.default",
+    "aten._unsafe_view.default",
+    "aten.flatten.using_ints",
+    "aten.unflatten.int",
+    "aten.view_as.default",
+    "aten.reshape_as.default",
+    "aten.expand.default",
+    "aten.squeeze.default",
+    "aten.squeeze.dim",
+    "aten.squeeze.dims",
+    "aten.slice.Tensor",
+    "aten.dropout.default",
+    "aten.dropout_.default",
+    "aten.feature_dropout.default",
+    "aten.alpha_dropout.default",
+    "aten.permute.default",
+    "aten.movedim.int",
+    "aten.movedim.intlist",
+    "aten.positive.default",
+    "aten.real.default",
+    "aten.constant_pad_nd.default",
+    "aten.pad.default",
+}
+
+
+def drop_checks(hub: Hub) -> None:
+    """Remove assertions, and updates of ``num_batches_tracked``, which no computation reads."""
+    for node in reversed(list(hub.graph.nodes)):
+        if node.op != "call_function":
+            continue
+        name = target_name(node)
+        if name in _CHECKS and not node.users:
+            hub.graph.erase_node(node)
+        elif name in ("aten.add_.Tensor", "aten.add.Tensor", "aten.copy_.default") and not node.users:
+            first = node.args[0]
+            if first in hub.parameters and hub.parameters[first].name.endswith("num_batches_tracked"):
+                hub.graph.erase_node(node)
+
+
+def _same_value(node: fx.Node, source: fx.Node) -> bool:
+    ours, theirs = node.meta.get("val"), source.meta.get("val")
+    if not isinstance(ours, torch.Tensor) or not isinstance(theirs, torch.Tensor):
+        return False
+    if ours.dtype != theirs.dtype or ours.dim() != theirs.dim():
+        return False
+    return all(_equal(a, b) for a, b in zip(ours.shape, theirs.shape, strict=True))
+
+
+def _equal(a: int | torch.SymInt, b: int | torch.SymInt) -> bool:
+    """Compare two sizes without adding a guard."""
+    left = a.node.expr if isinstance(a, torch.SymInt) else a
+    right = b.node.expr if isinstance(b, torch.SymInt) else b
+    return bool(left == right)
+
+
+def is_identity(node: fx.Node) -> bool:
+    """Tell whether a node returns its first argument unchanged."""
+    if node.op != "call_function" or is_mark(node) or not node.args or not isinstance(node.args[0], fx.Node):
+        return False
+    name = target_name(node)
+    if name not in _IDENTITIES or not _same_value(node, node.args[0]):
+        return False
+    if name.startswith(("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout")):
+        return len(node.args) < 3 or node.args[1] == 0.0 or not node.args[2]
+    if "permute" in name:
+        return list(node.args[1]) == list(range(len(node.args[1])))
+    if "movedim" in name:
+        return False
+    if "pad" in name:
+        return all(p == 0 for p in node.args[1])
+    if "slice" in name:
+        step = node.args[4] if len(node.args) > 4 else 1
+        return step == 1
+    return True
+
+
+def drop_identities(hub: Hub) -> None:
+    """Replace every identity by its input. ``detach`` stays where a gradient would flow through it."""
+    for node in list(hub.graph.nodes):
+        if not is_identity(node):
+            continue
+        if "detach" in target_name(node) and _carries_gradient(hub, node.args[0]):
+            continue
+        node.replace_all_uses_with(node.args[0])
+        hub.graph.erase_node(node)
+
+
+def _carries_gradient(hub: Hub, node: fx.Node) -> bool:
+    """Tell whether a trainable weight or a floating-point input can reach a node."""
+    seen, stack = set(), [node]
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current in hub.parameters and hub.parameters[current].trainable:
+            return True
+        if current in hub.inputs and current.meta["val"].dtype.is_floating_point:
+            return True
+        stack.extend(current.all_input_nodes)
+    return False
+
+
+def drop_dead(hub: Hub) -> None:
+    """Remove nodes whose values nobody reads (placeholders stay)."""
+    for node in reversed(list(hub.graph.nodes)):
+        if node.op == "call_function" and not node.users:
+            hub.graph.erase_node(node)

@@ -1,0 +1,25 @@
+"""The order of the passes, with the reason for each place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diglot.ir.hub import Hub
+from diglot.passes import clean, fold, functional, masks
+
+#: Before the call tree is laid: these may drop or replace nodes.
+PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
+    (clean.drop_checks, "assertions and bookkeeping hold the graph's values alive"),
+    (functional.make_functional, "later passes may then move and drop nodes freely"),
+    (clean.drop_identities, "after in-place ops are gone a copy is the value itself"),
+    (fold.fold_constants, "mask building is mostly arithmetic on constants and sizes"),
+    (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
+    (clean.drop_identities, "simplified masks leave casts and expands behind"),
+    (clean.drop_dead, "what nobody reads is not translated"),
+)
+
+
+def run(hub: Hub) -> None:
+    """Run every pass on a hub, in place."""
+    for step, _ in PIPELINE:
+        step(hub)
