@@ -1,7 +1,7 @@
 """ResNet (He et al., 2015) with the module and parameter names of torchvision."""
 
 import torch
-from randomise import randomise
+from randomise import seeded
 from torch import nn
 
 
@@ -138,27 +138,27 @@ class ResNet(nn.Module):
         return x
 
 
-def _make(block, layers, image, **options):
-    torch.manual_seed(0)
-    model = randomise(ResNet(block, layers, **options))
-    return model, torch.randn(2, 3, *image)
-
-
+@seeded
 def make18():
     """ResNet-18, random weights and statistics, and two images of 64 x 96."""
-    return _make(BasicBlock, [2, 2, 2, 2], (64, 96))
+    return ResNet(BasicBlock, [2, 2, 2, 2]), torch.randn(2, 3, 64, 96)
 
 
+@seeded
 def make50():
     """ResNet-50, random weights and statistics, and two images of 64 x 96."""
-    return _make(Bottleneck, [3, 4, 6, 3], (64, 96))
+    return ResNet(Bottleneck, [3, 4, 6, 3]), torch.randn(2, 3, 64, 96)
 
 
+@seeded
 def make():
     """A ResNet of BasicBlocks, four wide, for quick tests."""
-    return _make(BasicBlock, [1, 2, 1, 1], (40, 56), num_classes=11, width=4)
+    model = ResNet(BasicBlock, [1, 2, 1, 1], num_classes=11, width=4)
+    return model, torch.randn(2, 3, 40, 56)
 
 
+@seeded
 def make_bottleneck():
     """A ResNet of Bottlenecks, four wide, for quick tests."""
-    return _make(Bottleneck, [2, 1, 1, 1], (40, 56), num_classes=11, width=4)
+    model = ResNet(Bottleneck, [2, 1, 1, 1], num_classes=11, width=4)
+    return model, torch.randn(2, 3, 40, 56)

@@ -1,7 +1,7 @@
 """Recurrent text classifiers: token ids (batch, length) to class logits."""
 
 import torch
-from randomise import randomise
+from randomise import seeded
 from torch import nn
 
 
@@ -68,19 +68,19 @@ def _tokens():
     return text
 
 
+@seeded
 def make_lstm():
-    torch.manual_seed(0)
-    return randomise(LSTMClassifier(31, 10, 12, 5)), _tokens()
+    return LSTMClassifier(31, 10, 12, 5), _tokens()
 
 
+@seeded
 def make_gru():
-    torch.manual_seed(0)
-    return randomise(GRUClassifier(31, 10, 12, 5)), _tokens()
+    return GRUClassifier(31, 10, 12, 5), _tokens()
 
 
+@seeded
 def make_mean_pool():
-    torch.manual_seed(0)
-    return randomise(MeanPoolLSTM(31, 10, 12, 5)), _tokens()
+    return MeanPoolLSTM(31, 10, 12, 5), _tokens()
 
 
 make = make_lstm

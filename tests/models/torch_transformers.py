@@ -3,7 +3,7 @@
 import math
 
 import torch
-from randomise import randomise
+from randomise import seeded
 from torch import nn
 
 
@@ -203,46 +203,46 @@ def _tokens(vocab, batch, length):
     return tokens
 
 
+@seeded
 def make_encoder_only():
     """Post-norm, relu, with a padding mask."""
-    torch.manual_seed(0)
-    model = randomise(EncoderOnlyTransformer(37, 24, 4, 2, 40, max_len=29))
+    model = EncoderOnlyTransformer(37, 24, 4, 2, 40, max_len=29)
     src = _tokens(37, 3, 7)
     return model, {"src": src, "src_key_padding_mask": src == 0}
 
 
+@seeded
 def make_encoder_only_norm_first():
     """Pre-norm, GELU, without a mask."""
-    torch.manual_seed(0)
     model = EncoderOnlyTransformer(37, 24, 4, 2, 40, max_len=29, activation="gelu", norm_first=True)
-    return randomise(model), _tokens(37, 3, 7)
+    return model, _tokens(37, 3, 7)
 
 
+@seeded
 def make_decoder_only():
-    torch.manual_seed(0)
-    return randomise(DecoderOnlyTransformer(37, 24, 4, 2, 40, max_len=29)), _tokens(37, 3, 7)
+    return DecoderOnlyTransformer(37, 24, 4, 2, 40, max_len=29), _tokens(37, 3, 7)
 
 
+@seeded
 def make_gpt():
-    torch.manual_seed(0)
-    return randomise(CausalLanguageModel(37, 24, 4, 2, 40, 29)), _tokens(37, 3, 7)
+    return CausalLanguageModel(37, 24, 4, 2, 40, 29), _tokens(37, 3, 7)
 
 
+@seeded
 def make_encoder_decoder():
-    torch.manual_seed(0)
-    model = randomise(EncoderDecoderTransformer(31, 37, 24, 4, 2, 40, max_len=29))
+    model = EncoderDecoderTransformer(31, 37, 24, 4, 2, 40, max_len=29)
     return model, (_tokens(31, 3, 7), _tokens(37, 3, 5))
 
 
+@seeded
 def make_sequence_first():
-    torch.manual_seed(0)
-    model = randomise(SequenceFirstTransformer(24, 4, 1, 40))
+    model = SequenceFirstTransformer(24, 4, 1, 40)
     return model, (torch.randn(7, 3, 24), torch.randn(5, 3, 24))
 
 
+@seeded
 def make_attention_pooling():
-    torch.manual_seed(0)
-    model = randomise(AttentionPooling(10, 24, 4, 6))
+    model = AttentionPooling(10, 24, 4, 6)
     padding_mask = torch.zeros(3, 7, dtype=torch.bool)
     padding_mask[2, 5:] = True
     return model, (torch.randn(3, 7, 10), padding_mask)

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from randomise import randomise
+from randomise import seeded
 from torch import nn
 
 
@@ -38,10 +38,10 @@ class ImageAndFeatures(nn.Module):
         return {"logits": self.classifier(F.gelu(embedding)), "embedding": embedding}
 
 
+@seeded
 def make():
     """Inputs given by position."""
-    torch.manual_seed(0)
-    model = randomise(ImageAndFeatures(num_features=6, embed_dim=10, num_classes=4))
+    model = ImageAndFeatures(num_features=6, embed_dim=10, num_classes=4)
     return model, (torch.randn(3, 3, 20, 28), torch.randn(3, 6))
 
 
