@@ -85,7 +85,7 @@ def page(browser, page_file):
     browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
     yield browser
     assert browser.get_log("browser") == []
-    assert requests(browser) - {page_file.as_uri()} == set()
+    assert requests(browser) == {page_file.as_uri()}
 
 
 def requests(driver) -> set[str]:
