@@ -1,0 +1,23 @@
+"""The generated program is Keras 3, not TensorFlow: it runs on the other backends too."""
+
+import importlib.util
+
+import pytest
+from real_models import run_fresh, translated
+
+BACKENDS = ["torch", "jax"]
+MODELS = [
+    pytest.param("mnist_mlp", marks=pytest.mark.xdist_group("mnist")),
+    pytest.param("resnet", marks=pytest.mark.xdist_group("resnet")),
+    pytest.param("teaching_transformer", marks=pytest.mark.xdist_group("teaching_transformer")),
+    pytest.param("unet", marks=pytest.mark.xdist_group("unet")),
+]
+
+
+@pytest.mark.parametrize("module", MODELS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_same_outputs(module, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    report = run_fresh(translated(module), "outputs", "keras", backend=backend)
+    assert report["keras"] == 0
