@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from real_models import Translated, assert_proven, assert_reads_well, run_fresh
+from real_models import Translated, assert_proven, assert_reads_well, run_fresh, weight_map
 
 import diglot
 from diglot.sources import load_source
@@ -79,14 +79,12 @@ def mean_pooled(hidden, mask):
 def test_it_is_proven_and_reads_well(minilm):
     assert_proven(minilm)
     assert_reads_well(minilm, "BertLayer", "BertSelfAttention", "BertEmbeddings")
-    described = {
-        entry["name"]: entry["shape"] for entry in minilm.translation.weight_map.to_dict()["inputs"]
-    }
+    described = {entry["name"]: entry["shape"] for entry in weight_map(minilm)["inputs"]}
     assert all(isinstance(size, str) for shape in described.values() for size in shape)
 
 
 def test_every_embedding_is_the_same(minilm):
-    names = [entry["name"] for entry in minilm.translation.weight_map.to_dict()["inputs"]]
+    names = [entry["name"] for entry in weight_map(minilm)["inputs"]]
     minilm.model.eval()
     seen, lengths = 0, set()
     for batch in batches():

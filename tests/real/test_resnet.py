@@ -1,7 +1,7 @@
 """ResNet-18 and ResNet-50 with torchvision's names: both styles, random statistics."""
 
 import pytest
-from real_models import assert_proven, assert_reads_well, run_fresh, translated
+from real_models import assert_proven, assert_reads_well, run_fresh, translated, weight_map
 
 pytestmark = pytest.mark.xdist_group("resnet")
 
@@ -35,7 +35,7 @@ def test_the_source_keeps_classes_and_stages():
     result = translated("resnet", "make18")
     assert_reads_well(result, "BasicBlock", "ResNet")
     assert "Bottleneck" not in result.translation.source
-    names = [entry["source"] for entry in result.translation.weight_map.to_dict()["modules"]]
+    names = [entry["source"] for entry in weight_map(result)["modules"]]
     assert {"layer1.0.conv1", "layer4.1.bn2", "layer2.0.downsample"} <= set(names)
 
 
@@ -47,10 +47,6 @@ def test_functional_style_is_one_model():
 
 def test_trained_weights_return_under_torchvisions_names():
     result = translated("resnet", "make")
-    sources = {
-        source
-        for entry in result.translation.weight_map.to_dict()["entries"]
-        for source in entry["sources"]
-    }
+    sources = {source for entry in weight_map(result)["entries"] for source in entry["sources"]}
     counters = {name for name in result.model.state_dict() if name.endswith("num_batches_tracked")}
     assert sources == result.model.state_dict().keys() - counters

@@ -1,7 +1,7 @@
 """The encoder-decoder Transformer of teaching code."""
 
 import pytest
-from real_models import assert_proven, assert_reads_well, run_fresh, translated
+from real_models import assert_proven, assert_reads_well, run_fresh, translated, weight_map
 
 pytestmark = pytest.mark.xdist_group("teaching_transformer")
 
@@ -43,14 +43,14 @@ def test_it_reads_like_the_original():
 
 
 def test_the_sinusoids_are_a_buffer():
-    entries = translated("teaching_transformer").translation.weight_map.to_dict()["entries"]
+    entries = weight_map(translated("teaching_transformer"))["entries"]
     kinds = {source: entry["kind"] for entry in entries for source in entry["sources"]}
     assert kinds["src_pos.pe"] == kinds["tgt_pos.pe"] == "buffer"
     assert all(not entry["trainable"] for entry in entries if entry["kind"] == "buffer")
 
 
 def test_lengths_stay_dynamic():
-    inputs = translated("teaching_transformer").translation.weight_map.to_dict()["inputs"]
+    inputs = weight_map(translated("teaching_transformer"))["inputs"]
     (src, tgt, src_mask, tgt_mask) = (entry["shape"] for entry in inputs)
     assert all(isinstance(size, str) for size in (*src, *tgt))
     assert src[1] == src_mask[3] and tgt[1] == tgt_mask[2] == tgt_mask[3]

@@ -1,7 +1,7 @@
 """Models made of nn.TransformerEncoder, nn.TransformerDecoder and nn.MultiheadAttention."""
 
 import pytest
-from real_models import assert_proven, assert_reads_well, run_fresh, translated
+from real_models import assert_proven, assert_reads_well, run_fresh, translated, weight_map
 
 pytestmark = pytest.mark.xdist_group("torch_transformers")
 
@@ -40,6 +40,6 @@ def test_it_reads_well(factory):
 
 def test_length_and_batch_are_dynamic():
     result = translated("torch_transformers", "make_encoder_decoder")
-    src, tgt = (entry["shape"] for entry in result.translation.weight_map.to_dict()["inputs"])
+    src, tgt = (entry["shape"] for entry in weight_map(result)["inputs"])
     assert src[0] == tgt[0] and len({*src, *tgt}) == 3
     assert all(isinstance(size, str) for size in (*src, *tgt))

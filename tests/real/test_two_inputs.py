@@ -1,7 +1,7 @@
 """A model of two inputs of different rank and a dictionary of outputs."""
 
 import pytest
-from real_models import assert_proven, assert_reads_well, run_fresh, translated
+from real_models import assert_proven, assert_reads_well, run_fresh, translated, weight_map
 
 pytestmark = pytest.mark.xdist_group("two_inputs")
 
@@ -16,8 +16,8 @@ def test_it_is_proven_and_works_in_a_fresh_python(factory):
 
 
 def test_the_structure_is_kept():
-    by_position = translated("two_inputs").translation.weight_map.to_dict()
-    by_name = translated("two_inputs", "make_keywords").translation.weight_map.to_dict()
+    by_position = weight_map(translated("two_inputs"))
+    by_name = weight_map(translated("two_inputs", "make_keywords"))
     assert by_position["structure"]["inputs"] == "list"
     assert by_name["structure"]["inputs"] == "dict"
     assert [entry["name"] for entry in by_name["inputs"]] == ["image", "features"]
@@ -25,8 +25,8 @@ def test_the_structure_is_kept():
 
 
 def test_the_image_is_channels_last_unless_told_otherwise():
-    native = translated("two_inputs").translation.weight_map.to_dict()["inputs"]
-    same = translated("two_inputs", io_layout="same").translation.weight_map.to_dict()["inputs"]
+    native = weight_map(translated("two_inputs"))["inputs"]
+    same = weight_map(translated("two_inputs", io_layout="same"))["inputs"]
     assert native[0]["perm"] == [0, 2, 3, 1] and not native[1]["perm"]
     assert not same[0]["perm"] and not same[1]["perm"]
     assert_proven(translated("two_inputs", io_layout="same"))

@@ -94,6 +94,11 @@ def run_fresh(result: Translated, *actions: str, backend: str = "tensorflow") ->
     return report
 
 
+def weight_map(result: Translated) -> dict[str, Any]:
+    """The weight map as it is on the disk."""
+    return json.loads((result.directory / "weight_map.json").read_text())
+
+
 def source_arguments(result: Translated) -> tuple[tuple, dict[str, Any]]:
     """The example inputs as (positional, keyword) arguments of the PyTorch model."""
     example_inputs = result.example_inputs
@@ -106,18 +111,13 @@ def target_inputs(result: Translated) -> dict[str, np.ndarray]:
     """The example inputs in the translation's layout, by "input:INDEX"."""
     args, kwargs = source_arguments(result)
     tensors = [*args, *kwargs.values()]
-    described = result.translation.weight_map.inputs
+    described = weight_map(result)["inputs"]
     assert len(tensors) == len(described)
     arrays = {}
     for index, (tensor, entry) in enumerate(zip(tensors, described, strict=True)):
-        perm = field(entry, "perm")
+        perm = entry["perm"]
         arrays[f"input:{index}"] = (tensor.permute(perm) if perm else tensor).numpy()
     return arrays
-
-
-def field(entry: Any, name: str) -> Any:
-    """A field of a weight map entry, which may be an object or a dict."""
-    return entry[name] if isinstance(entry, dict) else getattr(entry, name)
 
 
 def flatten(outputs: Any, path: str = "") -> dict[str, Any]:
@@ -143,8 +143,8 @@ def source_outputs(result: Translated) -> dict[str, np.ndarray]:
         leaves = flatten(result.model(*args, **kwargs))
     result.model.train(was_training)
     arrays = {}
-    for entry in result.translation.weight_map.outputs:
-        path, perm = "/".join(map(str, field(entry, "path"))), field(entry, "perm")
+    for entry in weight_map(result)["outputs"]:
+        path, perm = "/".join(map(str, entry["path"])), entry["perm"]
         tensor = leaves.pop(path)
         arrays[path] = (tensor.permute(perm) if perm else tensor).numpy()
     assert not any(torch.is_tensor(leaf) for leaf in leaves.values()), f"lost: {list(leaves)}"
