@@ -19,6 +19,7 @@ VERDICTS = {
 }
 # The order in which kinds of comparison are listed; any other kind comes after these.
 KINDS = {
+    "weights": "Weights in the file",
     "outputs": "Outputs",
     "modules": "Every module’s output",
     "gradients": "Gradients of the weights",

@@ -103,7 +103,7 @@ def render_pages(
         "modules": module_rows(info.get("summary") or [], info.get("dynamic")),
         "sizes": _sizes(info.get("dynamic") or {}),
         "colophon": _colophon(info, proof, figures),
-        "versions": list({**(info.get("versions") or {})}.items()),
+        "versions": _versions(info, proof),
         "links_json": _json_for_script({"links": book.links, "files": _file_names(book)}),
         **_line_counts(book, info),
         **_note_lookups(notes, book),
@@ -264,6 +264,19 @@ def _colophon(
     if isinstance(hashes, Mapping):
         entries += [(f"SHA-256 of {name}", digest) for name, digest in hashes.items()]
     return [(label, str(value)) for label, value in entries if value not in (None, "", [], {})]
+
+
+def _versions(info: Mapping[str, Any], proof: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Versions at translation; where the proof ran with other ones, both are said."""
+    made = {str(k): str(v) for k, v in (info.get("versions") or {}).items()}
+    proved = {str(k): str(v) for k, v in ((proof or {}).get("versions") or {}).items()}
+    both = {**proved, **made}
+    return [
+        (name, f"{both[name]} (proved with {proved[name]})")
+        if proved.get(name, both[name]) != both[name]
+        else (name, both[name])
+        for name in both
+    ]
 
 
 def _day(value: Any) -> str | None:

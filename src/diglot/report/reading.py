@@ -53,7 +53,7 @@ def _checks(
 
 
 def _check(item: Mapping[str, Any], names: Mapping[str, str], tolerance: float) -> Check:
-    worst = _number(item.get("worst", item.get("error")))
+    worst = _number(item.get("worst"))
     own = _number(item.get("tolerance")) or tolerance
     sizes = item.get("sizes")
     if isinstance(sizes, Mapping):
@@ -62,7 +62,7 @@ def _check(item: Mapping[str, Any], names: Mapping[str, str], tolerance: float) 
     return Check(
         kind=str(item.get("kind") or "outputs"),
         mode=str(item.get("mode") or "eval"),
-        weights=str(item.get("weights") or "given"),
+        weights=str(item.get("weights") or "real"),
         sizes=sizes_text(sizes),
         dtype=str(item.get("dtype") or "float64"),
         worst=worst,
