@@ -319,6 +319,9 @@ def show(
             else:
                 print(text, end="")
             return
+        from diglot.report.terminal import folder_summary
+
+        _stderr().print(folder_summary(directory))
         if browser and sys.stdout.isatty() and open_pages(Path(found["pages"])):
             _stderr().print("Opened in the browser:")
         print(found["pages"])

@@ -117,7 +117,7 @@ def proof_figures(proof: Mapping[str, Any]) -> list[tuple[str, str]]:
     worst: dict[str, float] = {}
     counts: dict[str, int] = {}
     for check in proof.get("checks") or []:
-        error = check.get("error")
+        error = check.get("worst")
         if not isinstance(error, (int, float)):
             continue
         kind = str(check.get("kind") or check.get("what") or check.get("name") or "check")

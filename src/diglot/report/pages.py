@@ -19,12 +19,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
-from diglot.errors import BadInput
 from diglot.report import figures as figures_module
 from diglot.report.alignment import Book
 from diglot.report.figures import Figures, axis, relative
+from diglot.report.files import read_json, read_report, read_text
 from diglot.report.reading import read_proof
-from diglot.report.tables import Totals, module_rows, totals, weight_rows
+from diglot.report.tables import module_rows, totals, weight_rows
 
 _CHART_LEFT, _CHART_RIGHT, _STRIP = 244, 980, 38
 
@@ -55,17 +55,13 @@ def write_pages(directory: str | os.PathLike[str]) -> Path:
         OSError: the file cannot be written (full disk, no permission).
     """
     folder = Path(directory)
-    source = _read(folder / "model.py")
-    weight_map, info = (_read_json(folder / name) for name in _JSON_FILES)
-    proof_file = folder / "proof.json"
-    proof = _read_json(proof_file) if proof_file.exists() else None
+    source = read_text(folder / "model.py")
+    weight_map = read_json(folder / "weight_map.json")
+    info, proof = read_report(folder)
     html = render_pages(source, weight_map, info, proof)
     path = folder / "pages.html"
     _write_atomically(path, html)
     return path
-
-
-_JSON_FILES = ("weight_map.json", "translation.json")
 
 
 def render_pages(
@@ -310,37 +306,6 @@ def _chart(figures: Figures) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"{path.parent} holds no translation: {path.name} is missing.",
-            expected="a folder written by `diglot translate`",
-            hint="run `diglot translate SOURCE -o FOLDER` first",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not a text file.", received=str(error)) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read(path))
-    except ValueError as error:
-        raise BadInput(
-            f"{path} is not valid JSON.",
-            received=str(error),
-            hint="translate again: `diglot translate SOURCE -o FOLDER`",
-        ) from error
-    if not isinstance(value, dict):
-        raise BadInput(
-            f"{path} holds something else than Diglot writes there.",
-            expected="a JSON object",
-            received=type(value).__name__,
-        )
-    return value
-
-
 def _write_atomically(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
@@ -355,4 +320,4 @@ def _write_atomically(path: Path, text: str) -> None:
         raise
 
 
-__all__ = ["Note", "Totals", "render_pages", "write_pages"]
+__all__ = ["render_pages", "write_pages"]

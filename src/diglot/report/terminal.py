@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from diglot.report.figures import Figures, relative
+from diglot.report.files import read_report
 from diglot.report.reading import read_proof
 
 _STYLES = {"proven": "green", "differs": "red", "unproven": "yellow"}
+
+
+def folder_summary(directory: str | os.PathLike[str]) -> Group:
+    """:func:`summary_table` of a translation on disk.
+
+    Raises:
+        BadInput: translation.json is missing, or one of the files is not JSON.
+    """
+    info, proof = read_report(directory)
+    return summary_table(info, proof)
 
 
 def summary_table(info: Mapping[str, Any], proof: Mapping[str, Any] | None) -> Group:
