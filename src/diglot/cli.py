@@ -87,6 +87,8 @@ def guarded(action: Callable[[], int], as_json: bool = False) -> int:
     guard = _Guard(as_json)
     with guard:
         guard.code = action()
+        if guard.code == EXIT_INTERRUPTED:  # typer has turned the exception into this code
+            raise KeyboardInterrupt
     return guard.code
 
 
@@ -113,7 +115,7 @@ class _Guard:
     ) -> bool:
         if error is None or isinstance(error, (SystemExit, GeneratorExit)):
             return False
-        if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        if isinstance(error, (KeyboardInterrupt, typer.Abort)):
             self.code = EXIT_INTERRUPTED
             if self.as_json:
                 print(json.dumps({"exit_code": self.code, "error": {"message": "Interrupted."}}))

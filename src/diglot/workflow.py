@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,10 @@ def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
     with steps.step(f"Reading {request.source}", f"Read {request.source}"):
         source = load_source(request.source, request.inputs)
     with staged(request.output, request.force) as stage:
-        with steps.step("Translating", "Translated to Keras"):
+        with (
+            steps.step("Translating", "Translated to Keras"),
+            _naming_the_inputs(request.inputs),
+        ):
             translation = diglot.translate(
                 source.model,
                 source.example_inputs,
@@ -67,6 +70,18 @@ def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
             content = _write_proof(stage, proof)
         files = sorted(path.name for path in stage.iterdir() if path.is_file())
     return _result(request.output, content, steps.timings) | {"files": files}
+
+
+@contextlib.contextmanager
+def _naming_the_inputs(inputs: tuple[str, ...]) -> Iterator[None]:
+    """Add the --input options to an error that comes from calling the model with them."""
+    try:
+        yield
+    except BadInput as error:
+        if inputs:
+            called = "it was called with " + " ".join(f'--input "{text}"' for text in inputs)
+            error.hint = f"{error.hint}; {called}" if error.hint else called
+        raise
 
 
 def _name_source(info: dict[str, Any], source: LoadedSource) -> None:

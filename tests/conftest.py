@@ -1,0 +1,11 @@
+"""What every test needs: a torchvision that imports, or none.
+
+timm needs torchvision, whose compiled part fits one build of PyTorch only; transformers looks for
+it, too. Where it cannot be imported as it is, its Python files are enough for the tests.
+"""
+
+import contextlib
+
+# Without torchvision the tests that need it are skipped, and say so.
+with contextlib.suppress(ImportError):
+    import torchvision_stub  # noqa: F401
