@@ -8,6 +8,7 @@ the paired classes are shown beside the target lines that came from them.
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,9 @@ _SAME_METHOD = {"forward": "call", "__call__": "call", "extra_repr": "get_config
 _FOLD_FROM = 8
 _NAME_BONUS = 5
 _LONGEST_HEAD = 40
+# A page of at most so many lines stays in view beside a longer one.
+_SHORT = 34
+_METHOD = re.compile(r" {4}(?:async )?def (\w+)")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,14 @@ class Band:
     left: list[Line] = field(default_factory=list)
     right: list[Line] = field(default_factory=list)
     fold_left: str = ""
+
+    @property
+    def sticks(self) -> str:
+        """The side that is short enough to stay in view beside the other, "" for neither."""
+        short, long = sorted((len(self.left), len(self.right)))
+        if self.fold_left or not 0 < short <= _SHORT or long < short + 8:
+            return ""
+        return "left" if len(self.left) < len(self.right) else "right"
 
 
 @dataclass
@@ -128,6 +140,12 @@ class Text:
                 for child in node.body:
                     if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                         cuts.append((child.name, first + _extent(child)[0] - 1))
+        if not _parse(text):  # no valid Python, so by the look of it
+            cuts += [
+                (found[1], n)
+                for n in range(first, last + 1)
+                if (found := _METHOD.match(self.raw.get(n, "")))
+            ]
         ends = [cut[1] - 1 for cut in cuts[1:]] + [last]
         return [(name, begin, end) for (name, begin), end in zip(cuts, ends, strict=True)]
 
@@ -263,9 +281,17 @@ class Book:
             if j is not None:
                 band.right = self.target.lines(right[j][1], right[j][2], self.links)
             if i is not None and j is None and _foldable(band.left):
-                band.fold_left = left[i][0] or "head"
-            if bands and bands[-1].fold_left and not bands[-1].right and not band.left:
-                bands[-1].right = band.right  # beside the folded stretch there is room
+                band.fold_left = left[i][0] or "class"
+            above = bands[-1] if bands else Band()
+            if above.fold_left and not above.right and not band.left:
+                above.right = band.right  # beside the folded stretch there is room
+            elif not band.left and len(above.right) + len(band.right) < len(above.left):
+                # What only the target has (get_config) fits into the room below the method.
+                above.right = self.target.lines(
+                    above.right[0].number if above.right else right[j or 0][1],
+                    right[j or 0][2],
+                    self.links,
+                )
             elif band.left or band.right:
                 bands.append(band)
         return bands

@@ -182,6 +182,7 @@ def _note_lookups(notes: list[Note], book: Book) -> dict[str, Any]:
         "first_marks": lambda number: first.get(number, ()),
         "later_marks": lambda number: later.get(number, ()),
         "has_notes": lambda spread: any(line in first for line in spread.note_lines),
+        "band_has_notes": lambda band: any(line.number in first for line in band.right),
         "loose_notes": loose,
     }
 
