@@ -3,6 +3,7 @@
 tests/real runs it on real ones.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import diglot
-from diglot import cli, workflow
+from diglot import cli, runtime, workflow
 from diglot.errors import BadInput, Problem, Unsupported
 
 NET = """
@@ -35,7 +36,7 @@ class StandInProof:
             {
                 "verdict": self.verdict,
                 "first_divergence": first if self.verdict == "differs" else None,
-                "checks": [{"kind": "outputs", "dtype": "float64", "error": 1e-15}],
+                "checks": [{"kind": "outputs", "dtype": "float64", "worst": 1e-15}],
             }
         )
 
@@ -69,6 +70,7 @@ def core(monkeypatch, tmp_path):
             progress("outputs")
         return StandInProof(settings["verdict"])
 
+    monkeypatch.setattr(runtime, "start_worker", lambda: contextlib.ExitStack())
     monkeypatch.setattr(diglot, "translate", translate, raising=False)
     monkeypatch.setattr(diglot, "prove", prove, raising=False)
     monkeypatch.setattr(diglot, "load", lambda directory: StandInTranslation(), raising=False)

@@ -117,14 +117,15 @@ def proof_figures(proof: Mapping[str, Any]) -> list[tuple[str, str]]:
     worst: dict[str, float] = {}
     counts: dict[str, int] = {}
     for check in proof.get("checks") or []:
-        error = check.get("worst")
-        if not isinstance(error, (int, float)):
+        try:
+            error = float(check["worst"])  # JSON holds infinity as a string
+        except (KeyError, TypeError, ValueError):
             continue
-        kind = str(check.get("kind") or check.get("what") or check.get("name") or "check")
+        kind = str(check.get("kind") or "check").replace("_", " ")
         dtype = str(check.get("dtype") or "float64")
         key = kind if dtype == "float64" else f"{kind}, {dtype}"
         counts[key] = counts.get(key, 0) + int(check.get("count") or 1)
-        worst[key] = max(worst.get(key, 0.0), float(error))
+        worst[key] = max(worst.get(key, 0.0), error)
     rows = [
         (key, f"≤ {value:.1e}  ({counts[key]} compared)")
         for key, value in sorted(worst.items(), key=lambda item: ("float32" in item[0], item[0]))
@@ -136,17 +137,30 @@ def proof_figures(proof: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def rules_view(found: list[dict[str, Any]], detailed: bool) -> Group:
-    """The dictionary as a table; with ``detailed``, each entry with its false friend."""
+    """The dictionary: one line for each op, or with ``detailed`` an entry with its false friend."""
+    count = Text(f"{len(found)} rule{'s' if len(found) != 1 else ''}", style="dim")
+    if detailed:
+        return Group(*(_rule_entry(rule) for rule in found), count)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column, style in (("PyTorch op", "cyan"), ("PyTorch", ""), ("Keras", "green")):
         table.add_column(column, style=style, overflow="fold")
     for rule in found:
         cells = (rule["op"], rule.get("torch"), rule.get("keras"))
         table.add_row(*(Text(str(cell or "")) for cell in cells))
-        if detailed and rule.get("note"):
-            table.add_row("", Text(str(rule["note"]), style="yellow"), "")
-    count = Text(f"{len(found)} rule{'s' if len(found) != 1 else ''}", style="dim")
     return Group(table, count)
+
+
+def _rule_entry(rule: Mapping[str, Any]) -> Group:
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="dim")
+    lines.add_column(overflow="fold")
+    labels = (("PyTorch", "torch"), ("Keras", "keras"), ("layout", "layout"))
+    for label, key in labels:
+        if rule.get(key):
+            lines.add_row("  " + label, Text(str(rule[key])))
+    if rule.get("note"):
+        lines.add_row("  beware", Text(str(rule["note"]), style="yellow"))
+    return Group(Text(rule["op"], style="bold cyan"), lines)
 
 
 def doctor_view(findings: Mapping[str, Any]) -> Group:

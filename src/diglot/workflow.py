@@ -16,6 +16,7 @@ from diglot.output import check_output, is_translation, mark, staged
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from diglot.console import Steps
     from diglot.sources import LoadedSource
 
 
@@ -38,16 +39,25 @@ def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
     Returns the result as JSON-ready values: exit_code, verdict, output, files, timings, proof.
     """
     from diglot.console import Steps
+    from diglot.inputs import parse_inputs
+    from diglot.runtime import start_worker
     from diglot.sources import load_source
 
     check_output(request.output, request.force)
+    parse_inputs(request.inputs)
     steps = Steps(console)
     with steps.step("Loading PyTorch", "Loaded PyTorch"):
         import torch  # noqa: F401  the slowest import, shown as the step that it is
-
-        import diglot
     with steps.step(f"Reading {request.source}", f"Read {request.source}"):
         source = load_source(request.source, request.inputs)
+    # Keras imports in its own process while PyTorch exports in this one.
+    with contextlib.closing(start_worker()):
+        return _translate_and_prove(request, source, steps)
+
+
+def _translate_and_prove(request: Request, source: LoadedSource, steps: Steps) -> dict[str, Any]:
+    import diglot
+
     with staged(request.output, request.force) as stage:
         with (
             steps.step("Translating", "Translated to Keras"),
@@ -177,7 +187,8 @@ def find_rules(text: str | None) -> list[dict[str, Any]]:
     """The rules whose op or spelling contains ``text``, in either language; all without it."""
     from diglot.rules import registry
 
-    found = [_rule_record(op, rule) for op, rule in sorted(registry().items())]
+    known = sorted(registry().items())
+    found = [_rule_record(op, rule) for op, rule in known if not op.startswith("diglot.")]
     if text is None:
         return found
     wanted = text.lower()
@@ -195,5 +206,10 @@ def find_rules(text: str | None) -> list[dict[str, Any]]:
 
 
 def _rule_record(op: str, rule: Any) -> dict[str, Any]:
-    fields = ("torch", "keras", "layout", "note")
-    return {"op": op} | {name: getattr(rule, name, None) for name in fields}
+    fields = ("torch", "layout", "topic", "note", "family")
+    keras = next((s for s in (rule.keras, getattr(rule, "layer", None)) if isinstance(s, str)), "")
+    if not keras:
+        # An irregular op is written by a function; its docstring says in a line what it writes.
+        first = (rule.keras.__doc__ or "").strip().partition("\n")[0].replace("``", "")
+        keras = first or f"as the case needs (rules/{rule.family}.py)"
+    return {"op": op, "keras": keras} | {name: getattr(rule, name, None) for name in fields}
