@@ -47,6 +47,10 @@ class Check:
     ok: bool
     tolerance: float = TOLERANCE
 
+    @property
+    def heading(self) -> str:
+        return KINDS.get(self.kind, self.kind)
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -104,8 +108,9 @@ class Figures:
             key=lambda kind: order.index(kind) if kind in order else len(order),
         )
         return [
-            (kind, KINDS.get(kind, kind), [check for check in self.checks if check.kind == kind])
+            (kind, checks[0].heading, checks)
             for kind in found
+            if (checks := [check for check in self.checks if check.kind == kind])
         ]
 
     @property

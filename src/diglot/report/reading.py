@@ -8,6 +8,8 @@ from typing import Any
 
 from diglot.report.figures import KINDS, TOLERANCE, Check, Figures, relative, sizes_text
 
+_LISTED = 4
+
 
 def read_proof(
     proof: Mapping[str, Any] | None, symbols: Mapping[str, Any] | None = None
@@ -85,12 +87,18 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return relative(value) if value < 1e-3 or value >= 1e6 else f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+        return _listed([f"{key} {_plain(item)}" for key, item in value.items()])
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
+        return _listed([_plain(item) for item in value])
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)
+
+
+def _listed(items: Sequence[str]) -> str:
+    """The first few of a list that may name a hundred layers."""
+    more = len(items) - _LISTED
+    return ", ".join(items[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _pairs(value: Any) -> list[tuple[str, str]]:
@@ -142,9 +150,11 @@ def _sentence(figures: Figures, proof: Mapping[str, Any]) -> str:
     """The verdict in one sentence."""
     reason = str(proof.get("reason") or "")
     if figures.verdict == "proven":
+        beyond = (figures.worst or 0.0) > figures.tolerance
         return (
             f"{figures.compared:,} comparisons in float64; the worst relative difference is "
-            f"{relative(figures.worst)}, the tolerance {relative(figures.tolerance)}."
+            f"{relative(figures.worst)}, the tolerance {relative(figures.tolerance)}"
+            + (" (what is beyond it is explained below)." if beyond else ".")
         )
     if figures.verdict == "differs" and figures.divergence:
         found = figures.divergence
