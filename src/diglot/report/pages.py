@@ -259,7 +259,7 @@ def _colophon(
     ]
     hashes = proof.get("hashes")
     if isinstance(hashes, Mapping):
-        entries += [(f"SHA-256 of {name}", digest) for name, digest in hashes.items()]
+        entries += [(f"SHA-256 {name}", digest) for name, digest in hashes.items()]
     return [(label, str(value)) for label, value in entries if value not in (None, "", [], {})]
 
 

@@ -87,7 +87,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return relative(value) if value < 1e-3 or value >= 1e6 else f"{value:.4g}"
     if isinstance(value, Mapping):
-        return _listed([f"{key} {_plain(item)}" for key, item in value.items()])
+        return _listed([f"{key}: {_plain(item)}" for key, item in value.items()])
     if isinstance(value, list | tuple):
         return _listed([_plain(item) for item in value])
     if isinstance(value, bool):
