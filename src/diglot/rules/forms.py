@@ -1,0 +1,126 @@
+"""Forms that several families share: operands of one dtype, subscripts, values that are read twice."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import operator
+from typing import TYPE_CHECKING, Any
+
+from diglot.codegen.expr import E, call, to_ast
+
+if TYPE_CHECKING:
+    from diglot.codegen.opcall import OpCall
+
+
+def keras_dtype(dtype: Any) -> str:
+    """Return the name of a torch dtype in Keras, where 64-bit integers are 32-bit ones."""
+    name = str(dtype).removeprefix("torch.")
+    return "int32" if name == "int64" else name
+
+
+def operand(op: OpCall, name: str, dtype: Any) -> ast.expr:
+    """Return an argument as an expression of ``dtype``; PyTorch promotes by itself, TensorFlow refuses to."""
+    value = op[name]
+    if op.is_tensor(name):
+        if keras_dtype(op.fake(name).dtype) == keras_dtype(dtype):
+            return op.expr(name)
+        return call("ops.cast", op.expr(name), op.dtype_ast(dtype))
+    made = op.expr(name)
+    if not isinstance(value, (bool, int, float)) and dtype.is_floating_point:
+        return call("ops.cast", made, op.dtype_ast(dtype))  # a dynamic size
+    return made
+
+
+def promoted(op: OpCall, first: str, second: str) -> Any:
+    """Return the dtype in which PyTorch compares or divides two arguments."""
+    import torch
+
+    values = [op.fake(n) if op.is_tensor(n) else op[n] for n in (first, second)]
+    plain = [v if isinstance(v, (bool, int, float, torch.Tensor)) else 1 for v in values]
+    return torch.result_type(*plain)
+
+
+def twice(op: OpCall, name: str) -> ast.expr:
+    """Return an argument as an expression short enough to be written more than once: a name or a number."""
+    return op.variable(name)
+
+
+def used_parts(op: OpCall) -> set[int]:
+    """Return which parts of an op's tuple of results are read."""
+    return {u.args[1] for u in op.node.users if u.target is operator.getitem and u.users}
+
+
+def keepdims(op: OpCall, name: str = "keepdim") -> Any:
+    """Return ``True`` or, where it is the default, ``...`` (left out)."""
+    return True if op.get(name, False) else ...
+
+
+def axis_or_all(op: OpCall, name: str = "dim") -> Any:
+    """Return the reduced axis or axes; ``...`` (left out) for all of them."""
+    axes = op.axes(op.get(name))
+    return ... if axes is None else axes
+
+
+# --- subscripts ----------------------------------------------------------------------------------------
+
+
+def subscript(base: ast.expr, axis: int, rank: int, item: ast.expr) -> ast.expr:
+    """Return ``base[:, item]`` with ``item`` at ``axis``, joined with a subscript that ``base`` ends in.
+
+    ``x[:, :, 1:][:, :, :, 1:]`` becomes ``x[:, :, 1:, 1:]``.
+    """
+    axis %= rank
+    if isinstance(base, ast.Subscript):
+        joined = _join(base, axis, item)
+        if joined is not None:
+            return joined
+    if axis == rank - 1 and rank > 3:
+        return _index(base, [to_ast(...), item])
+    return _index(base, [_all() for _ in range(axis)] + [item])
+
+
+def _all() -> ast.Slice:
+    return ast.Slice(None, None, None)
+
+
+def _is_all(item: ast.expr) -> bool:
+    return isinstance(item, ast.Slice) and item.lower is None and item.upper is None and item.step is None
+
+
+def _index(base: ast.expr, items: list[Any]) -> ast.expr:
+    index = items[0] if len(items) == 1 else ast.Tuple(items, ast.Load())
+    return ast.Subscript(base, index, ast.Load())
+
+
+def _join(base: ast.Subscript, axis: int, item: ast.expr) -> ast.expr | None:
+    """Put ``item`` into the subscript that is there already, or return ``None``."""
+    items = list(base.slice.elts) if isinstance(base.slice, ast.Tuple) else [base.slice]
+    if not all(_keeps_axis(i) or _drops_axis(i) for i in items):
+        return None
+    if not isinstance(base.value, ast.Name) or not any(isinstance(i, ast.Slice) for i in items):
+        return None  # ``self.layers[0]``, ``ops.shape(x)[0]``, a part of a tuple
+    place = -1
+    for position, old in enumerate(items):
+        place += _keeps_axis(old)
+        if place == axis:
+            if not _is_all(old):
+                return None
+            return _index(copy.deepcopy(base.value), items[:position] + [item] + items[position + 1 :])
+    items += [_all() for _ in range(axis - place - 1)] + [item]
+    return _index(copy.deepcopy(base.value), items)
+
+
+def _keeps_axis(item: ast.expr) -> bool:
+    return isinstance(item, ast.Slice) or isinstance(item, ast.Constant) and item.value is None
+
+
+def _drops_axis(item: ast.expr) -> bool:
+    if isinstance(item, ast.UnaryOp):
+        item = item.operand
+    return isinstance(item, ast.Constant) and isinstance(item.value, int)
+
+
+def choose(condition: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
+    """``ops.where(condition, yes, no)``."""
+    return E("ops.where(c, y, n)", c=condition, y=yes, n=no)
