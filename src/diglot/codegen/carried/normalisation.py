@@ -1,0 +1,32 @@
+"""Normalisation with the statistics of the input itself, on tensors whose channels come last."""
+
+from keras import ops
+
+
+def batch_normalize(x, epsilon):
+    """Normalise each channel by the mean and variance of this batch, in training and afterwards."""
+    axes = tuple(range(len(x.shape) - 1))
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    variance = ops.mean(ops.square(x - mean), axis=axes, keepdims=True)
+    return (x - mean) * ops.rsqrt(variance + epsilon)
+
+
+def layer_normalize(x, axes, epsilon):
+    """Normalise over some axes to mean 0 and variance 1."""
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    variance = ops.mean(ops.square(x - mean), axis=axes, keepdims=True)
+    return (x - mean) * ops.rsqrt(variance + epsilon)
+
+
+def rms_normalize(x, axes, epsilon):
+    """Divide by the root of the mean square over some axes."""
+    return x * ops.rsqrt(ops.mean(ops.square(x), axis=axes, keepdims=True) + epsilon)
+
+
+def group_normalize(x, groups, epsilon):
+    """Normalise groups of channels, each over its channels and all positions."""
+    shape = ops.shape(x)
+    x = ops.reshape(x, (shape[0], -1, groups, shape[-1] // groups))
+    mean = ops.mean(x, axis=(1, 3), keepdims=True)
+    variance = ops.mean(ops.square(x - mean), axis=(1, 3), keepdims=True)
+    return ops.reshape((x - mean) * ops.rsqrt(variance + epsilon), shape)

@@ -1,0 +1,52 @@
+"""Pooling that no standard layer does, on tensors whose channels come last."""
+
+from keras import ops
+
+
+def average_pool(x, size, strides, before, after, counted):
+    """Mean over windows of a padded input, divided by the cells that count.
+
+    ``before`` and ``after`` give the padding of each spatial axis; of it, ``counted`` cells on
+    either side count.
+    """
+
+    def pad(values, low, high, constant):
+        widths = ((0, 0), *zip(low, high, strict=True), (0, 0))
+        return ops.pad(values, widths, constant_values=constant)
+
+    cells = pad(ops.ones_like(x[:1, ..., :1]), counted, counted, 1)
+    low = [b - c for b, c in zip(before, counted, strict=True)]
+    high = [a - c for a, c in zip(after, counted, strict=True)]
+    share = ops.average_pool(pad(cells, low, high, 0), size, strides)
+    return ops.average_pool(pad(x, before, after, 0), size, strides) / share
+
+
+def adaptive_average_pool(x, size):
+    """Mean over ``size`` cells along each spatial axis; cells overlap where they do not divide the
+    input.
+    """
+    for axis, count in enumerate(size, start=1):
+        length = ops.shape(x)[axis]
+        cell = ops.arange(count)
+        start = cell * length // count
+        stop = ((cell + 1) * length + count - 1) // count
+        place = ops.arange(length)[:, None]
+        inside = ops.cast(ops.logical_and(place >= start, place < stop), x.dtype)
+        weights = inside / ops.cast(stop - start, x.dtype)
+        x = ops.moveaxis(ops.matmul(ops.moveaxis(x, axis, -1), weights), -1, axis)
+    return x
+
+
+def adaptive_max_pool(x, size):
+    """Maximum over ``size`` cells along each spatial axis; cells overlap where they do not divide
+    the input.
+    """
+    for axis, count in enumerate(size, start=1):
+        length = x.shape[axis]
+        x = ops.moveaxis(x, axis, 0)
+        cells = [
+            ops.max(x[i * length // count : -(-(i + 1) * length // count)], axis=0)
+            for i in range(count)
+        ]
+        x = ops.moveaxis(ops.stack(cells), 0, axis)
+    return x

@@ -1,0 +1,345 @@
+"""Pooling. PyTorch pads maxima with minus infinity and means with zeros that count; Keras's "same"
+does neither.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import operator
+from typing import TYPE_CHECKING
+
+from diglot.codegen.expr import E, call, to_ast
+from diglot.ir.sizes import is_static
+from diglot.rules.arguments import (
+    Numbers,
+    brief,
+    is_leaf,
+    numbers,
+    pad_spatial,
+    spatial_rank,
+    unless,
+)
+from diglot.rules.registry import Rule, Sample, register
+
+if TYPE_CHECKING:
+    from diglot.codegen.opcall import OpCall
+
+
+@dataclasses.dataclass
+class _Pool:
+    """A pooling window in the target's terms."""
+
+    rank: int
+    kernel: Numbers
+    stride: Numbers
+    before: Numbers
+    after: Numbers
+    extra: Numbers  # of ``after``, what ceil_mode adds
+
+    @property
+    def padded(self) -> bool:
+        return any(self.before) or any(self.after)
+
+
+def _pool(op: OpCall) -> _Pool:
+    """Read the arguments. Raises a refusal for what depends on the input's size."""
+    rank = op.fake("self").dim() - 2
+    name = op.rule.op
+    expected = next(int(d) for d in name if d.isdigit())
+    spatial_rank(op, "self", expected)
+    kernel = numbers(op, "kernel_size", rank)
+    stride = numbers(op, "stride", rank, kernel)
+    padding = numbers(op, "padding", rank)
+    if any(d != 1 for d in numbers(op, "dilation", rank, 1)) if "dilation" in op.args else False:
+        raise op.refuse("a dilated window; Keras has none")
+    extra = (0,) * rank
+    if op["ceil_mode"]:
+        sizes = op.logical_shape("self")[2:]
+        extra = tuple(_ceil(op, *each) for each in zip(sizes, kernel, stride, padding, strict=True))
+    after = tuple(p + e for p, e in zip(padding, extra, strict=True))
+    return _Pool(rank, kernel, stride, padding, after, extra)
+
+
+def _ceil(op: OpCall, size: object, kernel: int, stride: int, padding: int) -> int:
+    """Return the padding behind that turns rounding down into rounding up.
+
+    ``stride - 1`` more does it for every size, unless a window could then start behind the input,
+    which PyTorch
+    drops; for a fixed size the exact need is known.
+    """
+    if is_static(size):
+        span = size + 2 * padding - kernel
+        count = -(-span // stride) + 1
+        if (count - 1) * stride >= size + padding:
+            count -= 1
+        return max((count - 1) * stride - span, 0)
+    if stride > kernel - padding:
+        raise op.refuse(
+            "ceil_mode with this stride depends on the input's size; give it a fixed size"
+        )
+    return stride - 1
+
+
+# --- maximum
+# ------------------------------------------------------------------------------------------
+
+
+def _is_same(p: _Pool) -> bool:
+    """Tell whether Keras's "same" pads alike for every size."""
+    return all(
+        s == 1 and 2 * b == k - 1 and not e
+        for k, s, b, e in zip(p.kernel, p.stride, p.before, p.extra)
+    )
+
+
+def _max_layer(op: OpCall) -> ast.expr:
+    p = _pool(op)
+    same = p.padded and _is_same(p)
+    if p.padded and not same:
+        raise op.refuse("a padded maximum is not one layer")
+    return call(
+        f"layers.MaxPooling{p.rank}D",
+        brief(p.kernel),
+        strides=unless(brief(p.stride), brief(p.kernel)),
+        padding="same" if same else ...,
+    )
+
+
+def _max(op: OpCall) -> ast.expr:
+    p = _pool(op)
+    x = op.expr("self")
+    same = p.padded and _is_same(p)
+    if p.padded and not same:
+        x = pad_spatial(x, p.before, p.after, float("-inf"))
+    return _pooled(op, p, "max", x, same)
+
+
+def _pooled(op: OpCall, p: _Pool, kind: str, x: ast.expr, same: bool = False) -> ast.expr:
+    """The author's layer where there is one, else a function."""
+    padding = "same" if same else ...
+    strides = unless(brief(p.stride), brief(p.kernel))
+    if is_leaf(op, f"MaxPool{p.rank}d", f"AvgPool{p.rank}d"):
+        long = {"max": "Max", "average": "Average"}[kind]
+        construct = call(
+            f"layers.{long}Pooling{p.rank}D", brief(p.kernel), strides=strides, padding=padding
+        )
+        return E("layer(x)", layer=op.layer(construct), x=x)
+    return op.ops(f"{kind}_pool", x, brief(p.kernel), strides=strides, padding=padding)
+
+
+def _only_values(op: OpCall) -> None:
+    """Refuse where the positions of the maxima are read too."""
+    if any(u.target is not operator.getitem or u.args[1] != 0 for u in op.node.users):
+        raise op.refuse("the positions of the maxima are used; Keras's pooling does not give them")
+
+
+def _max_with_indices(op: OpCall) -> ast.expr:
+    _only_values(op)
+    return ast.Tuple([_max(op), ast.Constant(None)], ast.Load())
+
+
+# --- mean
+# -----------------------------------------------------------------------------------------------
+
+
+def _average_layer(op: OpCall) -> ast.expr:
+    p = _pool(op)
+    if p.padded or op.args.get("divisor_override"):
+        raise op.refuse("a padded mean is not one layer")
+    return call(
+        f"layers.AveragePooling{p.rank}D",
+        brief(p.kernel),
+        strides=unless(brief(p.stride), brief(p.kernel)),
+    )
+
+
+def _average(op: OpCall) -> ast.expr:
+    p = _pool(op)
+    x = op.expr("self")
+    divisor = op.args.get("divisor_override")
+    counted = op["count_include_pad"]
+    if p.padded and not divisor and not (counted and not any(p.extra)):
+        # A window is divided by its cells inside the input (and inside the padding, where that
+        # counts).
+        return E(
+            "f(x, size, strides, before, after, inside)",
+            f=op.helper("average_pool"),
+            x=x,
+            size=to_ast(p.kernel),
+            strides=to_ast(p.stride),
+            before=to_ast(p.before),
+            after=to_ast(p.after),
+            inside=to_ast(p.before if counted else (0,) * p.rank),
+        )
+    if p.padded:
+        x = pad_spatial(x, p.before, p.after)
+    made = _pooled(op, p, "average", x)
+    if divisor:
+        cells = 1
+        for k in p.kernel:
+            cells *= k
+        made = E("y * f", y=made, f=cells / divisor)
+    return made
+
+
+# --- adaptive
+# ----------------------------------------------------------------------------------------------
+
+
+def _windows(op: OpCall) -> tuple[int, Numbers, list]:
+    """Return rank, wanted sizes and present sizes. ``None`` in PyTorch keeps a size: it arrives as
+    that size.
+    """
+    rank = op.fake("self").dim() - 2
+    spatial_rank(op, "self", next(int(d) for d in op.rule.op if d.isdigit()))
+    return rank, numbers(op, "output_size", rank), list(op.logical_shape("self")[2:])
+
+
+def _global(op: OpCall, kind: str) -> ast.expr:
+    rank = op.fake("self").dim() - 2
+    return call(f"layers.Global{kind}Pooling{rank}D", keepdims=True)
+
+
+def _divides(wanted: Numbers, present: list) -> bool:
+    return all(is_static(n) and n % w == 0 for n, w in zip(present, wanted, strict=True))
+
+
+def _adaptive_average_layer(op: OpCall) -> ast.expr:
+    if set(_windows(op)[1]) != {1}:
+        raise op.refuse("an adaptive mean of several cells is not one layer")
+    return _global(op, "Average")
+
+
+def _adaptive_average(op: OpCall) -> ast.expr:
+    rank, wanted, present = _windows(op)
+    x = op.expr("self")
+    if set(wanted) == {1}:
+        if is_leaf(op, f"AdaptiveAvgPool{rank}d"):
+            return E("layer(x)", layer=op.layer(_global(op, "Average")), x=x)
+        return op.ops("mean", x, axis=tuple(range(1, rank + 1)), keepdims=True)
+    if list(wanted) == present:
+        return x
+    if _divides(wanted, present):
+        size = tuple(n // w for n, w in zip(present, wanted, strict=True))
+        return op.ops("average_pool", x, brief(size))
+    return E("f(x, size)", f=op.helper("adaptive_average_pool"), x=x, size=to_ast(wanted))
+
+
+def _adaptive_max(op: OpCall) -> ast.expr:
+    _only_values(op)
+    return ast.Tuple([_adaptive_max_values(op), ast.Constant(None)], ast.Load())
+
+
+def _adaptive_max_values(op: OpCall) -> ast.expr:
+    rank, wanted, present = _windows(op)
+    x = op.expr("self")
+    if set(wanted) == {1}:
+        if is_leaf(op, f"AdaptiveMaxPool{rank}d"):
+            return E("layer(x)", layer=op.layer(_global(op, "Max")), x=x)
+        return op.ops("max", x, axis=tuple(range(1, rank + 1)), keepdims=True)
+    if list(wanted) == present:
+        return x
+    if _divides(wanted, present):
+        size = tuple(n // w for n, w in zip(present, wanted, strict=True))
+        return op.ops("max_pool", x, brief(size))
+    if not all(is_static(n) for n in present):
+        raise op.refuse("adaptive maxima of an input whose size is not fixed")
+    return E("f(x, size)", f=op.helper("adaptive_max_pool"), x=x, size=to_ast(wanted))
+
+
+# --- rules
+# -------------------------------------------------------------------------------------------------
+
+
+_SIZE = {1: "2,4,11", 2: "2,4,9,12", 3: "2,4,5,6,7"}
+
+
+def _samples(rank: int, *calls: str) -> tuple[Sample, ...]:
+    x = {"x": _SIZE[rank]}
+    return tuple(Sample("m(x)", x, c) if c.startswith("nn.") else Sample(c, x) for c in calls)
+
+
+def _rules(rank: int) -> tuple[Rule, ...]:
+    n, fields = f"{rank}d", {"layout": "spatial", "noun": "pooled"}
+    uneven = {1: "3", 2: "(2, 3)", 3: "(1, 2, 3)"}[rank]
+    most = _samples(
+        rank,
+        f"nn.MaxPool{n}(2)",
+        f"nn.MaxPool{n}(3, 2, 1)",
+        f"nn.MaxPool{n}(3, 1, 1)",
+        f"nn.MaxPool{n}(2, ceil_mode=True)",
+        f"nn.MaxPool{n}(3, 2, 1, ceil_mode=True)",
+        f"F.max_pool{n}(x, {uneven})",
+        f"F.max_pool{n}(x, 2, 1)",
+    )
+    mean = _samples(
+        rank,
+        f"nn.AvgPool{n}(2)",
+        f"nn.AvgPool{n}(3, 2, 1)",
+        f"nn.AvgPool{n}(3, 2, 1, count_include_pad=False)",
+        f"nn.AvgPool{n}(3, 2, 1, ceil_mode=True)",
+        f"nn.AvgPool{n}(2, ceil_mode=True, count_include_pad=False)",
+        f"F.avg_pool{n}(x, {uneven})",
+        *((f"nn.AvgPool{n}(3, 2, 1, divisor_override=5)",) if rank > 1 else ()),
+    )
+    return (
+        Rule(
+            f"aten.max_pool{n}.default",
+            _max,
+            torch=f"nn.MaxPool{n}(kernel)",
+            layer=_max_layer,
+            topic="Max pool padding",
+            note="PyTorch pads both sides with minus infinity; the padding is written out.",
+            samples=most,
+            **fields,
+        ),
+        Rule(
+            f"aten.max_pool{n}_with_indices.default",
+            _max_with_indices,
+            torch=f"nn.MaxPool{n}(kernel)",
+            result=0,
+            samples=_samples(rank, f"F.max_pool{n}(x, 3, 2, 1, return_indices=True)[0]"),
+            **fields,
+        ),
+        Rule(
+            f"aten.avg_pool{n}.default",
+            _average,
+            torch=f"nn.AvgPool{n}(kernel)",
+            layer=_average_layer,
+            topic="Average pool",
+            samples=mean,
+            **fields,
+            note='PyTorch counts the zeros of the padding, Keras\'s "same" does not; the padding is written out.',
+        ),
+        Rule(
+            f"aten.adaptive_avg_pool{n}.default",
+            _adaptive_average,
+            torch=f"nn.AdaptiveAvgPool{n}(size)",
+            layer=_adaptive_average_layer,
+            **fields,
+            samples=_samples(
+                rank,
+                f"nn.AdaptiveAvgPool{n}(1)",
+                f"F.adaptive_avg_pool{n}(x, 1)",
+                f"nn.AdaptiveAvgPool{n}(2)",
+                f"nn.AdaptiveAvgPool{n}({uneven})",
+            ),
+        ),
+        Rule(
+            f"aten.adaptive_max_pool{n}.default",
+            _adaptive_max,
+            torch=f"nn.AdaptiveMaxPool{n}(size)",
+            result=0,
+            samples=_samples(
+                rank,
+                f"nn.AdaptiveMaxPool{n}(1)",
+                f"F.adaptive_max_pool{n}(x, 2)",
+                f"nn.AdaptiveMaxPool{n}({uneven})",
+            ),
+            **fields,
+        ),
+    )
+
+
+register(__name__, *_rules(1), *_rules(2), *_rules(3))
