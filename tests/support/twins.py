@@ -368,7 +368,7 @@ class Attention(layers.Layer):
         self.key = layers.Dense(8)
         self.value = layers.Dense(8)
 
-    def build(self, x_shape, mask_shape):
+    def build(self, x_shape, mask_shape=None):
         for layer in (self.query, self.key, self.value):
             layer.build(x_shape)
 

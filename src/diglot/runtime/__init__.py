@@ -5,9 +5,10 @@ Importing this imports no framework, and neither does starting a worker.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ import numpy as np
 from diglot.errors import UsageError
 from diglot.runtime.process import Reply, WorkerProcess
 
-__all__ = ["KerasWorker", "Reply", "WorkerProcess", "materialise", "start_worker"]
+__all__ = [
+    "KerasWorker",
+    "Reply",
+    "WorkerProcess",
+    "borrow_worker",
+    "materialise",
+    "start_worker",
+]
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -57,9 +65,32 @@ class KerasWorker(WorkerProcess):
         return Counter(self.call("graph_ops", training=training).result)
 
 
+_spare: list[KerasWorker] = []
+
+
 def start_worker(backend: str = "tensorflow") -> KerasWorker:
-    """Start a Keras worker and return at once; its imports go on while the caller works."""
-    return KerasWorker(backend)
+    """Start a Keras worker and return at once; its imports go on while the caller works.
+
+    Until it is closed, whatever needs a worker and is given none uses this one. Closing is the
+    caller's business.
+    """
+    worker = KerasWorker(backend)
+    _spare.append(worker)
+    return worker
+
+
+@contextlib.contextmanager
+def borrow_worker(
+    backend: str = "tensorflow", worker: KerasWorker | None = None
+) -> Iterator[KerasWorker]:
+    """`worker`, or the one that `start_worker` started, or one of its own, closed at the end."""
+    _spare[:] = [spare for spare in _spare if spare.alive]
+    ready = [spare for spare in _spare if spare.backend == backend]
+    if worker is not None or ready:
+        yield worker or ready[-1]
+        return
+    with KerasWorker(backend) as own:
+        yield own
 
 
 def materialise(
@@ -74,7 +105,5 @@ def materialise(
     where model.py and the map do not fit, or the disk is full; WorkerFailed where model.py fails.
     """
     path = str(Path(directory).resolve())
-    if worker is not None:
-        return worker.call("materialise", dict(arrays), directory=path).result
-    with KerasWorker() as own:
-        return own.call("materialise", dict(arrays), directory=path).result
+    with borrow_worker(worker=worker) as keras:
+        return keras.call("materialise", dict(arrays), directory=path).result

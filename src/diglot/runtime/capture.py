@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from diglot.runtime.nests import tensors
+
 
 @dataclass
 class Call:
@@ -48,13 +50,6 @@ def install() -> None:
     call._diglot = True  # type: ignore[attr-defined]
     # A layer's own __call__ cannot be replaced on the object: Python looks it up on the class.
     layer.__call__ = call
-
-
-def tensors(structure: Any) -> list[Any]:
-    """The tensors in a nest, in order; everything else (None, numbers, flags) is left out."""
-    import keras
-
-    return [leaf for leaf in keras.tree.flatten(structure) if hasattr(leaf, "shape")]
 
 
 @contextlib.contextmanager

@@ -38,3 +38,8 @@ def read_arrays(path: str | os.PathLike[str], *, remove: bool = False) -> dict[s
     if remove:
         Path(path).unlink()
     return arrays
+
+
+def cotangent(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The fixed random weights (float64, the source's layout) of output `index` in the loss."""
+    return np.random.default_rng([seed, index]).standard_normal(shape)

@@ -21,23 +21,10 @@ from diglot.codegen.weights import TensorSpec, WeightMap, resolve
 from diglot.errors import BadInput
 from diglot.runtime import capture
 from diglot.runtime.engines import value_and_gradients
+from diglot.runtime.exchange import cotangent
+from diglot.runtime.nests import follow
 
 DROPOUT_ATTRIBUTES = ("rate", "dropout", "recurrent_dropout", "_dropout", "drop_prob", "drop_rate")
-
-
-def follow(structure: Any, path: tuple[str | int, ...]) -> Any:
-    """The part of a returned structure that `path` (keys and indices) names."""
-    for part in path:
-        if isinstance(part, str) and not isinstance(structure, Mapping):
-            structure = getattr(structure, part)
-        else:
-            structure = structure[part]
-    return structure
-
-
-def cotangent(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The fixed random weights (float64, the source's layout) of output `index` in the loss."""
-    return np.random.default_rng([seed, index]).standard_normal(shape)
 
 
 class KerasSession:
@@ -218,13 +205,16 @@ class KerasSession:
         """One call, and its gradients where wanted.
 
         Answers arrays named `output:I`, `grad:TARGET`, `input_grad:I`, `buffer:TARGET` (after a
-        training call) and `module:PATH:CALL:I` in the target's layout; the order of calls is in
-        `order`, one number for each, as an index into the map's modules.
+        training call; the model itself gets its old ones back), and in the target's layout
+        `module:PATH:CALL:I` and `module_input:PATH:CALL:I`. The order in which modules returned is
+        in `order`, one index into the map's modules for each call.
         """
         from keras import ops
 
         trained = self._trained()
         watched = self._layers if modules else {}
+        others = self.model.non_trainable_variables if training else []
+        kept = [(variable, _numpy(variable.value)) for variable in others]
         with capture.recording(watched) as recorder:
 
             def forward(tensors: Any) -> tuple[Any, Any]:
@@ -245,6 +235,8 @@ class KerasSession:
         if training:
             buffers = self.get_weights(buffers_only=True)
             arrays |= {f"buffer:{name}": array for name, array in buffers.items()}
+            for variable, value in kept:
+                variable.assign(value)
         return arrays | self._module_arrays(calls, module_inputs)
 
     def _module_arrays(self, calls: list[Any], module_inputs: bool) -> dict[str, np.ndarray]:
@@ -373,6 +365,11 @@ def _numpy(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
-def specs_from(arrays: Mapping[str, np.ndarray], specs: list[TensorSpec]) -> list[np.ndarray]:
-    """The inputs, in the map's order, from arrays named `input:I`."""
-    return [arrays[f"input:{i}"] for i in range(len(specs))]
+def inputs_from(arrays: Mapping[str, np.ndarray], specs: list[TensorSpec]) -> list[np.ndarray]:
+    """The inputs, in the map's order, from arrays named `input:I`; floats in the model's width,
+    since the gradient of a narrower input would be rounded."""
+    import keras
+
+    width = keras.config.floatx()
+    inputs = [arrays[f"input:{i}"] for i in range(len(specs))]
+    return [array.astype(width) if array.dtype.kind == "f" else array for array in inputs]

@@ -80,17 +80,17 @@ class Commands:
 
     def run(self, arrays: Arrays, dropout: bool = False, **options: Any) -> Answer:
         """See KerasSession.run; inputs are named `input:I`."""
-        from diglot.runtime.keras_session import no_dropout, specs_from
+        from diglot.runtime.keras_session import inputs_from, no_dropout
 
-        inputs = specs_from(arrays, self.session.weight_map.inputs)
+        inputs = inputs_from(arrays, self.session.weight_map.inputs)
         with no_dropout(None if dropout else self.session.model):
             return {}, self.session.run(inputs, **options)
 
     def train(self, arrays: Arrays, **options: Any) -> Answer:
         """See KerasSession.train."""
-        from diglot.runtime.keras_session import no_dropout, specs_from
+        from diglot.runtime.keras_session import inputs_from, no_dropout
 
-        inputs = specs_from(arrays, self.session.weight_map.inputs)
+        inputs = inputs_from(arrays, self.session.weight_map.inputs)
         with no_dropout(self.session.model):
             return {}, self.session.train(inputs, **options)
 

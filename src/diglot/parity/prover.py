@@ -1,0 +1,424 @@
+"""One proof, from the first comparison to the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from diglot.errors import BadInput, WorkerFailed
+from diglot.parity import checks, sensitivity
+from diglot.parity.checks import Comparison, Gap
+from diglot.parity.inputs import (
+    VARIANTS,
+    Sizes,
+    choose_sizes,
+    fallback_sizes,
+    make_inputs,
+)
+from diglot.parity.proof import Check, Proof
+from diglot.parity.prove import Progress, read_info
+from diglot.parity.randomise import randomise
+from diglot.parity.tolerances import FLOAT32, PROVEN
+from diglot.parity.torch_side import Run, open_source, source_state
+
+if TYPE_CHECKING:
+    from diglot.runtime import KerasWorker
+
+# What a model raises for sizes or values that it was not made for.
+MODEL_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AssertionError,
+    ArithmeticError,
+)
+
+
+@dataclass
+class Case:
+    """One situation to compare in."""
+
+    weights: str
+    training: bool
+    sizes: Sizes
+    inputs: list[np.ndarray]
+    seed: int
+
+    @property
+    def mode(self) -> str:
+        """ "eval" or "train"."""
+        return "train" if self.training else "eval"
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The inputs as the worker takes them."""
+        return {f"input:{i}": array for i, array in enumerate(self.inputs)}
+
+
+@dataclass
+class Failure:
+    """A comparison beyond the tolerance."""
+
+    gap: Gap
+    case: Case | None = None
+
+
+@dataclass
+class _Findings:
+    """What has been found so far, besides the checks."""
+
+    failures: list[Failure] = field(default_factory=list)
+    not_compared: dict[tuple[str, str], None] = field(default_factory=dict)
+    biased: list[dict[str, Any]] = field(default_factory=list)
+    rounding: list[dict[str, Any]] = field(default_factory=list)
+    compared_modules: set[str] = field(default_factory=set)
+    module_reasons: dict[str, str] = field(default_factory=dict)
+
+
+class Prover:
+    """Compares one translation; `prove` does everything, once."""
+
+    def __init__(
+        self,
+        translation: Any,
+        directory: Path,
+        worker: KerasWorker,
+        *,
+        seed: int,
+        tell: Progress,
+    ) -> None:
+        """Copy the source in float64. Raises BadInput where it cannot be run."""
+        self.translation = translation
+        self.directory = directory
+        self.worker = worker
+        self.seed = seed
+        self.tell = tell
+        self.weight_map = translation.weight_map
+        self.info = read_info(translation, directory)
+        self.examples = self.info.get("example_inputs") or []
+        self.proof = Proof()
+        self.found = _Findings()
+        self.missing: dict[str, str] = {}
+        self.real: dict[str, np.ndarray] = {}
+        self.random: dict[str, np.ndarray] = {}
+        self.current: dict[str, np.ndarray] = {}
+        self.variant = 0
+        # Weights in the file that are not exactly the source's; whether Keras holds others.
+        self.rounded: set[str] = set()
+        self.dirty = False
+        self.model = open_source(translation, self.weight_map, torch.float64)
+
+    # -- the whole ----------------------------------------------------------------------------
+
+    def prove(self, sizes: list[Sizes] | None, steps: int) -> Proof:
+        """Compare everything and give the verdict."""
+        from diglot.parity.verdict import conclude
+
+        self.tell("reading the files afresh in float64")
+        self._compare_files()
+        self.real = {n: a for n, a in self.model.state().items() if a.dtype.kind == "f"}
+        self.random = randomise(self.model.state(), self.model.all_parameters(), self.seed)
+        settled = self._settle(sizes)
+        self.proof.sizes = [dict(item) for item, _ in settled]
+        trains = self._trains_the_same_twice(settled)
+        if settled:
+            self.tell("measuring how far the outputs move")
+            sensitivity.measure(self, settled[0][0], settled[0][1])
+        step_case = None
+        for weights in ("real", "random"):
+            self.set_weights(weights)
+            for training in (False, True) if trains else (False,):
+                for number, (item, inputs) in enumerate(settled):
+                    case = Case(weights, training, item, inputs, self.seed + 10 * number)
+                    if self._compare_case(case) and training and weights == "random":
+                        step_case = step_case or case
+        if step_case is not None and steps:
+            self._compare_steps(step_case, steps)
+        first = self._first_divergence()
+        if settled and not self.found.failures:
+            self._compare_float32(*settled[0])
+        return conclude(self, first)
+
+    def _first_divergence(self) -> dict[str, Any] | None:
+        from diglot.parity.locate import first_divergence
+
+        if not self.found.failures:
+            return None
+        self.tell("looking for the first divergence")
+        return first_divergence(self)
+
+    def skip(self, what: str, why: str) -> None:
+        """List something as not compared, once."""
+        self.found.not_compared.setdefault((what, why))
+
+    # -- files --------------------------------------------------------------------------------
+
+    def _compare_files(self) -> None:
+        """Load the files; compare the weights in them with the source's, which must be equal."""
+        try:
+            loaded = self.worker.load(self.directory, "float64")
+        except WorkerFailed as error:
+            self._fail(Gap("weights", "model.weights.h5", "", float("inf"), _first_line(error)))
+            loaded = self.worker.load(self.directory, "float64", weights=False)
+        self.missing = loaded["problems"]
+        stored = self.worker.call("get").arrays
+        state = source_state(self.translation)
+        gaps = []
+        for gap in checks.compare_weights(self.weight_map, state, stored):
+            if gap.error > 0:
+                self.rounded.add(gap.what)
+            note = self.missing.get(gap.what, gap.note)
+            gaps.append(Gap(gap.kind, gap.what, gap.where, gap.error, note))
+        # Saved in float32, a float64 source loses what float32 cannot hold.
+        self._record(Case("real", False, {}, [], 0), "weights", gaps, tolerance=1e-7)
+        used = {name for entry in self.weight_map.entries for name in entry.sources}
+        used |= {item["source"] for item in self.weight_map.unmapped}
+        for name in self.model.parameters():
+            if name not in used:
+                why = "no target weight holds it, and the map does not say why"
+                self._fail(Gap("weights", name, name, float("inf"), why))
+        for item in loaded["extra"]:
+            if item["trainable"]:
+                why = "trained in Keras, but no source weight fills it"
+                self._fail(Gap("weights", item["path"], "", float("inf"), why))
+            else:
+                self.skip(item["path"], "a Keras variable that no source weight fills")
+        for item in self.weight_map.unmapped:
+            self.skip(item["source"], item["why"])
+
+    def set_weights(self, which: str) -> None:
+        """Give both sides the real or the random weights."""
+        state = {**self.real, **(self.random if which == "random" else {})}
+        self.model.load(state)
+        self.current = state
+        whole = self.model.state()
+        arrays = {
+            entry.target: entry.to_target([whole[name] for name in entry.sources])
+            for entry in self.weight_map.entries
+            if entry.target not in self.missing
+            # The real weights are in the file already, unless they were rounded to go there.
+            and (
+                which == "random"
+                or self.dirty
+                or entry.target in self.rounded
+                or len(entry.sources) > 1
+            )
+        }
+        if arrays:
+            self.worker.call("set", arrays)
+        self.dirty = which == "random"
+
+    # -- inputs -------------------------------------------------------------------------------
+
+    def _settle(self, wanted: list[Sizes] | None) -> list[tuple[Sizes, list[np.ndarray]]]:
+        """Size sets that the source accepts, each with inputs."""
+        settled: list[tuple[Sizes, list[np.ndarray]]] = []
+        why = ""
+        for number, sizes in enumerate(wanted or choose_sizes(self.info)):
+            candidates = [sizes] if wanted else [sizes, *fallback_sizes(self.info, sizes)]
+            for candidate in candidates:
+                inputs, why = self._inputs(candidate, self.seed + number)
+                if inputs is None:
+                    continue
+                if candidate not in [item for item, _ in settled]:
+                    settled.append((candidate, inputs))
+                break
+            else:
+                self.skip(f"sizes {sizes}", f"PyTorch refuses them: {why}")
+        if not settled:
+            raise BadInput(
+                "The source model could be run with none of the sizes tried.",
+                received=why,
+                hint="name sizes that it takes: prove(t, sizes=[{...}])",
+            )
+        return settled
+
+    def _inputs(self, sizes: Sizes, seed: int) -> tuple[list[np.ndarray] | None, str]:
+        """Inputs that give finite outputs, if there are any; or None and the reason."""
+        backup, why = None, ""
+        order = [self.variant, *(v for v in range(VARIANTS) if v != self.variant)]
+        for variant in order:
+            try:
+                inputs = make_inputs(self.weight_map.inputs, self.examples, sizes, seed, variant)
+                outputs = self.model.outputs(inputs)
+            except MODEL_ERRORS as error:
+                why = f"{type(error).__name__}: {_first_line(error)}"
+                continue
+            if all(np.isfinite(array).all() for array in outputs if array.dtype.kind == "f"):
+                self.variant = variant
+                return inputs, ""
+            backup = backup or inputs
+        return backup, why
+
+    def _trains_the_same_twice(self, settled: list[tuple[Sizes, list[np.ndarray]]]) -> bool:
+        """Whether training mode draws no random numbers once dropout is off."""
+        for _, inputs in settled:
+            try:
+                first, second = (self.model.outputs(inputs, True, noise=n) for n in (1, 2))
+            except MODEL_ERRORS:
+                continue
+            if all(np.array_equal(a, b, True) for a, b in zip(first, second, strict=True)):
+                return True
+            self.skip("training mode", "it draws random numbers besides dropout")
+            return False
+        return True
+
+    # -- comparing ----------------------------------------------------------------------------
+
+    def run_both(self, case: Case, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
+        """Run both sides at the same time. Raises what the source raises, and WorkerFailed."""
+        names = [pair.source for pair in self.weight_map.modules]
+        common = {"training": case.training, "seed": case.seed, **options}
+        self.worker.submit("run", case.arrays(), modules=bool(names), **common)
+        try:
+            run = self.model.run(case.inputs, modules=names, **common)
+        except MODEL_ERRORS:
+            self._discard()
+            raise
+        return run, self.worker.collect().arrays
+
+    def _discard(self) -> None:
+        """Take the answer to a command that is of no use any more."""
+        try:
+            self.worker.collect()
+        except WorkerFailed:
+            if not self.worker.alive:
+                raise
+
+    def _compare_case(self, case: Case) -> bool:
+        """Compare everything in one situation; False where it could not be compared at all."""
+        shown = (
+            ", ".join(f"{self.size_name(s)} {n}" for s, n in case.sizes.items()) or "fixed sizes"
+        )
+        self.tell(f"{case.weights} weights, {case.mode} mode, {shown}")
+        label = f"{case.mode} mode with {shown}"
+        try:
+            run, target = self.run_both(case)
+        except MODEL_ERRORS as error:
+            self.skip(label, f"PyTorch refuses it: {_first_line(error)}")
+            return False
+        except (WorkerFailed, BadInput) as error:
+            if not self.worker.alive:
+                raise
+            self._fail(Gap("outputs", "0", "", float("inf"), _first_line(error)), case)
+            return False
+        comparison = self.compare(case, run, target)
+        kinds = list(dict.fromkeys(gap.kind for gap in comparison.gaps))
+        for kind in kinds:
+            self._record(case, kind, [gap for gap in comparison.gaps if gap.kind == kind])
+        self.found.biased += comparison.explained
+        return True
+
+    def compare(self, case: Case, run: Run, target: dict[str, np.ndarray]) -> Comparison:
+        """All gaps between two runs of one case."""
+        modules, reasons = checks.compare_modules(self.weight_map, run.calls, target)
+        gaps = checks.compare_outputs(self.weight_map, run.outputs, target) + modules
+        self.found.compared_modules |= {gap.where for gap in modules}
+        self.found.module_reasons.update(reasons)
+        explained: list[dict[str, Any]] = []
+        if run.gradients:
+            of_weights, why = checks.compare_gradients(self.weight_map, run.gradients, target)
+            gaps += of_weights
+            for name, text in why.items():
+                self.skip(f"gradient of {name}", text)
+        gaps += checks.compare_input_gradients(self.weight_map, run.input_gradients, target)
+        if case.training:
+            of_buffers, explained = checks.compare_buffers(
+                self.weight_map, run, self.model.state(), target, PROVEN
+            )
+            gaps += of_buffers
+        return Comparison(gaps, explained=explained)
+
+    def _record(self, case: Case, kind: str, gaps: list[Gap], tolerance: float = PROVEN) -> None:
+        """Make one check of the gaps of one kind, and failures of those beyond the tolerance."""
+        if not gaps:
+            return
+        beyond = [gap for gap in gaps if not gap.error <= tolerance]
+        if beyond and kind != "weights":
+            beyond = sensitivity.without_rounding(self, case, beyond)
+        excused = {id(gap) for gap in gaps if not gap.error <= tolerance} - {id(g) for g in beyond}
+        counted = [gap for gap in gaps if id(gap) not in excused]
+        worst = max(counted, key=lambda gap: gap.error, default=None)
+        self.proof.checks.append(
+            Check(
+                kind,
+                case.mode,
+                case.weights,
+                dict(case.sizes),
+                worst.error if worst else 0.0,
+                worst.where if worst else "",
+                len(gaps),
+                not beyond,
+                tolerance=tolerance,
+            )
+        )
+        self.found.failures += [Failure(gap, case) for gap in beyond]
+
+    def _fail(self, gap: Gap, case: Case | None = None) -> None:
+        self._record(case or Case("real", False, {}, [], 0), gap.kind, [gap])
+
+    def size_name(self, symbol: str) -> str:
+        """What translation.json calls a dynamic size."""
+        about = (self.info.get("dynamic") or {}).get(symbol) or {}
+        return str(about.get("name") or symbol)
+
+    # -- training and float32 -------------------------------------------------------------------
+
+    def _compare_steps(self, case: Case, steps: int) -> None:
+        """Compare the weights after some steps of plain gradient descent from random weights."""
+        self.tell(f"{steps} training steps on both sides")
+        trained = {e.target: e for e in self.weight_map.entries if e.kind == "parameter"}
+        factors = {t: float(len(e.sources)) for t, e in trained.items() if e.combine == "sum"}
+        gradients = self.model.run(case.inputs, training=True, seed=case.seed).gradients
+        size = np.sqrt(sum(float((self.current[name] ** 2).sum()) for name in gradients))
+        slope = np.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
+        if not slope:
+            return
+        options = {"steps": steps, "rate": float(1e-2 * size / slope), "seed": case.seed}
+        self.worker.submit("train", case.arrays(), factors=factors, **options)
+        self.model.train(case.inputs, **options)
+        target = self.worker.collect().arrays
+        state = self.model.state()
+        gaps = [
+            Gap("steps", gap.what, gap.where, gap.error, gap.note)
+            for gap in checks.compare_weights(self.weight_map, state, target)
+            # Statistics after one step have been compared, explained where need be.
+            if gap.what in trained
+        ]
+        self._record(case, "steps", gaps)
+        for name in factors:
+            self.proof.explained.append(
+                {
+                    "what": name,
+                    "why": "PyTorch trains several weights that only their sum matters of; Keras "
+                    "has the sum, which plain gradient descent moves more slowly by this factor",
+                    "factor": factors[name],
+                }
+            )
+        self.set_weights("random")
+
+    def _compare_float32(self, sizes: Sizes, inputs: list[np.ndarray]) -> None:
+        """Report, beside the proof, how far float32 is apart with the real weights."""
+        self.tell("float32, as it will be used")
+        self.worker.load(self.directory, "float32")
+        single = open_source(self.translation, self.weight_map, torch.float32)
+        case = Case("real", False, sizes, inputs, self.seed)
+        options: dict[str, Any] = {"training": False, "seed": self.seed, "gradients": False}
+        self.worker.submit("run", case.arrays(), modules=False, **options)
+        run = single.run(inputs, **options)
+        gaps = checks.compare_outputs(self.weight_map, run.outputs, self.worker.collect().arrays)
+        worst = max(gaps, key=lambda gap: gap.error, default=None)
+        if worst is not None:
+            ok = bool(worst.error <= FLOAT32)
+            figures = (dict(sizes), worst.error, worst.where, len(gaps), ok)
+            self.proof.checks.append(Check("outputs", "eval", "real", *figures, "float32", FLOAT32))
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of an error's message, without the trace that a worker adds."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

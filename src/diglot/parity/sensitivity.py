@@ -1,0 +1,168 @@
+"""Whether a comparison means anything: how far outputs move, and how far rounding moves them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diglot.parity.checks import Gap
+from diglot.parity.inputs import Sizes, make_inputs
+from diglot.parity.randomise import perturb
+from diglot.parity.tolerances import VACUOUS, relative
+
+if TYPE_CHECKING:
+    from diglot.parity.prover import Case, Prover
+
+_CALIBRATE_BELOW = 1e-3
+_NUDGE = 1e-14
+"""Some fifty units in the last place."""
+_ROUNDING_FACTOR = 10.0
+_ROUNDING_LIMIT = 1e-4
+"""No difference above this is ever put down to rounding."""
+
+
+def measure(prover: Prover, sizes: Sizes, inputs: list[np.ndarray]) -> None:
+    """Measure on the source, with real and with random weights, how far every output moves when
+    the inputs change and when the weights move by a hundredth; calibrate the random statistics
+    where that is little. Fills `proof.sensitivity`."""
+    other = make_inputs(
+        prover.weight_map.inputs, prover.examples, sizes, prover.seed + 1000, prover.variant
+    )
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for weights in ("real", "random"):
+        prover.model.load({**prover.real, **(prover.random if weights == "random" else {})})
+        figures[weights] = _movements(prover, inputs, other)
+        moved = figures[weights]["inputs"].values()
+        if weights == "random" and moved and max(moved) < _CALIBRATE_BELOW:
+            calibrated = prover.model.calibrated(inputs)
+            if calibrated:
+                prover.random.update(calibrated)
+                prover.model.load(prover.random)
+                figures[weights] = _movements(prover, inputs, other)
+    prover.proof.sensitivity = {
+        f"{weights} weights, {what} changed": dict(moved)
+        for weights, by_what in figures.items()
+        for what, moved in by_what.items()
+    }
+    prover.proof.sensitivity["verdict"] = vacuous(figures) or "the outputs move"
+
+
+def _movements(
+    prover: Prover, inputs: list[np.ndarray], other: list[np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Relative movement of every output, by what was changed."""
+    from diglot.parity.prover import MODEL_ERRORS
+
+    names = [".".join(map(str, spec.path)) or "output" for spec in prover.weight_map.outputs]
+    base = prover.model.outputs(inputs)
+    try:
+        moved = prover.model.outputs(other)
+    except MODEL_ERRORS:
+        moved = base
+    state = prover.model.state()
+    prover.model.load(perturb(state, prover.model.all_parameters(), prover.seed))
+    nudged = prover.model.outputs(inputs)
+    prover.model.load({n: a for n, a in state.items() if a.dtype.kind == "f"})
+    return {
+        "inputs": {n: _moved(a, b) for n, a, b in zip(names, base, moved, strict=True)},
+        "weights": {n: _moved(a, b) for n, a, b in zip(names, base, nudged, strict=True)},
+    }
+
+
+def _moved(before: np.ndarray, after: np.ndarray) -> float:
+    """Relative movement; 1 at most, also where something became infinite."""
+    if before.dtype.kind not in "fc":
+        return float(not np.array_equal(before, after))
+    return min(relative(before, after), 1.0)
+
+
+def vacuous(figures: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Why a proof would be one of a constant; empty where it would not."""
+    outputs = list(figures["real"]["inputs"])
+    by_inputs = {
+        name: max(figures[weights]["inputs"][name] for weights in figures) for name in outputs
+    }
+    if outputs and max(by_inputs.values()) < VACUOUS:
+        return (
+            "no output depends on the inputs by more than "
+            f"{max(by_inputs.values()):.1e} of its size, with the given or with random weights"
+        )
+    for name in outputs:
+        by_weights = max(figures[weights]["weights"][name] for weights in figures)
+        if max(by_inputs[name], by_weights) < VACUOUS:
+            return f"the output {name} depends neither on the inputs nor on the weights"
+    return ""
+
+
+def without_rounding(prover: Prover, case: Case, beyond: list[Gap]) -> list[Gap]:
+    """The gaps that rounding does not account for.
+
+    A deep network can blow rounding up beyond the tolerance. So the source itself is run again
+    with every weight and input moved by 1e-14 of its size: what moves by as much as the gap cannot
+    be told from rounding. Gaps above 1e-4 are never excused.
+    """
+    small = [gap for gap in beyond if gap.error <= _ROUNDING_LIMIT]
+    if not small or len(small) < len(beyond) or case.sizes not in prover.proof.sizes:
+        return beyond
+    moved = _nudged(prover, case)
+    kept = []
+    for gap in beyond:
+        conditioned = moved.get((gap.kind, gap.what), 0.0)
+        if gap.error <= _ROUNDING_FACTOR * conditioned:
+            prover.found.rounding.append(
+                {"what": gap.where, "kind": gap.kind, "error": gap.error, "rounding": conditioned}
+            )
+        else:
+            kept.append(gap)
+    return kept
+
+
+def _nudged(prover: Prover, case: Case) -> dict[tuple[str, str], float]:
+    """How far every figure of the source's own run moves under nudges in the last places."""
+    from diglot.parity.checks import compare_gradients
+
+    names = [pair.source for pair in prover.weight_map.modules]
+    options: dict[str, Any] = {"training": case.training, "seed": case.seed, "modules": names}
+    base = prover.model.run(case.inputs, **options)
+    result: dict[tuple[str, str], float] = {}
+
+    def note(kind: str, what: str, error: float) -> None:
+        result[kind, what] = max(result.get((kind, what), 0.0), error)
+
+    state = prover.model.state()
+    floats = {name: array for name, array in state.items() if array.dtype.kind == "f"}
+    for number in range(2):
+        generator = np.random.default_rng([prover.seed, 77, number])
+
+        def nudge(array: np.ndarray, by: Any = generator) -> np.ndarray:
+            if array.dtype.kind != "f":
+                return array
+            return array * (1.0 + _NUDGE * by.standard_normal(array.shape))
+
+        # Nudge the working copy only: `current` stays what both sides hold.
+        prover.model.load({name: nudge(array) for name, array in floats.items()})
+        run = prover.model.run([nudge(array.astype(np.float64)) if array.dtype.kind == "f" else
+                                array for array in case.inputs], **options)  # fmt: skip
+        for i, (a, b) in enumerate(zip(base.outputs, run.outputs, strict=True)):
+            note("outputs", str(i), relative(a, b))
+        for call, again in zip(base.calls, run.calls, strict=False):
+            for i, (a, b) in enumerate(zip(call.outputs, again.outputs, strict=False)):
+                note("modules", f"{call.module}:{call.index}:{i}", relative(a, b))
+        mapped = {
+            f"grad:{entry.target}": entry.gradient_to_target(
+                [run.gradients[name] for name in entry.sources], rtol=1.0
+            )
+            for entry in prover.weight_map.entries
+            if all(name in run.gradients for name in entry.sources)
+        }
+        for gap in compare_gradients(prover.weight_map, base.gradients, mapped)[0]:
+            note(gap.kind, gap.what, gap.error)
+        for i, gradient in base.input_gradients.items():
+            note("input_gradients", str(i), relative(gradient, run.input_gradients[i]))
+        for name, array in base.buffers.items():
+            for entry in prover.weight_map.entries:
+                if entry.sources[0] == name:
+                    note("buffers", entry.target, relative(array, run.buffers[name]))
+    prover.model.load(floats)
+    return result

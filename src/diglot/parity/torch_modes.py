@@ -1,0 +1,150 @@
+"""Running a PyTorch model in float64 and without dropout, whatever it says by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+_WIDE = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
+_CASTS = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+_DROPOUTS = {
+    torch.nn.functional.dropout,
+    torch.nn.functional.dropout1d,
+    torch.nn.functional.dropout2d,
+    torch.nn.functional.dropout3d,
+    torch.nn.functional.alpha_dropout,
+    torch.nn.functional.feature_alpha_dropout,
+    torch.dropout,
+    torch.feature_dropout,
+    torch.alpha_dropout,
+}
+
+
+class Float64(TorchFunctionMode):
+    """Every cast to a narrower float, and every tensor made in one, becomes float64.
+
+    Models do so by hand (a norm that computes `x.to(torch.float32)`), which would hide a
+    difference of 1e-9 behind rounding of 1e-7.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace dtypes among the arguments."""
+        kwargs = kwargs or {}
+        if func in _CASTS:
+            return args[0].double()
+        args = tuple(_WIDE.get(arg, arg) if isinstance(arg, torch.dtype) else arg for arg in args)
+        kwargs = {
+            name: _WIDE.get(value, value) if isinstance(value, torch.dtype) else value
+            for name, value in kwargs.items()
+        }
+        return func(*args, **kwargs)
+
+
+class NoDropout(TorchFunctionMode):
+    """Dropout that drops nothing, also where it is a function call or part of attention."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return dropout's input; hand attention a probability of zero."""
+        kwargs = dict(kwargs or {})
+        if func in _DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            args = tuple(0.0 if i == 4 else arg for i, arg in enumerate(args))
+            if "dropout_p" in kwargs:
+                kwargs["dropout_p"] = 0.0
+        return func(*args, **kwargs)
+
+
+def zero_dropout(module: nn.Module) -> None:
+    """Set every dropout probability that `module` keeps in an attribute to zero (in place)."""
+    for child in module.modules():
+        names = [name for name in vars(child) if "drop" in name]
+        # torch.nn's own dropouts, and stochastic depth, call theirs p.
+        kind = type(child).__name__.lower()
+        if "drop" in kind or "stochasticdepth" in kind:
+            names.append("p")
+        for name in names:
+            value = vars(child).get(name)
+            if isinstance(value, float) and 0.0 < value <= 1.0:
+                setattr(child, name, 0.0)
+
+
+@contextlib.contextmanager
+def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[None]:
+    """Within the block PyTorch computes in `dtype`, exactly, and without dropout unless wanted.
+
+    Restores the default dtype, the fused attention switch and the random state.
+    """
+    before = torch.get_default_dtype()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    state = torch.random.get_rng_state()
+    torch.set_default_dtype(dtype)
+    # The fused encoder skips modules, whose outputs would then not be seen.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with contextlib.ExitStack() as stack:
+            if dtype == torch.float64:
+                stack.enter_context(Float64())
+            if not dropout:
+                stack.enter_context(NoDropout())
+            yield
+    finally:
+        torch.set_default_dtype(before)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.random.set_rng_state(state)
+
+
+def copy_model(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A deep copy of `module` on the CPU in `dtype`, plain tensor attributes included.
+
+    The original is left as it is. Tensors that it keeps from an earlier call (attention scores and
+    the like), which PyTorch refuses to copy, are copied without their history.
+    """
+    memo: dict[int, Any] = {}
+    for child in module.modules():
+        for value in _held(vars(child)):
+            if value.grad_fn is not None or not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    clone = copy.deepcopy(module, memo).to("cpu")
+    for child in clone.modules():
+        for name, value in list(vars(child).items()):
+            if isinstance(value, torch.Tensor):
+                setattr(child, name, _cast(value.cpu(), dtype))
+        for name, buffer in child._buffers.items():
+            if buffer is not None:
+                child._buffers[name] = _cast(buffer, dtype)
+        for parameter in child._parameters.values():
+            if parameter is not None:
+                parameter.data = _cast(parameter.data, dtype)
+                parameter.grad = None
+    return clone
+
+
+def _held(structure: Any, depth: int = 0) -> Iterator[torch.Tensor]:
+    """Tensors in a module's own attributes, a few containers deep."""
+    if isinstance(structure, torch.Tensor):
+        yield structure
+    elif depth < 4 and isinstance(structure, (dict, list, tuple)):
+        items = structure.values() if isinstance(structure, dict) else structure
+        for item in items:
+            if not isinstance(item, nn.Module):
+                yield from _held(item, depth + 1)
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if tensor.is_floating_point():
+        return tensor.to(dtype)
+    if tensor.is_complex():
+        return tensor.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return tensor

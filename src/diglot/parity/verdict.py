@@ -1,0 +1,80 @@
+"""From everything found to the verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diglot.parity.proof import Proof
+
+if TYPE_CHECKING:
+    from diglot.parity.prover import Prover
+
+
+def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
+    """Fill in the verdict, its reason, and the lists of what is explained or not compared."""
+    proof, found = prover.proof, prover.found
+    proof.first_divergence = first
+    for module, why in found.module_reasons.items():
+        if module not in found.compared_modules:
+            prover.skip(f"output of {module or 'the root module'}", why)
+    proof.not_compared = [{"what": what, "why": why} for what, why in found.not_compared]
+    proof.explained += _biased(found.biased) + _rounding(found.rounding)
+    compared = {check.kind for check in proof.checks if check.count}
+    sensitivity = proof.sensitivity.get("verdict", "")
+    if found.failures:
+        proof.verdict = "differs"
+        proof.reason = _reason(prover)
+    elif "outputs" not in compared:
+        proof.verdict, proof.reason = "unproven", "no output could be compared"
+    elif not proof.sensitivity or sensitivity != "the outputs move":
+        proof.verdict = "unproven"
+        proof.reason = sensitivity or "it was not measured whether the outputs move"
+    else:
+        proof.verdict = "proven"
+    return proof
+
+
+def _reason(prover: Prover) -> str:
+    """What failed, in one sentence."""
+    failures = prover.found.failures
+    worst = max(failures, key=lambda failure: failure.gap.error)
+    text = (
+        f"{len(failures)} of {sum(check.count for check in prover.proof.checks)} comparisons are "
+        f"beyond the tolerance; the greatest relative difference is {worst.gap.error:.1e} "
+        f"({worst.gap.kind}, {worst.gap.where or worst.gap.what})"
+    )
+    return text + (f": {worst.gap.note}" if worst.gap.note else "")
+
+
+def _biased(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One explanation for all running variances that are the biased estimate."""
+    if not items:
+        return []
+    counts = sorted({item["values"] for item in items})
+    return [
+        {
+            "what": "running variance of batch norm",
+            "why": "after a training step PyTorch keeps the unbiased variance, Keras 3 the biased "
+            "one: smaller by N/(N-1) for N values per channel, which was checked",
+            "where": sorted({item["target"] for item in items}),
+            "factors": {str(n): n / (n - 1) for n in counts},
+            "error": max(item["error"] for item in items),
+        }
+    ]
+
+
+def _rounding(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One explanation for all gaps that rounding alone accounts for."""
+    if not items:
+        return []
+    worst = max(items, key=lambda item: item["error"])
+    return [
+        {
+            "what": f"rounding in {len(items)} figures",
+            "why": "PyTorch's own figures move as much when weights and inputs move by 1e-14 of "
+            "their size, so the difference is rounding, blown up by the network",
+            "where": sorted({item["what"] for item in items}),
+            "error": worst["error"],
+            "rounding": worst["rounding"],
+        }
+    ]

@@ -1,0 +1,153 @@
+"""The proof, on hand-written twins: the right ones are proven, every planted fault is named."""
+
+import json
+
+import pytest
+import twins
+
+from diglot.parity.prove import prove
+from diglot.runtime import KerasWorker
+
+
+@pytest.fixture(scope="module")
+def worker():
+    with KerasWorker() as worker:
+        yield worker
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "tagger", "attention"])
+def test_a_right_twin_is_proven(name, worker, tmp_path):
+    twin = getattr(twins, name)().write(tmp_path / "out", worker)
+    before = {n: t.clone() for n, t in twin.source_model.state_dict().items()}
+    proof = prove(twin, worker=worker)
+    assert proof.verdict == "proven", str(proof) + proof.to_json()
+    assert bool(proof) and proof.first_divergence is None
+    kinds = {check.kind for check in proof.checks}
+    assert {"weights", "outputs", "modules", "gradients", "steps"} <= kinds
+    assert {check.mode for check in proof.checks} == {"eval", "train"}
+    assert {check.weights for check in proof.checks} == {"real", "random"}
+    assert proof.worst < 1e-11
+    assert [c.ok for c in proof.checks if c.dtype == "float32"] == [True]
+    document = json.loads(proof.to_json())
+    assert document["verdict"] == "proven" and document["hashes"]["model.weights.h5"]
+    for key, tensor in twin.source_model.state_dict().items():
+        assert (tensor == before[key]).all()
+    assert twin.source_model.training
+
+
+FAULTS = {
+    "wrong eps in batch norm": (
+        "mlp",
+        [("epsilon=1e-5, momentum", "epsilon=1e-3, momentum")],
+        "bn",
+        "eps",
+    ),
+    "default eps in layer norm": (
+        "mlp",
+        [("LayerNormalization(epsilon=1e-5)", "LayerNormalization()")],
+        "norm",
+        "eps: the translation computes with 0.001",
+    ),
+    "tanh GELU": (
+        "mlp",
+        [("x * 0.5 * (ops.erf(x / 2**0.5) + 1.0)", "ops.gelu(x, approximate=True)")],
+        "act",
+        "GELU",
+    ),
+    "batch norm momentum": (
+        "mlp",
+        [("momentum=0.9", "momentum=0.1")],
+        "bn",
+        "the new batch weighs 0.9 in the translation and 0.1 in PyTorch",
+    ),
+    "dropped bias": (
+        "mlp",
+        [("self.square = layers.Dense(10)", "self.square = layers.Dense(10, use_bias=False)")],
+        "square",
+        "bias is missing",
+    ),
+    "one side padding": (
+        "cnn",
+        [
+            ("layers.ZeroPadding2D(1)", "layers.Identity()"),
+            ("strides=2)", "strides=2, padding='same')"),
+        ],
+        "conv1",
+        "padding",
+    ),
+    "swapped mask": (
+        "attention",
+        [("-1e9, scores)", "scores, -1e9)")],
+        "",
+        "mask is swapped",
+    ),
+    "missing scale": (
+        "attention",
+        [(" / 8**0.5", "")],
+        "",
+        "division by a constant is missing",
+    ),
+    "a stopped gradient": (
+        "attention",
+        [("ops.matmul(weights, self.value(x))", "ops.matmul(ops.stop_gradient(weights), v(x))"),
+         ("v(x)", "self.value(x)")],
+        "key",
+        "outputs agree but gradients do not",
+    ),
+    "half in float32": (
+        "mlp",
+        [("self.norm(self.square(x))", "self.norm(ops.cast(ops.cast(self.square(x), 'float32'), "
+          "self.compute_dtype))")],
+        "",
+        "computes in float32",
+    ),
+    "an activation forgotten": (
+        "cnn",
+        [("self.conv2(ops.relu(x))", "self.conv2(x)")],
+        "",
+        "activation is missing",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught_and_named(fault, worker, tmp_path):
+    name, edits, module, cause = FAULTS[fault]
+    twin = getattr(twins, name)()
+    good = twin.source
+    for old, new in edits:
+        twin.replace(old, new)
+    bad, twin.source = twin.source, good
+    twin.write(tmp_path / "out", worker)
+    (tmp_path / "out" / "model.py").write_text(bad)
+    proof = prove(twin, worker=worker)
+    assert proof.verdict == "differs" and not proof
+    found = proof.first_divergence
+    print(found, proof.reason)
+    assert found["module"] == module, (found, proof.reason)
+    assert cause in found["likely_cause"], found
+    if module:
+        pair = next(pair for pair in twin.weight_map.modules if pair.source == module)
+        assert (found["file"], found["line"]) == (pair.file, pair.line)
+        assert found["target_module"] == pair.target
+    json.loads(proof.to_json())
+
+
+def test_a_transposed_weight_in_the_file_is_named(worker, tmp_path):
+    twin = twins.mlp().write(tmp_path / "out", worker)
+    arrays = twin.target_arrays()
+    arrays["square.kernel"] = arrays["square.kernel"].T
+    from diglot.runtime import materialise
+
+    materialise(tmp_path / "out", arrays, worker)
+    found = prove(twin, worker=worker).first_divergence
+    assert found["module"] == "square" and found["likely_cause"] == "the weight is transposed"
+
+
+def test_a_transposition_missing_from_the_map_is_named(worker, tmp_path):
+    twin = twins.mlp()
+    index = twin.weight_map.entries.index(twin.weight_map["square.kernel"])
+    twin.weight_map.entries[index] = twins.entry("square.kernel", "square.weight", (10, 10))
+    twin.write(tmp_path / "out", worker)
+    found = prove(twin, worker=worker).first_divergence
+    assert found["module"] == "square" and "transposed" in found["likely_cause"]
