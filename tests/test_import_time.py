@@ -30,7 +30,7 @@ def loaded_by(statement):
         "import diglot",
         "import diglot; diglot.__version__; dir(diglot)",
         "import diglot.cli",
-        "import diglot.rules",
+        "from diglot.rules import registry; assert registry()",
         "import diglot.runtime",
         "import diglot.report.pages",
         "import diglot.workflow, diglot.sources, diglot.inputs, diglot.pretrained, diglot.archive",
