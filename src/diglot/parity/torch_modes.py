@@ -31,6 +31,28 @@ _DROPOUTS = {
 }
 
 
+def _hardsigmoid(input: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    result = torch.nn.functional.relu6(input + 3.0) / 6.0
+    return input.copy_(result) if inplace else result
+
+
+def _celu(input: torch.Tensor, alpha: float = 1.0, inplace: bool = False) -> torch.Tensor:
+    x = input.clone()
+    result = torch.where(x > 0, x, alpha * torch.expm1(torch.clamp(x, max=0.0) / alpha))
+    return input.copy_(result) if inplace else result
+
+
+#: PyTorch's own gradients of these hold a constant as float32 (1/6, 1/alpha), also for float64 tensors.
+_EXACT = {
+    torch.nn.functional.hardsigmoid: _hardsigmoid,
+    torch._C._nn.hardsigmoid: _hardsigmoid,
+    torch.ops.aten.hardsigmoid.default: _hardsigmoid,
+    torch.nn.functional.celu: _celu,
+    torch.celu: _celu,
+    torch.ops.aten.celu.default: _celu,
+}
+
+
 class Float64(TorchFunctionMode):
     """Every cast to a narrower float, and every tensor made in one, becomes float64.
 
@@ -43,6 +65,7 @@ class Float64(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _CASTS:
             return args[0].double()
+        func = _EXACT.get(func, func)
         args = tuple(_WIDE.get(arg, arg) if isinstance(arg, torch.dtype) else arg for arg in args)
         kwargs = {
             name: _WIDE.get(value, value) if isinstance(value, torch.dtype) else value
