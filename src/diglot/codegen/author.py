@@ -167,3 +167,25 @@ def constructor_values(module: Any) -> dict[str, Any]:
                 if isinstance(value, (bool, int, float)):
                     values[expression] = value
     return values
+
+
+@functools.lru_cache(maxsize=256)
+def _loops(file: str) -> list[ast.For]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return []
+    return [node for node in ast.walk(tree) if isinstance(node, ast.For)]
+
+
+def loop_variable(frame: Frame) -> str | None:
+    """Return the variable of the innermost ``for`` around a line (``for i, layer in …`` gives ``layer``)."""
+    best: ast.For | None = None
+    for node in _loops(frame.file):
+        if node.lineno <= frame.line <= (node.end_lineno or node.lineno):
+            if best is None or node.lineno >= best.lineno:
+                best = node
+    if best is None:
+        return None
+    target = best.target.elts[-1] if isinstance(best.target, ast.Tuple) else best.target
+    return target.id if isinstance(target, ast.Name) else None

@@ -92,6 +92,13 @@ class OpCall:
             return self.dtype_ast(value)
         return to_ast(value)
 
+    def variable(self, name: str) -> ast.expr:
+        """The argument as an expression that may be written twice: a tensor is given a variable first."""
+        node = self.args[name]
+        if isinstance(node, fx.Node):
+            self.writer.settle_inline(node)
+        return self.expr(name)
+
     def fake(self, name: str | None = None) -> torch.Tensor:
         """The fake tensor of an argument, or of the result."""
         node = self.node if name is None else self.args[name]
@@ -165,14 +172,20 @@ class OpCall:
         return self.writer.owns(self.node, [self.args[w] for w in weights if self.args.get(w) is not None])
 
     def layer(
-        self, construct: ast.expr, weights: dict[str, tuple[Any, list]] | None = None, *, default: str = ""
+        self,
+        construct: ast.expr,
+        weights: dict[str, Any] | None = None,
+        *,
+        default: str = "",
+        suffix: str = "",
     ) -> ast.expr:
         """Declare a layer and return ``self.<name>``.
 
         ``weights`` maps the layer's own weight (``kernel``, ``cell.bias``) to ``(argument node or nodes, steps)``,
-        or to a dict of WeightEntry fields with ``nodes``.
+        or to a dict of WeightEntry fields with ``nodes``. ``suffix`` names a second layer of the same op, such as
+        the padding before a convolution: ``self.conv1_pad``.
         """
-        return self.writer.layer(self.node, construct, weights or {}, default or self.rule.noun)
+        return self.writer.layer(self.node, construct, weights or {}, default or self.rule.noun, suffix)
 
     def helper(self, name: str) -> ast.expr:
         """Name a function of the generated module's own (see ``codegen/helpers.py``), adding it once."""

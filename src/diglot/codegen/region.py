@@ -35,6 +35,7 @@ class Statement:
     node: ast.stmt
     origin: Frame | None = None
     rules: tuple[str, ...] = ()
+    value: fx.Node | None = None  # the value that the statement computes
 
 
 @dataclasses.dataclass
@@ -47,6 +48,10 @@ class Member:
     weights: dict[str, Any] = dataclasses.field(default_factory=dict)
     source_class: str = ""
     kind: str = "layer"  # "layer" | "weight" | "child"
+    node: fx.Node | None = None  # the op whose value is the layer's result
+    layout: Any = ...  # of that value
+    output_shape: tuple[Any, ...] = ()
+    whole: bool = False  # the layer computes exactly what the source module does
 
 
 class RegionWriter:
@@ -64,6 +69,7 @@ class RegionWriter:
         self.holder: dict[str, fx.Node | str] = {}
         self.left: dict[fx.Node, int] = {}
         self.extra: list[tuple[fx.Node, str]] = []
+        self.plain = program.is_sequential(region)  # every value gets a variable: the layers are read off them
         self.sizes: dict[Any, str] = {}
         self.used_rules: list[str] = []
         self.depth = 0
@@ -126,7 +132,7 @@ class RegionWriter:
     def write(self) -> RegionWriter:
         """Write parameters, statements and the return."""
         self._count_uses()
-        for port in self.call.inputs:
+        for port in self.program.live_inputs(self.call):
             self._parameter(port)
         for name in self.program.function_parameters(self.call):
             self.params.append(names.local(name))
@@ -212,6 +218,15 @@ class RegionWriter:
             return self.read_outside(node)
         return self.read_outside(node)
 
+    def settle_inline(self, node: fx.Node) -> None:
+        """Give a value that is written in place a variable of its own, since a formula reads it twice."""
+        if node in self.inline:
+            made = self.inline.pop(node)
+            if isinstance(made, (ast.Name, ast.Constant)):
+                self.exprs[node] = made
+            else:
+                self._assign(node, made, None)
+
     def read_outside(self, node: fx.Node) -> ast.expr:
         """Return a parameter for a value that reaches this region around its arguments."""
         name = names.unique(names.local(self.program.hint(node)), self.holder)
@@ -256,7 +271,8 @@ class RegionWriter:
             self.exprs[node] = parts[index]
         elif source in self.exprs or source in self.inline:
             base = self.read(source)
-            self._define(node, E("x[i]", x=base, i=index), "part")
+            part = base.elts[index] if isinstance(base, ast.Tuple) else E("x[i]", x=base, i=index)
+            self._define(node, part, "part")
 
     def _define(self, node: fx.Node, made: ast.expr, noun: str) -> None:
         value = node.meta.get("val")
@@ -276,10 +292,16 @@ class RegionWriter:
         if self.left.get(node, 0) == 0 and not self._is_returned(node):
             return
         name = assigned[0] if assigned and len(assigned) == 1 else None
-        if name is None and self.left.get(node, 0) == 1 and len(text(made)) <= _LONG and self._read_here(node):
+        if name is None and self._nests(node, made):
             self.inline[node] = made
             return
         self._assign(node, made, name, origin, noun)
+
+    def _nests(self, node: fx.Node, made: ast.expr) -> bool:
+        """Tell whether a value without a name is written inside the expression that reads it."""
+        if self.plain or self.left.get(node, 0) != 1 or not self._read_here(node):
+            return False
+        return len(text(made)) <= _LONG
 
     def _read_here(self, node: fx.Node) -> bool:
         """Tell whether the only reader is in this region itself (not in a function handed on)."""
@@ -327,7 +349,7 @@ class RegionWriter:
             origin = found[-1] if found else None
         wanted = names.local(name or self.program.noun_for(self, node, noun))
         chosen = self._free_name(wanted, node, made)
-        self._push(ast.Assign([ast.Name(chosen, ast.Store())], made), origin)
+        self._push(ast.Assign([ast.Name(chosen, ast.Store())], made), origin, node)
         self.holder[chosen] = node
         self.exprs[node] = ast.Name(chosen, ast.Load())
 
@@ -369,8 +391,8 @@ class RegionWriter:
                 self.holder[chosen] = node
                 self.exprs[node] = ast.Name(chosen, ast.Load())
 
-    def _push(self, statement: ast.stmt, origin: Frame | None) -> None:
-        self.statements.append(Statement(statement, origin, tuple(self.used_rules)))
+    def _push(self, statement: ast.stmt, origin: Frame | None, value: fx.Node | None = None) -> None:
+        self.statements.append(Statement(statement, origin, tuple(self.used_rules), value))
         self.used_rules = []
 
     # --- sizes -------------------------------------------------------------------------------------------
@@ -441,7 +463,9 @@ class RegionWriter:
         """Tell whether a layer made of these weights can be an attribute here."""
         return self.program.weights.home_of_layer(self, node, weights) is not None
 
-    def layer(self, node: fx.Node, construct: ast.expr, weights: dict[str, Any], default: str) -> ast.expr:
+    def layer(
+        self, node: fx.Node, construct: ast.expr, weights: dict[str, Any], default: str, suffix: str = ""
+    ) -> ast.expr:
         """Declare a layer (once) and return the expression that names it."""
         nodes = [n for value in weights.values() for n in _nodes(value)]
         path = self.program.weights.home_of_layer(self, node, nodes) if nodes else None
@@ -449,15 +473,27 @@ class RegionWriter:
             leaf = self.leaf_path(node)
             path = self.relative(leaf) if leaf else ""
             path = "" if path is None else path
+        if suffix:
+            path = f"{path or names.identifier(default or 'layer')}_{suffix}"
         key = self.key(path or f"{names.identifier(default or 'layer')}")
         if not path:
             key = self._fresh_key(key, node)
         if key in self.members:
             self.program.weights.check_same(self, self.members[key], construct, node)
         else:
-            self.members[key] = Member(construct, path, weights=weights, source_class=self.program.leaf_class(node))
+            self.members[key] = self._member(node, construct, path, weights)
             self.program.weights.settle(self, key, weights)
         return self.attribute(key)
+
+    def _member(self, node: fx.Node, construct: ast.expr, path: str, weights: dict[str, Any]) -> Member:
+        value = node.meta.get("val")
+        single = isinstance(value, torch.Tensor)
+        leaf = self.leaf_path(node)
+        return Member(
+            construct, path, weights=weights, source_class=self.program.leaf_class(node), node=node,
+            layout=node.meta.get("layout") if single else ..., output_shape=shape_of(value) if single else (),
+            whole=bool(path) and self.relative(leaf) == path and self.program.is_leaf_module(leaf),
+        )  # fmt: skip
 
     def _fresh_key(self, key: tuple[str, int | None], node: fx.Node) -> tuple[str, int | None]:
         name, number = key[0], 2
@@ -509,7 +545,7 @@ class RegionWriter:
         return self.key(path if path else child.path or "inner")
 
     def _child_arguments(self, child: Call, writer: RegionWriter) -> list[ast.expr]:
-        given = {names_of: port for names_of, port in zip(writer.params, child.inputs, strict=False)}
+        given = {names_of: port for names_of, port in zip(writer.params, self.program.live_inputs(child), strict=False)}
         extra = {name: node for node, name in writer.extra}
         functions = {names.local(n): n for n in self.program.function_parameters(child)}
         arguments: list[ast.expr] = []
@@ -539,7 +575,7 @@ class RegionWriter:
             name = self._result_name(assigned, ports[0], child)
             if self.left.get(node, 0) == 0 and not self._outside(node):
                 return
-            if name is None and self.left.get(node, 0) == 1 and len(text(made)) <= _LONG and self._read_here(node):
+            if name is None and self._nests(node, made):
                 self.inline[node] = made
                 return
             self._assign(node, made, name, origin, noun)
@@ -611,7 +647,7 @@ class RegionWriter:
         self.holder[function] = "function"
         definition = ast.FunctionDef(
             function, ast.arguments([], [ast.arg(p) for p in params], None, [], [], None, []),
-            [*[s.node for s in body], ast.Return(result)], [], None, None, [],
+            [*[s.node for s in body], ast.Return(result)], [],
         )  # fmt: skip
         self._push(definition, None)
         return ast.Name(function, ast.Load())
@@ -642,7 +678,7 @@ class RegionWriter:
         self.left[run.start] = saved + 1
         writer = self.program.writer(first)
         arguments = []
-        given = dict(zip(writer.params, first.inputs, strict=False))
+        given = dict(zip(writer.params, self.program.live_inputs(first), strict=False))
         extra = {name: node for node, name in writer.extra}
         for parameter in self.program.parameter_order(first, writer):
             port = given.get(parameter)

@@ -139,6 +139,8 @@ def lay_calls(hub: Hub, model: nn.Module | None, records: dict[int, CallRecord])
         if tag and tag[1] in ("in", "fin"):
             call.inputs.append(Port(tag[-1], node, node.args[0]))
             call.config.setdefault("record", int(tag[0]))
+            if int(tag[0]) in records:
+                call.config["function_arguments"] = records[int(tag[0])].functions
             call.items.append(node)
         elif tag and tag[1] in ("out", "fout"):
             call.outputs.append(Port(tag[-1], node, node.args[0]))

@@ -52,7 +52,7 @@ class CallRecord:
     index: int
     path: str
     cls: type
-    functions: list[str]
+    functions: dict[str, list[str]]  # parameter that takes a function -> the function's own parameters
     output_structure: Any = None
 
 
@@ -110,6 +110,13 @@ def _positional_names(module: nn.Module, count: int) -> list[str]:
     return names[:count]
 
 
+def _parameter_names(function: Callable) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
 class Marker:
     """Installs hooks that mark what enters and leaves each module call."""
 
@@ -139,7 +146,7 @@ class Marker:
 
     def _enter(self, path: str, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         index = next(self._counter)
-        record = CallRecord(index, path, type(module), [])
+        record = CallRecord(index, path, type(module), {})
         self.records[index] = record
         self._stack.append(index)
         names = _positional_names(module, len(args))
@@ -149,7 +156,7 @@ class Marker:
 
     def _mark_argument(self, record: CallRecord, name: str, value: Any) -> Any:
         if callable(value) and not isinstance(value, (nn.Module, type, torch.Tensor)):
-            record.functions.append(name)
+            record.functions[name] = _parameter_names(value)
             return self._wrap(record.index, name, value)
         return map_tensors(
             value, lambda path, t: torch.ops.diglot.mark(t, f"{record.index}|in|{path}"), name

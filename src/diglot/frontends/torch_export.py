@@ -54,7 +54,7 @@ def _is_dynamic_axis(tensor: torch.Tensor, axis: int) -> bool:
         return True
     if not tensor.dtype.is_floating_point:
         return tensor.dim() <= 4
-    return tensor.dim() == 3
+    return tensor.dim() == 3 and axis == 1
 
 
 def _grow(tensor: torch.Tensor, sizes: dict[int, int]) -> torch.Tensor:

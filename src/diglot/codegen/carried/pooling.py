@@ -3,6 +3,17 @@
 from keras import ops
 
 
+def pool_3d(pool, x, size, strides):
+    """Pool a volume: its slices first, then along the depth."""
+    batch, depth, height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (batch * depth, height, width, channels))
+    x = pool(x, size[1:], strides[1:])
+    _, height, width, _ = ops.shape(x)
+    x = ops.reshape(x, (batch, depth, height * width, channels))
+    x = pool(x, (size[0], 1), (strides[0], 1))
+    return ops.reshape(x, (batch, -1, height, width, channels))
+
+
 def average_pool(x, size, strides, before, after, counted):
     """Mean over windows of a padded input, divided by the cells that count.
 
@@ -17,8 +28,12 @@ def average_pool(x, size, strides, before, after, counted):
     cells = pad(ops.ones_like(x[:1, ..., :1]), counted, counted, 1)
     low = [b - c for b, c in zip(before, counted, strict=True)]
     high = [a - c for a, c in zip(after, counted, strict=True)]
-    share = ops.average_pool(pad(cells, low, high, 0), size, strides)
-    return ops.average_pool(pad(x, before, after, 0), size, strides) / share
+    cells, x = pad(cells, low, high, 0), pad(x, before, after, 0)
+    if len(size) == 3:
+        return pool_3d(ops.average_pool, x, size, strides) / pool_3d(
+            ops.average_pool, cells, size, strides
+        )
+    return ops.average_pool(x, size, strides) / ops.average_pool(cells, size, strides)
 
 
 def adaptive_average_pool(x, size):

@@ -1,0 +1,323 @@
+"""Instances of one module class -> one Layer class; where they differ in numbers, constructor arguments."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from diglot.codegen import author, names
+from diglot.codegen.expr import E, call, to_ast
+from diglot.codegen.region import ListIndex, Member, RegionWriter, Statement
+from diglot.ir.hub import Call
+
+if TYPE_CHECKING:
+    from diglot.codegen.program import Program
+
+#: What the positional arguments of a Keras layer are called.
+_POSITIONAL = {
+    "Dense": ("units",), "Conv1D": ("filters", "kernel_size"), "Conv2D": ("filters", "kernel_size"),
+    "Conv3D": ("filters", "kernel_size"), "Conv2DTranspose": ("filters", "kernel_size"),
+    "Conv1DTranspose": ("filters", "kernel_size"), "DepthwiseConv2D": ("kernel_size",),
+    "DepthwiseConv1D": ("kernel_size",), "Embedding": ("input_dim", "output_dim"), "Dropout": ("rate",),
+    "ZeroPadding2D": ("padding",), "MaxPooling2D": ("pool_size",), "AveragePooling2D": ("pool_size",),
+    "LSTM": ("units",), "GRU": ("units",), "SimpleRNN": ("units",), "GroupNormalization": ("groups",),
+    "MultiHeadAttention": ("num_heads", "key_dim"),
+}  # fmt: skip
+
+
+class Dissolve(Exception):
+    """Raised when a region cannot be a class of its own and must be written into its caller."""
+
+    def __init__(self, region: Call) -> None:
+        super().__init__(region.path)
+        self.region = region
+
+
+@dataclasses.dataclass
+class Instance:
+    """One module of the source as it would be written if it had a class to itself."""
+
+    region: Call
+    writer: RegionWriter
+    inits: list[tuple[str, ast.expr]]
+    body: list[Statement]
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class LayerClass:
+    """A class of the generated program."""
+
+    name: str
+    instances: list[Instance]
+    params: list[str]
+    tree: ast.ClassDef
+    statements: list[Statement]  # of ``call``, in order
+
+
+class Classes:
+    """Builds the classes of a program, innermost first."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.classes: list[LayerClass] = []
+        self.taken: set[str] = set(_POSITIONAL) | {"Layer", "Model"}
+        self._of_path: dict[str, tuple[LayerClass, Instance]] = {}
+        self._sequences: dict[str, list[tuple[ast.expr, Any]]] = {}
+
+    def build(self) -> LayerClass | None:
+        """Build every class; the root's is last. ``None`` when the root is a plain Sequential."""
+        levels: dict[int, dict[Any, dict[str, list[Call]]]] = {}
+        for region in self.program.written():
+            if self.program.is_sequential(region):
+                continue
+            level = levels.setdefault(self._height(region), {})
+            level.setdefault(region.cls or region.class_name, {}).setdefault(region.path, []).append(region)
+        for height in sorted(levels):
+            for group in levels[height].values():
+                self._build_group(group)
+        found = self._of_path.get(self.program.hub.root.path)
+        return found[0] if found else None
+
+    def _height(self, region: Call) -> int:
+        inner = [self._height(c) for c in self.program.calls_below(region)]
+        own = 0 if self.program.is_sequential(region) else 1
+        return own + max(inner, default=0)
+
+    # --- instances ---------------------------------------------------------------------------------------
+
+    def _build_group(self, group: dict[str, list[Call]]) -> None:
+        instances = []
+        for calls in group.values():
+            made = [self._instance(c) for c in calls]
+            for other in made[1:]:
+                if _dump(other) != _dump(made[0]):
+                    raise Dissolve(other.region)
+            instances.append(made[0])
+        variants: dict[str, list[Instance]] = {}
+        for instance in instances:
+            variants.setdefault(_dump(instance, mask=True), []).append(instance)
+        base = names.class_name(instances[0].region.class_name)
+        for members in variants.values():
+            self._build_class(base, members, len(variants) > 1, list(variants.values()))
+
+    def _instance(self, region: Call) -> Instance:
+        writer = self.program.writer(region)
+        inits: list[tuple[str, ast.expr]] = []
+        for name, members in self.program.grouped_members(region):
+            if isinstance(members, list):
+                inits.append((name, self._list([self._construct(m) for m in members])))
+            else:
+                inits.append((name, self._construct(members)))
+        body = [
+            dataclasses.replace(s, node=self.program.dense_indices(region, s.node)) for s in writer.statements
+        ]
+        return Instance(region, writer, inits, body)
+
+    def _construct(self, member: Member) -> ast.expr:
+        if member.child is None:
+            return copy.deepcopy(member.construct)
+        if self.program.is_sequential(member.child):
+            return self.sequence(member.child)
+        found, instance = self._of_path[member.child.path]
+        return call(found.name, **instance.arguments)
+
+    def _list(self, items: list[ast.expr]) -> ast.expr:
+        if len(items) > 1 and all(ast.dump(i) == ast.dump(items[0]) for i in items):
+            return E("[item for _ in range(n)]", item=items[0], n=len(items))
+        return ast.List(items, ast.Load())
+
+    def sequence(self, region: Call) -> ast.expr:
+        """Return ``keras.Sequential([...])``."""
+        items = [self._construct(m) for m in self.program.sequence(region)]
+        return call("keras.Sequential", items)
+
+    # --- classes -------------------------------------------------------------------------------------------
+
+    def _build_class(
+        self, base: str, instances: list[Instance], several: bool, variants: list[list[Instance]]
+    ) -> None:
+        name = self._class_name(base, instances, several, variants)
+        self.taken.add(name)
+        params, places = self._parameters(instances)
+        first = instances[0]
+        for instance in instances:
+            instance.arguments = {p: values[instances.index(instance)] for p, values in params.items()}
+        inits = [(n, copy.deepcopy(e)) for n, e in first.inits]
+        body = [dataclasses.replace(s, node=copy.deepcopy(s.node)) for s in first.body]
+        _Replace(places).apply(inits, body)
+        tree = self._class_tree(name, list(params), inits, body, first)
+        made = LayerClass(name, instances, list(params), tree, body)
+        self.classes.append(made)
+        for instance in instances:
+            self._of_path[instance.region.path] = (made, instance)
+
+    def _class_name(self, base: str, mine: list[Instance], several: bool, variants: list[list[Instance]]) -> str:
+        if not several or base not in self.taken:
+            if not any(len(v[0].inits) > len(mine[0].inits) for v in variants) or base not in self.taken:
+                return names.unique(base, self.taken)
+        others = {n for v in variants if v is not mine for n, _ in v[0].inits}
+        own = [n for n, _ in mine[0].inits if n not in others]
+        if own:
+            suffix = "".join(part.title() for part in own[0].split("_"))
+            return names.unique(f"{base}With{suffix}", self.taken)
+        number = 2
+        while f"{base}{number}" in self.taken:
+            number += 1
+        return f"{base}{number}"
+
+    def _parameters(self, instances: list[Instance]) -> tuple[dict[str, list[Any]], dict[int, str]]:
+        """Find the constants in which instances differ; name one parameter for each distinct row of values."""
+        rows = [_constants(i) for i in instances]
+        params: dict[str, list[Any]] = {}
+        places: dict[int, str] = {}
+        by_values: dict[tuple, str] = {}
+        known = [self._author_values(i) for i in instances]
+        contexts = _contexts(instances[0])
+        for place in range(len(rows[0])):
+            values = [row[place] for row in rows]
+            if all(_equal(v, values[0]) for v in values):
+                continue
+            key = tuple((type(v).__name__, v) for v in values)
+            if key not in by_values:
+                wanted = self._parameter_name(values, known, contexts[place])
+                name = names.unique(wanted, params)
+                by_values[key] = name
+                params[name] = values
+            places[place] = by_values[key]
+        return params, places
+
+    def _author_values(self, instance: Instance) -> dict[str, Any]:
+        module = self.program.modules.get(instance.region.path)
+        return author.constructor_values(module) if module is not None else {}
+
+    def _parameter_name(self, values: list[Any], known: list[dict[str, Any]], context: str) -> str:
+        for name in known[0]:
+            if all(name in k and _equal(k[name], v) for k, v in zip(known, values, strict=True)):
+                return names.attribute(names.local(name))
+        return names.attribute(names.local(context))
+
+    def _class_tree(
+        self, name: str, params: list[str], inits: list[tuple[str, ast.expr]], body: list[Statement], first: Instance
+    ) -> ast.ClassDef:
+        init = ast.FunctionDef(
+            "__init__",
+            _arguments(["self", *params], kwargs="kwargs"),
+            [ast.Expr(E("super().__init__(**kwargs)"))],
+            [],
+        )  # fmt: skip
+        for param in params:
+            init.body.append(_set(param, ast.Name(param, ast.Load())))
+        for attribute, value in inits:
+            init.body.append(_set(attribute, value))
+        forward = ast.FunctionDef(
+            "call", _arguments(["self", *first.writer.params]), [s.node for s in body], []
+        )
+        parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
+        if params:
+            parts.append(_get_config(params))
+        decorator = E("keras.saving.register_keras_serializable(package=p)", p=self.program.package)
+        return ast.ClassDef(name, [E("layers.Layer")], [], parts, [decorator])
+
+
+class _Replace(ast.NodeTransformer):
+    """Replace the constants at given places by parameters: the bare name in ``__init__``, ``self.name`` in ``call``."""
+
+    def __init__(self, places: dict[int, str]) -> None:
+        self.places = places
+        self.count = -1
+        self.in_init = True
+
+    def apply(self, inits: list[tuple[str, ast.expr]], body: list[Statement]) -> None:
+        self.in_init = True
+        for i, (name, value) in enumerate(inits):
+            inits[i] = (name, self.visit(value))
+        self.in_init = False
+        for statement in body:
+            statement.node = self.visit(statement.node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        self.count += 1
+        name = self.places.get(self.count)
+        if name is None:
+            return node
+        return ast.Name(name, ast.Load()) if self.in_init else E(f"self.{name}")
+
+
+class _Collect(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.contexts: list[str] = []
+        self._context = ["value"]
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        self.values.append(node.value)
+        self.contexts.append(self._context[-1])
+
+    def visit_Call(self, node: ast.Call) -> None:
+        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        self.visit(node.func)
+        slots = _POSITIONAL.get(function, ())
+        for i, argument in enumerate(node.args):
+            self._context.append(slots[i] if i < len(slots) else self._context[-1] if not slots else function.lower())
+            self.visit(argument)
+            self._context.pop()
+        for keyword in node.keywords:
+            self._context.append(keyword.arg or "value")
+            self.visit(keyword.value)
+            self._context.pop()
+
+
+def _collect(instance: Instance) -> _Collect:
+    collector = _Collect()
+    for _, value in instance.inits:
+        collector.visit(value)
+    for statement in instance.body:
+        collector.visit(statement.node)
+    return collector
+
+
+def _constants(instance: Instance) -> list[Any]:
+    return _collect(instance).values
+
+
+def _contexts(instance: Instance) -> list[str]:
+    return _collect(instance).contexts
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and a == b
+
+
+class _Mask(ast.NodeTransformer):
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        kind = type(node.value).__name__
+        return ast.Constant(f"<{'number' if kind in ('int', 'float') else kind}>")
+
+
+def _dump(instance: Instance, mask: bool = False) -> str:
+    parts = [f"{n}={_text(e, mask)}" for n, e in instance.inits]
+    parts += [_text(s.node, mask) for s in instance.body]
+    return "\n".join([",".join(instance.writer.params), *parts])
+
+
+def _text(node: ast.AST, mask: bool) -> str:
+    return ast.dump(_Mask().visit(copy.deepcopy(node)) if mask else node)
+
+
+def _arguments(params: list[str], kwargs: str | None = None) -> ast.arguments:
+    return ast.arguments([], [ast.arg(p) for p in params], None, [], [], ast.arg(kwargs) if kwargs else None, [])
+
+
+def _set(attribute: str, value: ast.expr) -> ast.Assign:
+    return ast.Assign([ast.Attribute(ast.Name("self", ast.Load()), attribute, ast.Store())], value)
+
+
+def _get_config(params: list[str]) -> ast.FunctionDef:
+    config = ast.Dict([None, *map(to_ast, params)], [E("super().get_config()"), *[E(f"self.{p}") for p in params]])
+    return ast.FunctionDef("get_config", _arguments(["self"]), [ast.Return(config)], [])
+
+
+__all__ = ["Classes", "Dissolve", "LayerClass", "ListIndex"]

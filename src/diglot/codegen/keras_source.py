@@ -1,0 +1,253 @@
+"""Hub -> Keras source: classes, ``build_model``, formatted by ruff; and which line came from which."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+from typing import Any
+
+import torch
+from torch import nn
+
+from diglot.codegen import helpers, names
+from diglot.codegen.classes import Classes, Dissolve, LayerClass
+from diglot.codegen.expr import E, call, text, to_ast
+
+from diglot.codegen.program import Program
+from diglot.codegen.region import Statement
+from diglot.codegen.tree import dissolve, dissolve_trivial
+from diglot.errors import DiglotError
+from diglot.ir.hub import Call, Hub
+from diglot.ir.sizes import is_static, shape_of
+
+
+@dataclasses.dataclass
+class Written:
+    """A finished program and what is known about it."""
+
+    source: str
+    program: Program
+    classes: list[LayerClass]
+    root_name: str | None
+    lines: list[tuple[str, int, int]]  # source file, source line, target line
+    class_lines: dict[str, tuple[int, int]]
+
+
+def write(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype, style: str = "layers") -> Written:
+    """Return the Keras program for a hub with layouts. Raises :class:`Unsupported` listing every problem."""
+    if style == "functional":
+        from diglot.codegen.functional import write_functional
+
+        return write_functional(hub, model, float_dtype)
+    dissolve_trivial(hub)
+    while True:
+        program = Program(hub, model, float_dtype)
+        try:
+            program.run()
+            classes = Classes(program)
+            program.classes = classes
+            root = classes.build()
+            break
+        except Dissolve as needed:
+            dissolve(hub, needed.region)
+    return assemble(program, classes, root)
+
+
+def assemble(program: Program, classes: Classes, root: LayerClass | None) -> Written:
+    """Put the parts together and format them."""
+    hub = program.hub
+    body: list[ast.stmt] = [made.tree for made in classes.classes]
+    root_name = program.package
+    if root is not None:
+        construct = call(root.name, name=root_name)
+    else:
+        construct = classes.sequence(hub.root)
+        construct.keywords.append(ast.keyword("name", to_ast(root_name)))
+    body.append(build_function(program, construct, root_name))
+    source = finish(program, body, docstring(program))
+    lines, class_lines = line_map(source, classes.classes)
+    return Written(source, program, classes.classes, root_name, lines, class_lines)
+
+
+def docstring(program: Program) -> str:
+    """Return the first lines of the generated file."""
+    name = program.hub.root.class_name
+    where = program.hub.root.cls.__module__ if program.hub.root.cls else "a saved program"
+    return f'"""{name} in Keras, translated from PyTorch ({where}.{name}) by Diglot."""'
+
+
+def finish(program: Program, body: list[ast.stmt], head: str) -> str:
+    """Return the formatted module text."""
+    carried = helpers.sources(program.helpers)
+    code = "\n\n\n".join([*carried, *(text(node) for node in body)])
+    imports = ["import keras"]
+    wanted = [n for n in ("layers", "ops") if f"{n}." in code]
+    if wanted:
+        imports.append(f"from keras import {', '.join(wanted)}")
+    standard = [f"import {n}" for n in ("math", "functools") if f"{n}." in code]
+    blocks = [head, "\n".join(standard), "\n".join(imports), code]
+    return format_source("\n\n".join(b for b in blocks if b) + "\n")
+
+
+def format_source(source: str) -> str:
+    """Format with ruff. Raises :class:`DiglotError` where ruff refuses what was written."""
+    from ruff import find_ruff_bin
+
+    command = [find_ruff_bin(), "format", "--isolated", "--line-length", "100", "-"]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DiglotError("the generated program could not be formatted", received=done.stderr.strip())
+    return done.stdout
+
+
+def input_dtype(value: torch.Tensor) -> str | None:
+    """Return the dtype of a keras.Input (``None``: the default float)."""
+    if value.dtype.is_floating_point:
+        return None
+    return "bool" if value.dtype == torch.bool else "int32"
+
+
+def input_shape(node: Any) -> tuple[int | None, ...]:
+    """Return a keras.Input's shape without the batch, in the target's layout."""
+    shape = shape_of(node.meta["val"])
+    layout = node.meta.get("layout")
+    if layout:
+        shape = tuple(shape[p] for p in layout)
+    return tuple(s if is_static(s) else None for s in shape[1:])
+
+
+def build_function(
+    program: Program, construct: ast.expr, root_name: str, statements: list[Statement] | None = None, result: Any = None
+) -> ast.FunctionDef:
+    """Return ``def build_model(weights=None)``."""
+    hub = program.hub
+    body: list[ast.stmt] = [ast.Expr(ast.Constant("Build the model; ``weights`` is the path of a ``.weights.h5`` file."))]
+    variables = [names.local(n) for n in hub.input_names]
+    for node, name in zip(hub.inputs, variables, strict=True):
+        shape = shape_of(node.meta["val"])
+        dtype = input_dtype(node.meta["val"]) or ...
+        fixed = shape[0] if shape and is_static(shape[0]) else ...
+        made = call("keras.Input", input_shape(node), batch_size=fixed, dtype=dtype, name=name)
+        body.append(ast.Assign([ast.Name(name, ast.Store())], made))
+    inputs: ast.expr = ast.Name(variables[0], ast.Load())
+    if hub.input_structure == "list":
+        inputs = to_ast([ast.Name(v, ast.Load()) for v in variables])
+    elif hub.input_structure == "dict":
+        keys = [to_ast(n) for n in hub.input_names]
+        inputs = ast.Dict(list(keys), [ast.Name(v, ast.Load()) for v in variables])
+    if statements is None:
+        read = [ast.Name(v, ast.Load()) for v, n in zip(variables, hub.inputs, strict=True) if root_reads(program, n)]
+        result = call(construct, *read)
+        live = program.live_outputs(hub.root)
+        if len(live) > 1 or hub.output_structure != "tensor":
+            result = _unpack(program, body, result)
+    else:
+        body.extend(s.node for s in statements)
+    body.append(ast.Assign([ast.Name("outputs", ast.Store())], result))
+    body.append(ast.Assign([ast.Name("model", ast.Store())], E("keras.Model(i, outputs, name=n)", i=inputs, n=root_name)))
+    body += ast.parse("if weights is not None:\n    model.load_weights(weights)\nreturn model").body[:1] if False else []
+    body += _tail()
+    arguments = ast.arguments([], [ast.arg("weights")], None, [], [], None, [ast.Constant(None)])
+    return ast.FunctionDef("build_model", arguments, body, [])
+
+
+def _tail() -> list[ast.stmt]:
+    tree = ast.parse("def f():\n    if weights is not None:\n        model.load_weights(weights)\n    return model")
+    return tree.body[0].body  # type: ignore[attr-defined]
+
+
+def root_reads(program: Program, node: Any) -> bool:
+    """Tell whether the root takes an input as a parameter."""
+    live = {p.value for p in program.live_inputs(program.hub.root)}
+    return node in live
+
+
+def _unpack(program: Program, body: list[ast.stmt], result: ast.expr) -> ast.expr:
+    """Give the root's results the structure that the source returned."""
+    hub = program.hub
+    ports = program.live_outputs(hub.root)
+    if len(ports) == 1:
+        return structure_ast(hub.output_structure, {ports[0].name: result}, "")
+    variables = [names.unique(names.local(_result_name(p.name)), set()) for p in ports]
+    taken: set[str] = set(names.local(n) for n in hub.input_names)
+    for i, name in enumerate(variables):
+        variables[i] = names.unique(name, taken)
+        taken.add(variables[i])
+    target = ast.Tuple([ast.Name(v, ast.Store()) for v in variables], ast.Store())
+    body.append(ast.Assign([target], result))
+    values = {p.name: ast.Name(v, ast.Load()) for p, v in zip(ports, variables, strict=True)}
+    return structure_ast(hub.output_structure, values, "")
+
+
+def _result_name(path: str) -> str:
+    last = path.rpartition(".")[2]
+    return f"output_{path.replace('.', '_')}" if last.isdigit() else last
+
+
+def structure_ast(structure: Any, values: dict[str, ast.expr], path: str) -> ast.expr:
+    """Build lists and dicts around the results; what is not a tensor is left out."""
+    made = _structure(structure, values, path)
+    return made if made is not None else ast.Tuple(list(values.values()), ast.Load())
+
+
+def _structure(structure: Any, values: dict[str, ast.expr], path: str) -> ast.expr | None:
+    if structure == "tensor":
+        return values.get(path)
+    if structure is None:
+        return None
+    kind, inner = structure
+    join = f"{path}." if path else ""
+    pairs = inner.items() if kind == "dict" else enumerate(inner)
+    made = [(k, _structure(s, values, f"{join}{k}")) for k, s in pairs]
+    kept = [(k, v) for k, v in made if v is not None]
+    if not kept:
+        return None
+    if kind == "dict":
+        return ast.Dict([to_ast(str(k)) for k, _ in kept], [v for _, v in kept])
+    return ast.List([v for _, v in kept], ast.Load())
+
+
+def structure_json(structure: Any, ports: set[str], path: str = "") -> Any:
+    """Return the returned structure without what is not a tensor, as ``weight_map.json`` holds it."""
+    if structure == "tensor":
+        return "tensor" if path in ports else None
+    if structure is None:
+        return None
+    kind, inner = structure
+    join = f"{path}." if path else ""
+    if kind == "dict":
+        kept = {k: v for k, s in inner.items() if (v := structure_json(s, ports, f"{join}{k}")) is not None}
+        return ["dict", kept] if kept else None
+    listed = [v for i, s in enumerate(inner) if (v := structure_json(s, ports, f"{join}{i}")) is not None]
+    return ["list", listed] if listed else None
+
+
+def line_map(source: str, classes: list[LayerClass]) -> tuple[list[tuple[str, int, int]], dict[str, tuple[int, int]]]:
+    """Match each written statement with its lines after formatting (ruff keeps the order of statements)."""
+    tree = ast.parse(source)
+    lines: list[tuple[str, int, int]] = []
+    spans: dict[str, tuple[int, int]] = {}
+    by_name = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    for made in classes:
+        node = by_name[made.name]
+        spans[made.name] = (node.decorator_list[0].lineno if node.decorator_list else node.lineno, node.end_lineno or node.lineno)
+        forward = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "call")
+        lines += statement_lines(made.statements, forward.body)
+    return lines, spans
+
+
+def statement_lines(written: list[Statement], found: list[ast.stmt]) -> list[tuple[str, int, int]]:
+    """Pair statements with their place in the formatted text."""
+    lines = []
+    for statement, node in zip(written, found, strict=False):
+        if statement.origin is None:
+            continue
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+            lines.append((statement.origin.file, statement.origin.line, line))
+    return lines
+
+
+def region_classes(written: Written) -> dict[Call, LayerClass]:
+    """Return the class of every written region."""
+    return {i.region: made for made in written.classes for i in made.instances}

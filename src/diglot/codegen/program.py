@@ -1,0 +1,229 @@
+"""A whole program: which regions are written, what they share, and how their values are named."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from diglot.codegen import author, names
+from diglot.codegen.constants import Constants
+from diglot.codegen.homes import Homes
+from diglot.codegen.loops import Loops
+from diglot.codegen.region import RegionWriter, through
+from diglot.codegen.tree import TreeQueries
+from diglot.frontends.marks import is_leaf
+from diglot.errors import Problem, Unsupported
+from diglot.ir.hub import Call, Frame, Hub, Port, is_mark, target_name
+from diglot.ir.sizes import shape_of
+from diglot.rules.registry import Rule, registry
+
+_GENERATED = re.compile(r"(_\d+|_default|_tensor|_int|_scalar)+$")
+
+
+class Program(TreeQueries):
+    """State shared by the writers of one program."""
+
+    def __init__(self, hub: Hub, model: nn.Module | None, float_dtype: torch.dtype, style: str = "layers") -> None:
+        self.hub = hub
+        self.model = model
+        self.modules = dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
+        self.float_dtype = float_dtype
+        self.style = style
+        self.rules: dict[str, Rule] = registry()
+        self.problems: list[Problem] = []
+        self.helpers: set[str] = set()
+        self.met: list[tuple[Rule, Call, fx.Node]] = []
+        self.alias: dict[fx.Node, fx.Node] = {}
+        self.parts: dict[tuple[Call, fx.Node], Any] = {}
+        self.made_by: dict[tuple[Call, str], fx.Node] = {}
+        self.weights = Homes(self)
+        self.constants = Constants(self)
+        self.loops = Loops(self)
+        self._frames: dict[fx.Node, tuple[Frame, ...]] = {}
+        self._writers: dict[Call, RegionWriter] = {}
+        self._sequences: dict[str, Any] = {}
+        self.package = names.snake(names.class_name(hub.root.class_name))
+        self._live: dict[tuple[Any, str], set[str]] = {}
+
+    # --- writers ------------------------------------------------------------------------------------
+
+    def writer(self, call: Call) -> RegionWriter:
+        """Return the finished writer of a region (written on first use)."""
+        if call not in self._writers:
+            self._writers[call] = RegionWriter(self, call).write()
+        return self._writers[call]
+
+    def run(self) -> RegionWriter:
+        """Write everything from the root down. Raises :class:`Unsupported` with every problem found."""
+        self._find_live()
+        root = self.writer(self.hub.root)
+        if self.problems:
+            raise Unsupported(_once(self.problems))
+        return root
+
+    def problem(self, writer: RegionWriter, node: fx.Node, hint: str) -> None:
+        """Record something that cannot be translated; all of it is reported at once."""
+        self.problems.append(Problem(target_name(node), writer.where(node), writer.leaf_path(node), hint))
+
+    # --- what crosses borders ------------------------------------------------------------------------
+
+    def _group(self, call: Call) -> Any:
+        return (call.cls or call.class_name, call.function)
+
+    def _find_live(self) -> None:
+        """Find, over all calls of a class, which inputs and outputs anybody reads."""
+        for call in self.hub.root.walk():
+            inside = set(call.nodes())
+            for port in call.inputs:
+                if port.node.users:
+                    self._live.setdefault((self._group(call), "in"), set()).add(port.name)
+            for port in call.outputs:
+                if any(u not in inside for u in port.node.users) or call is self.hub.root:
+                    self._live.setdefault((self._group(call), "out"), set()).add(port.name)
+
+    def live_inputs(self, call: Call) -> list[Port]:
+        """Return the inputs that some call of the class reads."""
+        live = self._live.get((self._group(call), "in"), set())
+        return [p for p in call.inputs if p.name in live or call is self.hub.root]
+
+    def live_outputs(self, call: Call) -> list[Port]:
+        """Return the outputs that somebody reads after some call of the class."""
+        live = self._live.get((self._group(call), "out"), set())
+        return [p for p in call.outputs if p.name in live]
+
+    def function_parameters(self, call: Call) -> list[str]:
+        """Return the parameters through which a module was handed functions."""
+        return list(dict.fromkeys(c.function for c in call.children if c.function))
+
+    def function_argument(self, child: Call, name: str, port: Port) -> str:
+        """Name an argument of a function that is handed to a module."""
+        given = child.config.get("function_arguments", {}).get(name, [])
+        index = int(port.name.split(".")[0]) if port.name.split(".")[0].isdigit() else 0
+        return given[index] if index < len(given) else "x"
+
+    def parameter_order(self, call: Call, writer: RegionWriter) -> list[str]:
+        """Return a region's parameters in the order of its ``call`` method."""
+        return writer.params
+
+    def port_name(self, call: Call, port: Port) -> str:
+        """Name a parameter: the author's, or for a part of a tuple what the caller calls that part."""
+        name = port.name
+        if "." not in name:
+            return name
+        hint = self.hint(port.value)
+        return hint if hint and not hint.startswith("x") else name.replace(".", "_")
+
+    def in_loop(self, call: Call) -> bool:
+        """Tell whether a call will be written as part of a loop."""
+        return call in self.loops.looped
+
+    # --- names ---------------------------------------------------------------------------------------
+
+    def frames(self, node: fx.Node) -> tuple[Frame, ...]:
+        """Return the author's frames behind a node, outermost first."""
+        if node not in self._frames:
+            self._frames[node] = tuple(author.frames(node.meta.get("stack_trace")))
+        return self._frames[node]
+
+    def hint(self, node: fx.Node) -> str:
+        """Return a name for a value wherever it is needed outside the statement that made it."""
+        if node in self.hub.parameters:
+            return self.weights.short_name(node)
+        if node in self.hub.inputs:
+            return self.hub.input_names[self.hub.inputs.index(node)]
+        if is_mark(node):
+            tag = node.args[1].split("|")
+            if tag[1] == "in" and "." not in tag[-1]:
+                return tag[-1]
+        source = through(node)
+        if source is not node and (source in self.hub.inputs or source in self.hub.parameters):
+            return self.hint(source)
+        found = self.frames(source)
+        if found:
+            assigned = author.assigned_names(found[-1])
+            if assigned and len(assigned) == 1 and assigned[0]:
+                return assigned[0]
+            if assigned and source.op == "call_function" and target_name(source).endswith("getitem"):
+                index = source.args[1]
+                if index < len(assigned) and assigned[index]:
+                    return assigned[index]
+        return self.noun_for(None, source, "")
+
+    def noun_for(self, writer: RegionWriter | None, node: fx.Node, noun: str) -> str:
+        """Return a noun for a value that the author did not name."""
+        leaf = writer.leaf_path(node) if writer else ""
+        if not noun and node.op == "call_function":
+            rule = self.rules.get(target_name(node))
+            noun = rule.noun if rule else ""
+        last = leaf.rpartition(".")[2]
+        if noun:
+            return noun
+        if last and not last.isdigit() and leaf != (writer.call.path if writer else ""):
+            return names.snake(last)
+        return "x"
+
+    def output_noun(self, port: Port, noun: str) -> str:
+        """Return a name for one of several results of a call."""
+        last = port.name.rpartition(".")[2]
+        return last if last and not last.isdigit() else self.hint(port.value) or f"{noun}_{last}"
+
+    def size_name(self, symbol: Any) -> str:
+        """Return a name for a dynamic size: ``batch``, ``length``, …"""
+        for node, name in zip(self.hub.inputs, self.hub.input_names, strict=True):
+            shape = shape_of(node.meta["val"])
+            if symbol in shape:
+                axis = shape.index(symbol)
+                if axis == 0:
+                    return "batch"
+                first = next((n for n in self.hub.inputs if len(shape_of(n.meta["val"])) > 1), node)
+                if axis == 1:
+                    return "length" if node is first else f"{names.identifier(name)}_length"
+                return f"{names.identifier(name)}_size_{axis}"
+        return "size"
+
+    def size_reads(self, call: Call, symbol: Any) -> int:
+        """Estimate how often a region spells out a dynamic size (beyond the one that -1 stands for)."""
+        count = 0
+        for item in call.items:
+            if not isinstance(item, fx.Node) or is_mark(item):
+                continue
+            for value in _sizes_in(item):
+                if value == symbol:
+                    count += 1
+        return count
+
+    def is_leaf_module(self, path: str) -> bool:
+        """Tell whether a path is one of torch.nn's own layers, which makes one value for each call."""
+        module = self.modules.get(path)
+        return module is not None and is_leaf(module)
+
+    def leaf_class(self, node: fx.Node) -> str:
+        """Return the class name of the innermost module that made a node."""
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        return stack[-1][1].rpartition(".")[2] if stack else ""
+
+
+def _sizes_in(node: fx.Node) -> list[Any]:
+    sizes: list[Any] = []
+    seen_dynamic = False
+
+    def visit(value: Any) -> None:
+        nonlocal seen_dynamic
+        if isinstance(value, (list, tuple)):
+            for v in value:
+                visit(v)
+        elif isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.SymInt):
+            if seen_dynamic or not isinstance(node.args[1] if len(node.args) > 1 else None, (list, tuple)):
+                sizes.append(value.meta["val"].node.expr)
+            seen_dynamic = True
+
+    visit(node.args)
+    return sizes
+
+
+def _once(problems: list[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))

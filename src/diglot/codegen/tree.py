@@ -1,0 +1,240 @@
+"""Questions about the call tree that several writers ask; dissolving a region into its caller."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from typing import TYPE_CHECKING, Any
+
+from torch import fx, nn
+
+from diglot.codegen.region import ListIndex, Member, RegionWriter
+from diglot.frontends.marks import is_leaf_class
+from diglot.ir.hub import Call, Hub, is_mark, target_name
+
+if TYPE_CHECKING:
+    from diglot.codegen.program import Program
+
+_FREE = {"_operator.getitem", "operator.getitem"}
+
+
+def dissolve(hub: Hub, region: Call) -> None:
+    """Write a region's items into its caller, in place; its marks become plain identities."""
+    parent = region.parent
+    assert parent is not None
+    at = parent.items.index(region)
+    parent.items[at : at + 1] = region.items
+    for item in region.items:
+        if isinstance(item, Call):
+            item.parent = parent
+        else:
+            hub.call_of[item] = parent
+
+
+def dissolve_trivial(hub: Hub) -> None:
+    """Dissolve regions that would make classes nobody would write.
+
+    A module that computes nothing; one op without weights (an activation in a class of its own); a subclass of a
+    torch.nn layer that comes down to that one layer (``LayerNorm2d``). Innermost first.
+    """
+    for region in reversed(list(hub.root.walk())):
+        if region is hub.root or region.function or region.parent is None:
+            continue
+        if any(isinstance(i, Call) for i in region.items):
+            if not region.outputs:
+                dissolve(hub, region)
+            continue
+        ops = [i for i in region.items if not is_mark(i) and target_name(i) not in _FREE and not i.meta.get("free")]
+        if len(ops) > 1 and region.outputs:
+            continue
+        weights = [w for op in ops for w in op.all_input_nodes if w in hub.parameters]
+        is_layer = region.cls is not None and any(is_leaf_class(b) for b in region.cls.__mro__[1:-1] if b is not nn.Module)
+        container = region.class_name in ("Sequential", "ModuleList", "ModuleDict")
+        if not ops or not weights or is_layer or not region.outputs:
+            if not (container and ops):
+                dissolve(hub, region)
+
+
+class TreeQueries:
+    """Mixed into :class:`Program`."""
+
+    hub: Hub
+
+    def lexical_parent(self: Program, region: Call) -> Call | None:
+        """Return the region in whose source a call is written: a lambda's is where it was defined."""
+        parent = region.parent
+        while parent is not None and parent.function:
+            parent = parent.parent.parent if parent.parent else None
+        return parent
+
+    def calls_below(self: Program, region: Call) -> list[Call]:
+        """Return the calls written in a region's source, those in functions that it hands on included."""
+        found: list[Call] = []
+
+        def inside(items: list[Any]) -> None:
+            for item in items:
+                if isinstance(item, Call) and not item.function:
+                    found.append(item)
+                    for inner in item.items:
+                        if isinstance(inner, Call) and inner.function:
+                            inside(inner.items)
+
+        inside(region.items)
+        return found
+
+    def written(self: Program) -> list[Call]:
+        """Return every region that is written, the root first."""
+        found = [self.hub.root]
+        for region in found:
+            found.extend(self.calls_below(region))
+        return found
+
+    def is_sequential(self: Program, region: Call) -> bool:
+        """Tell whether a region is written as ``keras.Sequential``."""
+        return region.class_name == "Sequential" and not region.function
+
+    def grouped_members(self: Program, region: Call) -> list[tuple[str, Any]]:
+        """Return a region's attributes in the author's order, list attributes as lists."""
+        writer = self.writer(region)
+        order = self._order(region)
+        singles: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for (name, index), member in writer.members.items():
+            place = order.get(member.source, len(order))
+            first[name] = min(first.get(name, place), place)
+            if index is None:
+                singles[name] = member
+            else:
+                singles.setdefault(name, {})[index] = member
+        result = []
+        for name in sorted(singles, key=lambda n: (first[n], list(singles).index(n))):
+            value = singles[name]
+            result.append((name, [value[i] for i in sorted(value)] if isinstance(value, dict) else value))
+        return result
+
+    def _order(self: Program, region: Call) -> dict[str, int]:
+        module = self.modules.get(region.path)
+        if module is None:
+            return {}
+        named = [n for n, _ in module.named_parameters(recurse=False)] + [n for n, _ in module.named_modules()]
+        return {name: i for i, name in enumerate(named)}
+
+    def dense(self: Program, region: Call, key: tuple[str, int | None]) -> int | None:
+        """Return the place of a list member when unused ones are left out."""
+        if key[1] is None:
+            return None
+        present = sorted(i for n, i in self.writer(region).members if n == key[0] and i is not None)
+        return present.index(key[1])
+
+    def dense_indices(self: Program, region: Call, node: ast.AST) -> Any:
+        """Return a statement with list places made dense."""
+        program = self
+
+        class Remap(ast.NodeTransformer):
+            def visit_Subscript(self, item: ast.Subscript) -> ast.AST:
+                self.generic_visit(item)
+                if isinstance(item.slice, ListIndex) and isinstance(item.value, ast.Attribute):
+                    holder = item.value
+                    if isinstance(holder.value, ast.Name) and holder.value.id == "self":
+                        place = program.dense(region, (holder.attr, item.slice.value))
+                        item.slice = ast.Constant(place)
+                    else:
+                        item.slice = ast.Constant(item.slice.value)
+                return item
+
+        return Remap().visit(copy.deepcopy(node))
+
+    def target_path(self: Program, region: Call, key: tuple[str, int | None] | None) -> str:
+        """Return the attribute path, below the root layer, of a member of a region (or of the region itself)."""
+        own = self._region_path(region)
+        if key is None:
+            return own
+        if self.is_sequential(region):
+            place = self.sequence_keys(region).index(key)
+            return _join(own, f"layers.{place}")
+        index = self.dense(region, key)
+        return _join(own, key[0] if index is None else f"{key[0]}.{index}")
+
+    def _region_path(self: Program, region: Call) -> str:
+        parent = self.lexical_parent(region)
+        if parent is None:
+            return ""
+        return self.target_path(parent, self.writer(parent).child_key(region))
+
+    # --- Sequential -------------------------------------------------------------------------------------
+
+    def sequence_keys(self: Program, region: Call) -> list[tuple[str, int | None]]:
+        """Return the members of a Sequential in the order they are applied."""
+        return [key for key, _ in self._sequence(region)]
+
+    def sequence(self: Program, region: Call) -> list[Member]:
+        """Return the layers of a Sequential in the order they are applied."""
+        return [member for _, member in self._sequence(region)]
+
+    def _sequence(self: Program, region: Call) -> list[tuple[tuple[str, int | None], Member]]:
+        if region.path not in self._sequences:
+            self._sequences[region.path] = self._plan_sequence(region)
+        return self._sequences[region.path]
+
+    def _plan_sequence(self: Program, region: Call) -> list[tuple[tuple[str, int | None], Member]]:
+        from diglot.codegen.classes import Dissolve
+
+        writer: RegionWriter = self.writer(region)
+        if len(writer.params) != 1 or writer.extra or len(self.live_outputs(region)) != 1:
+            raise Dissolve(region)
+        found: list[tuple[tuple[str, int | None], Member]] = []
+        previous = writer.params[0]
+        for statement in writer.statements:
+            if isinstance(statement.node, ast.Return):
+                if not (isinstance(statement.node.value, ast.Name) and statement.node.value.id == previous):
+                    raise Dissolve(region)
+                continue
+            if not isinstance(statement.node, ast.Assign):
+                raise Dissolve(region)
+            keys = _peel(writer, statement.node.value, previous)
+            if keys is None:
+                made = self.as_layer(writer, statement)
+                if made is None:
+                    raise Dissolve(region)
+                key = (f"stateless_{len(found)}", None)
+                found.append((key, Member(made, "", kind="layer")))
+            else:
+                found.extend((k, writer.members[k]) for k in keys)
+            target = statement.node.targets[0]
+            if not isinstance(target, ast.Name):
+                raise Dissolve(region)
+            previous = target.id
+        if len({k for k, _ in found}) != len(found):
+            raise Dissolve(region)  # one layer called twice
+        return found
+
+    def as_layer(self: Program, writer: RegionWriter, statement: Any) -> ast.expr | None:
+        """Return the layer form of a stateless op (``layers.ReLU()``), where its rule has one."""
+        from diglot.codegen.opcall import OpCall
+
+        node: fx.Node | None = statement.value
+        if node is None or node.op != "call_function":
+            return None
+        rule = self.rules.get(target_name(node))
+        if rule is None or rule.layer is None:
+            return None
+        op = OpCall(writer, node, rule)
+        return op.template(rule.layer) if isinstance(rule.layer, str) else rule.layer(op)
+
+
+def _peel(writer: RegionWriter, value: ast.expr, innermost: str) -> list[tuple[str, int | None]] | None:
+    """Return the members in ``self.b(self.a(x))``, innermost first, or ``None`` if it is anything else."""
+    keys: list[tuple[str, int | None]] = []
+    while isinstance(value, ast.Call) and len(value.args) == 1 and not value.keywords:
+        key = next((k for k in writer.members if ast.dump(writer.attribute(k)) == ast.dump(value.func)), None)
+        if key is None:
+            return None
+        keys.append(key)
+        value = value.args[0]
+    if not keys or not (isinstance(value, ast.Name) and value.id == innermost):
+        return None
+    return keys[::-1]
+
+
+def _join(left: str, right: str) -> str:
+    return f"{left}.{right}" if left else right

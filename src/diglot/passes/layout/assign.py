@@ -1,0 +1,348 @@
+"""Give every tensor a layout; put in the few conversions that are really needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from diglot.ir.hub import Hub, is_mark, target_name
+from diglot.ir.sizes import shape_of
+from diglot.passes.layout import perms
+from diglot.passes.layout.flatten import feature_order
+from diglot.passes.layout.wants import Wants
+from diglot.rules.registry import Rule
+
+_AXIS_REMOVED = {"aten.select.int", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze.default"}
+
+
+def assign_layouts(hub: Hub, rules: dict[str, Rule], io_layout: str = "native") -> None:
+    """Annotate every node with ``meta["layout"]``, in place.
+
+    ``io_layout="native"`` lets inputs and outputs be channels-last where they meet a convolution; ``"same"``
+    keeps PyTorch's order at the boundary.
+    """
+    Assigner(hub, rules, io_layout).run()
+
+
+class Assigner:
+    """One walk over the graph."""
+
+    def __init__(self, hub: Hub, rules: dict[str, Rule], io_layout: str) -> None:
+        self.hub = hub
+        self.rules = rules
+        self.native = io_layout == "native"
+        self.wants = Wants(rules)
+        self._made: dict[tuple[fx.Node, perms.Perm | None], fx.Node] = {}
+
+    def run(self) -> None:
+        """Assign every layout."""
+        for node in list(self.hub.graph.nodes):
+            if node in self.hub.inputs:
+                if self.native and self.wants.channels_last(node):
+                    node.meta["layout"] = perms.channels_last(node.meta["val"].dim())
+            elif node.op == "call_function" and node not in self.hub.constants:
+                self._assign(node)
+        for i, node in enumerate(self.hub.outputs):
+            self._output(i, node)
+        self.hub.graph.lint()
+
+    def _output(self, index: int, node: fx.Node) -> None:
+        layout = node.meta.get("layout")
+        if layout is None:
+            return
+        if self.native and layout == perms.channels_last(node.meta["val"].dim()):
+            return
+        # the conversion goes in front of the root's output mark
+        source = node.args[0] if is_mark(node) else node
+        if is_mark(node):
+            node.args = (self.convert(source, None, node), *node.args[1:])
+            node.meta["layout"] = None
+
+    def _assign(self, node: fx.Node) -> None:
+        name = target_name(node)
+        if is_mark(node) or name.endswith("getitem"):
+            self._copy(node)
+            return
+        rule = self.rules.get(name)
+        kind = rule.layout if rule else "logical"
+        value = node.meta.get("val")
+        if not isinstance(value, (torch.Tensor, list, tuple)):
+            return
+        getattr(self, f"_{kind}")(node)
+
+    def _copy(self, node: fx.Node) -> None:
+        source = node.args[0]
+        for key in ("layout", "feature_order"):
+            node.meta[key] = source.meta.get(key)
+
+    # --- kinds ------------------------------------------------------------------------------------------
+
+    def _source(self, node: fx.Node) -> None:
+        node.meta["layout"] = None
+
+    def _logical(self, node: fx.Node) -> None:
+        for argument in tensors(node):
+            self._need(node, argument, None)
+        node.meta["layout"] = None
+
+    def _spatial(self, node: fx.Node) -> None:
+        first = node.args[0]
+        rank = first.meta["val"].dim()
+        for argument in tensors(node)[1:]:
+            if argument is not first:
+                self._need(node, argument, None)
+        if rank >= 3:
+            self._need(node, first, perms.channels_last(rank))
+        result = _first_value(node)
+        rank = result.dim() if result is not None else rank
+        node.meta["layout"] = perms.channels_last(rank) if rank >= 3 else None
+
+    def _elementwise(self, node: fx.Node) -> None:
+        value = _first_value(node)
+        rank = value.dim() if value is not None else 0
+        arguments = tensors(node)
+        if len(arguments) == 1:
+            for key in ("layout", "feature_order"):
+                node.meta[key] = arguments[0].meta.get(key)
+            return
+        chosen = next(
+            (a.meta.get("layout") for a in arguments if a.meta.get("layout") and a.meta["val"].dim() == rank), None
+        )
+        for argument in arguments:
+            self._align(node, argument, chosen, rank)
+        node.meta["layout"] = chosen
+
+    def _concat(self, node: fx.Node) -> None:
+        self._elementwise(node)
+        listed = node.args[0]
+        first = listed[0] if isinstance(listed, (list, tuple)) else listed
+        if target_name(node).startswith("aten.stack"):
+            layout = first.meta.get("layout")
+            rank = first.meta["val"].dim()
+            for argument in tensors(node):
+                self._need(node, argument, layout)
+            dim = (node.args[1] if len(node.args) > 1 else 0) % (rank + 1)
+            node.meta["layout"] = perms.inserted(layout, rank, dim) if layout else None
+
+    def _align(self, node: fx.Node, argument: fx.Node, layout: perms.Perm | None, rank: int) -> None:
+        """Bring one operand of a broadcast to the layout of the result."""
+        value = argument.meta["val"]
+        if value.dim() == rank:
+            self._need(node, argument, layout)
+            return
+        if layout is None or value.dim() == 0 or value.numel() == 1:
+            self._need(node, argument, None)
+            return
+        self._need(node, argument, None)
+        argument = self._current(node, argument)
+        shape = list(value.shape)
+        if layout == perms.channels_last(rank) and _stored_alone(self.hub, argument, node) and value.dim() == rank - 1:
+            argument.meta["stored"] = tuple(p - 1 for p in layout[1:])
+            argument.meta["layout"] = argument.meta["stored"]
+            return
+        wide = self._insert(node, torch.ops.aten.reshape.default, (argument, [1] * (rank - len(shape)) + shape), value.reshape([1] * (rank - len(shape)) + shape))
+        node.replace_input_with(argument, wide)
+        self._need(node, wide, layout)
+
+    def _axis(self, node: fx.Node) -> None:
+        for argument in tensors(node)[1:]:
+            if argument is not node.args[0]:
+                self._need(node, argument, None)
+        source = node.args[0]
+        layout = source.meta.get("layout")
+        rank = source.meta["val"].dim()
+        result = _first_value(node)
+        if layout is None or result is None:
+            node.meta["layout"] = None
+            if result is not None and rank == result.dim():
+                node.meta["layout"] = layout
+            return
+        if result.dim() == rank:
+            node.meta["layout"] = layout
+        elif result.dim() < rank:
+            dims = _removed(node, rank)
+            if dims is None or rank - len(dims) != result.dim():
+                self._logical(node)
+                return
+            node.meta["layout"] = perms.without(layout, rank, dims)
+        else:
+            self._logical(node)
+
+    def _last(self, node: fx.Node) -> None:
+        source = node.args[0]
+        if not isinstance(source, fx.Node) or source in self.hub.parameters:
+            self._logical(node)
+            return
+        layout = source.meta.get("layout")
+        rank = source.meta["val"].dim()
+        if layout and layout[-1] != rank - 1:
+            self._need(node, source, None)
+            layout = None
+        for argument in tensors(node):
+            if argument is not node.args[0] and argument not in self.hub.parameters:
+                self._need(node, argument, None)
+        node.meta["layout"] = layout
+        if node.args[0].meta.get("feature_order"):
+            node.meta["input_order"] = node.args[0].meta["feature_order"]
+
+    def _permute(self, node: fx.Node) -> None:
+        source = node.args[0]
+        rank = source.meta["val"].dim()
+        dims = permuted_dims(node, rank)
+        layout = source.meta.get("layout")
+        if layout is not None or (self.wants.channels_last(node) and perms.after_permute(None, dims) == perms.channels_last(rank)):
+            node.meta["layout"] = perms.after_permute(layout, dims)
+            node.meta["free"] = True
+            return
+        node.meta["layout"] = None
+
+    def _reshape(self, node: fx.Node) -> None:
+        source = node.args[0]
+        layout = source.meta.get("layout")
+        node.meta["layout"] = None
+        if layout is None:
+            node.meta["feature_order"] = None
+            return
+        before, after = shape_of(source.meta["val"]), shape_of(node.meta["val"])
+        possible, result = perms.reshaped(layout, before, after)
+        if possible:
+            node.meta["layout"] = result
+            return
+        order = feature_order(node, self.rules, self.hub)
+        if order is not None:
+            node.meta["feature_order"] = order
+            return
+        self._need(node, source, None)
+
+    # --- conversions ------------------------------------------------------------------------------------
+
+    def _current(self, node: fx.Node, argument: fx.Node) -> fx.Node:
+        """Return what now stands for an argument of a node (itself, or its conversion)."""
+        for candidate in node.all_input_nodes:
+            if candidate is argument or candidate.meta.get("converted_from") is argument:
+                return candidate
+        return argument
+
+    def _need(self, node: fx.Node, argument: fx.Node, layout: perms.Perm | None) -> None:
+        layout = perms.simplify(layout)
+        if perms.simplify(argument.meta.get("layout")) == layout and not argument.meta.get("feature_order"):
+            return
+        if argument in self.hub.parameters and argument.meta.get("layout") is None and layout is not None:
+            if _stored_alone(self.hub, argument, node):
+                argument.meta["stored"] = argument.meta["layout"] = layout
+                return
+        if argument in self.hub.constants:
+            if len(argument.users) == 1:
+                argument.meta["layout"] = layout
+                return
+        node.replace_input_with(argument, self.convert(argument, layout, node))
+
+    def convert(self, value: fx.Node, layout: perms.Perm | None, before: fx.Node) -> fx.Node:
+        """Return the value in another layout (one ``diglot.relayout`` node, shared by its readers)."""
+        key = (value, layout)
+        if key in self._made:
+            return self._made[key]
+        rank = value.meta["val"].dim()
+        old, new = perms.full(value.meta.get("layout"), rank), perms.full(layout, rank)
+        axes = tuple(old.index(p) for p in new)
+        made = self._insert(value, relayout, (value, axes), value.meta["val"], after=True)
+        made.meta["layout"] = layout
+        made.meta["converted_from"] = value
+        self._made[key] = made
+        return made
+
+    def _insert(self, at: fx.Node, target: Any, args: tuple, value: torch.Tensor, *, after: bool = False) -> fx.Node:
+        graph = self.hub.graph
+        anchor = at
+        if after and at.op == "placeholder":
+            anchor = [n for n in graph.nodes if n.op == "placeholder"][-1]
+        with graph.inserting_after(anchor) if after else graph.inserting_before(anchor):
+            made = graph.call_function(target, args)
+        made.meta = {k: v for k, v in at.meta.items() if k in ("stack_trace", "nn_module_stack")}
+        made.meta["val"] = value
+        region = self.hub.call_of.get(at)
+        if region is None:  # an input of the model
+            reader = next(iter(at.users))
+            region = self.hub.call_of.get(reader, self.hub.root)
+        items = region.items
+        place = items.index(at) + (1 if after else 0) if at in items else 0
+        items.insert(place, made)
+        self.hub.call_of[made] = region
+        return made
+
+
+def relayout(value: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+    """The same logical value in another layout: the target transposes, PyTorch does nothing."""
+    return value
+
+
+def tensors(node: fx.Node) -> list[fx.Node]:
+    """Return the tensor arguments of a node, in order, those in lists included."""
+    found: list[fx.Node] = []
+
+    def visit(value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            for v in value:
+                visit(v)
+        elif isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.Tensor):
+            found.append(value)
+
+    visit(node.args)
+    visit(tuple(node.kwargs.values()))
+    return found
+
+
+def _first_value(node: fx.Node) -> torch.Tensor | None:
+    value = node.meta.get("val")
+    if isinstance(value, (list, tuple)):
+        value = next((v for v in value if isinstance(v, torch.Tensor)), None)
+    return value if isinstance(value, torch.Tensor) else None
+
+
+def _removed(node: fx.Node, rank: int) -> set[int] | None:
+    """Return PyTorch's axes that a reduction, select or squeeze takes away."""
+    name = target_name(node)
+    if name == "aten.squeeze.default":
+        return {i for i, s in enumerate(node.args[0].meta["val"].shape) if s == 1}
+    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    if isinstance(dims, int):
+        dims = [dims]
+    if not isinstance(dims, (list, tuple)) or any(not isinstance(d, int) for d in dims):
+        return None
+    found = {d % rank for d in dims}
+    if name.startswith("aten.squeeze"):
+        found = {d for d in found if node.args[0].meta["val"].shape[d] == 1}
+    return found
+
+
+def permuted_dims(node: fx.Node, rank: int) -> list[int]:
+    """Return the dims of a permute, transpose, t or movedim as ``permute`` takes them."""
+    name = target_name(node)
+    dims = list(range(rank))
+    if name in ("aten.permute.default",):
+        return [d % rank for d in node.args[1]]
+    if name in ("aten.transpose.int", "aten.swapaxes.default", "aten.swapdims.default"):
+        a, b = node.args[1] % rank, node.args[2] % rank
+        dims[a], dims[b] = dims[b], dims[a]
+        return dims
+    if name in ("aten.t.default", "aten.mT.default", "aten.numpy_T.default", "aten.adjoint.default"):
+        if name == "aten.numpy_T.default":
+            return dims[::-1]
+        if rank >= 2:
+            dims[-1], dims[-2] = dims[-2], dims[-1]
+        return dims
+    if name.startswith("aten.movedim") or name.startswith("aten.moveaxis"):
+        source, target = node.args[1], node.args[2]
+        source = [source] if isinstance(source, int) else list(source)
+        target = [target] if isinstance(target, int) else list(target)
+        source, target = [s % rank for s in source], [t % rank for t in target]
+        rest = iter([d for d in dims if d not in source])
+        return [source[target.index(i)] if i in target else next(rest) for i in dims]
+    raise ValueError(f"{name} is not a permute")
+
+
+def _stored_alone(hub: Hub, argument: fx.Node, node: fx.Node) -> bool:
+    """Tell whether a weight may be stored in its reader's layout: nothing else reads it."""
+    return argument in hub.parameters and set(argument.users) == {node} and not argument.meta.get("stored")

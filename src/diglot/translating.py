@@ -1,0 +1,363 @@
+"""``diglot.translate``: a live model -> a :class:`Translation`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import linecache
+from typing import Any
+
+import torch
+from torch import nn
+
+from diglot.codegen import author
+from diglot.codegen.keras_source import Written, structure_json
+from diglot.codegen.pipeline import capture, to_keras
+from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
+from diglot.errors import UsageError
+from diglot.ir.hub import Call, Hub
+from diglot.ir.sizes import is_static, shape_of
+from diglot.translation import Translation
+
+
+def translate(
+    model: Any,
+    example_inputs: Any,
+    to: str = "keras",
+    *,
+    dynamic: Any = None,
+    io_layout: str = "native",
+    style: str = "layers",
+) -> Translation:
+    """Translate a PyTorch model into Keras source with its weights.
+
+    Args:
+        model: an ``nn.Module``. It is not changed.
+        example_inputs: a tensor, a tuple of tensors or a dict of keyword arguments, in PyTorch's layout.
+        to: ``"keras"``.
+        dynamic: ``{input name: {axis: size name}}``; ``None`` guesses (the batch; lengths of sequences).
+        io_layout: ``"native"``: images go in and come out channels-last; ``"same"``: as in PyTorch.
+        style: ``"layers"``: one Layer class for each module class; ``"functional"``: one Functional model.
+
+    Raises:
+        UsageError: for an unknown ``to``, ``io_layout`` or ``style``.
+        BadInput: when the model does not run on the inputs, or branches on data.
+        Unsupported: listing every op that has no translation, with its source line.
+    """
+    _check(model, to, io_layout, style)
+    if style == "functional" and dynamic is None:
+        dynamic = only_batch(example_inputs)
+    hub, values = capture(model, example_inputs, dynamic)
+    written = to_keras(hub, model, io_layout, style)
+    weight_map = make_weight_map(hub, written, model)
+    info = describe(hub, written, model, values, style)
+    return Translation(written.source, weight_map, info, model, hub.exported, hub)
+
+
+def _check(model: Any, to: str, io_layout: str, style: str) -> None:
+    if to != "keras":
+        raise UsageError(f"to={to!r} cannot be translated to yet", expected="to='keras'")
+    if not isinstance(model, nn.Module):
+        raise UsageError("expected a torch.nn.Module", received=type(model).__name__)
+    if io_layout not in ("native", "same"):
+        raise UsageError("unknown io_layout", expected="'native' or 'same'", received=repr(io_layout))
+    if style not in ("layers", "functional"):
+        raise UsageError("unknown style", expected="'layers' or 'functional'", received=repr(style))
+
+
+def only_batch(example_inputs: Any) -> Any:
+    """Return ``dynamic`` for a model where every size but the batch is fixed."""
+    from diglot.frontends.torch_export import normalise_inputs
+
+    _, names, values = normalise_inputs(example_inputs)
+    batch = {0: "batch"}
+    return {name: batch for name in names} if names else {str(i): batch for i in range(len(values))}
+
+
+# --- the weight map ------------------------------------------------------------------------------------
+
+
+def make_weight_map(hub: Hub, written: Written, model: nn.Module | None) -> WeightMap:
+    """Collect where every weight went, what was left behind, and what the boundary looks like."""
+    program = written.program
+    entries = program.weights.entries()
+    mapped = {name for e in entries for name in e.sources}
+    unmapped = []
+    named = _state_names(hub, model)
+    for name in named:
+        canonical = hub.aliases.get(name, name)
+        if name in mapped or canonical in mapped:
+            continue
+        why = "Keras batch norm counts no batches" if name.endswith("num_batches_tracked") else "nothing reads it"
+        unmapped.append({"source": name, "why": why})
+    ports = program.live_outputs(hub.root)
+    outputs = [
+        TensorSpec(_sizes(p.node), _dtype(p.node), p.node.meta.get("layout"), None, _path(p.name)) for p in ports
+    ]
+    inputs = [
+        TensorSpec(_sizes(n), _dtype(n), n.meta.get("layout"), name)
+        for n, name in zip(hub.inputs, hub.input_names, strict=True)
+    ]
+    structure = structure_json(hub.output_structure, {p.name for p in ports}) or "tensor"
+    return WeightMap(
+        entries=entries,
+        root=written.root_name,
+        unmapped=unmapped,
+        inputs=inputs,
+        outputs=outputs,
+        structure={"inputs": hub.input_structure, "outputs": structure},
+        modules=module_pairs(hub, written),
+    )
+
+
+def _state_names(hub: Hub, model: nn.Module | None) -> list[str]:
+    if model is None:
+        return [p.name for p in hub.parameters.values()]
+    return list(model.state_dict())
+
+
+def _path(name: str) -> list[str | int]:
+    return [int(p) if p.isdigit() else p for p in name.split(".")] if name else []
+
+
+def _sizes(node: Any) -> list[int | str]:
+    return [s if is_static(s) else str(s) for s in shape_of(node.meta["val"])]
+
+
+def _dtype(node: Any) -> str:
+    return str(node.meta["val"].dtype).removeprefix("torch.")
+
+
+def module_pairs(hub: Hub, written: Written) -> list[ModulePair]:
+    """Pair the modules whose outputs correspond one to one: written regions, and leaf layers."""
+    program = written.program
+    if written.root_name is None:
+        return functional_pairs(hub, written)
+    pairs: dict[str, ModulePair] = {}
+    for region in program.written():
+        ports = program.live_outputs(region)
+        target = program.target_path(region, None)
+        if region is not hub.root and len(ports) == len(region.outputs) and region.path:
+            file, line = _place(region)
+            pairs.setdefault(
+                region.path,
+                ModulePair(
+                    region.path, target, region.class_name, _target_class(written, region), file, line,
+                    tuple(p.node.meta.get("layout") for p in ports),
+                ),
+            )  # fmt: skip
+        for key, member in program.writer(region).members.items():
+            pair = _leaf_pair(program, region, key, member)
+            if pair is not None:
+                pairs.setdefault(pair.source, pair)
+    return list(pairs.values())
+
+
+def functional_pairs(hub: Hub, written: Written) -> list[ModulePair]:
+    """The leaf layers of a functional program."""
+    pairs = []
+    for key, member in written.program.writer(hub.root).members.items():
+        pair = _leaf_pair(written.program, hub.root, key, member)
+        if pair is not None:
+            pairs.append(pair)
+    return pairs
+
+
+def _leaf_pair(program: Any, region: Call, key: Any, member: Any) -> ModulePair | None:
+    """Return the pair of a torch.nn layer and the Keras layer that stands for it, called once."""
+    if member.kind != "layer" or not member.source or member.layout is ... or not member.whole:
+        return None
+    path = f"{region.path}.{member.source}" if region.path else member.source
+    target = program.target_path(region, key)
+    name = member.construct.func.attr if hasattr(member.construct.func, "attr") else ""
+    return ModulePair(path, target, member.source_class, name, *(_frame(program, member)), (member.layout,))
+
+
+def _frame(program: Any, member: Any) -> tuple[str | None, int | None]:
+    frames = program.frames(member.node) if member.node is not None else ()
+    return (frames[-1].file, frames[-1].line) if frames else (None, None)
+
+
+def _target_class(written: Written, region: Call) -> str:
+    for made in written.classes:
+        if any(i.region.path == region.path for i in made.instances):
+            return made.name
+    return "Sequential"
+
+
+def _place(region: Call) -> tuple[str | None, int | None]:
+    if region.cls is None:
+        return None, None
+    location = author.class_location(region.cls)
+    if location is None:
+        return None, None
+    try:
+        _, first = inspect.getsourcelines(region.cls.forward)
+    except (OSError, TypeError):
+        first = location[1]
+    return location[0], first
+
+
+# --- translation.json ----------------------------------------------------------------------------------
+
+
+def describe(hub: Hub, written: Written, model: nn.Module | None, values: list[Any], style: str) -> dict[str, Any]:
+    """Return what ``translation.json`` holds."""
+    classes = []
+    files: dict[str, tuple[int, int]] = {}
+    for made in written.classes:
+        first = made.instances[0].region
+        location = author.class_location(first.cls) if first.cls else None
+        record: dict[str, Any] = {
+            "source_class": f"{first.cls.__module__}.{first.cls.__qualname__}" if first.cls else first.class_name,
+            "source_file": location[0] if location else None,
+            "source_lines": list(location[1:]) if location else None,
+            "target_class": made.name,
+            "target_lines": list(written.class_lines[made.name]),
+            "instances": [i.region.path for i in made.instances],
+        }
+        classes.append(record)
+        if location:
+            low, high = files.get(location[0], (location[1], location[2]))
+            files[location[0]] = (min(low, location[1]), max(high, location[2]))
+    return {
+        "format": 1,
+        "name": hub.root.class_name,
+        "style": style,
+        "source": {"spec": None, "class": _qualified(model)},
+        "versions": versions(),
+        "created_by": f"diglot {_version('diglot') or '0.1.0'}",
+        "classes": classes,
+        "lines": [
+            {"source_file": f, "source_line": a, "target_line": b} for f, a, b in dict.fromkeys(written.lines)
+        ],
+        "sources": {f: _text(f, *span) for f, span in files.items()},
+        "notes": notes(written),
+        "summary": summary(hub, written, model),
+        "dynamic": dynamic_sizes(hub),
+        "example_inputs": examples(hub, values),
+        "output_structure": hub.output_structure,
+        "warnings": hub.warnings,
+    }
+
+
+def _qualified(model: nn.Module | None) -> str | None:
+    return f"{type(model).__module__}.{type(model).__qualname__}" if model is not None else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a translation depends on."""
+    found = {"torch": torch.__version__}
+    for name in ("keras", "tensorflow-cpu", "tensorflow", "transformers", "timm", "numpy"):
+        version = _version(name)
+        if version:
+            found[name] = version
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _text(file: str, first: int, last: int) -> dict[str, Any]:
+    return {"first_line": first, "text": "".join(linecache.getlines(file)[first - 1 : last])}
+
+
+def notes(written: Written) -> list[dict[str, Any]]:
+    """Return the false friends that this program met, with the lines they concern."""
+    where: dict[tuple[str, int], list[int]] = {}
+    for file, line, target in written.lines:
+        where.setdefault((file, line), []).append(target)
+    found: dict[str, dict[str, Any]] = {}
+    for rule, _, node in written.program.met:
+        if not rule.note:
+            continue
+        note = found.setdefault(
+            rule.topic or rule.op, {"topic": rule.topic, "text": rule.note, "target_lines": [], "rule": rule.op}
+        )
+        frames = written.program.frames(node)
+        if frames:
+            note["target_lines"] += where.get((frames[-1].file, frames[-1].line), [])
+    for note in found.values():
+        note["target_lines"] = sorted(set(note["target_lines"]))
+    return list(found.values())
+
+
+def summary(hub: Hub, written: Written, model: nn.Module | None) -> list[dict[str, Any]]:
+    """Return one row for each layer with weights: names, classes, parameters on both sides, output shape."""
+    program = written.program
+    rows: list[dict[str, Any]] = []
+    target_sizes: dict[str, int] = {}
+    for entry in program.weights.entries():
+        size = 1
+        for s in entry.shape:
+            size *= int(s)
+        for name in entry.sources[:1]:
+            owner = name.rpartition(".")[0]
+            target_sizes[owner] = target_sizes.get(owner, 0) + size
+    for region in program.written():
+        for key, member in program.writer(region).members.items():
+            if member.kind == "child" or not member.weights and member.kind == "layer":
+                continue
+            path = ".".join(filter(None, [region.path, member.source]))
+            nodes = [n for n, p in hub.parameters.items() if p.name.rpartition(".")[0] == path or p.name == path]
+            rows.append(
+                {
+                    "module": path,
+                    "source_class": member.source_class or "Parameter",
+                    "target_class": getattr(getattr(member.construct, "func", None), "attr", ""),
+                    "source_params": sum(hub.parameters[n].value.numel() for n in nodes),
+                    "target_params": target_sizes.get(path, target_sizes.get(path.rpartition(".")[0], 0)),
+                    "output_shape": [s if is_static(s) else str(s) for s in member.output_shape],
+                }
+            )
+    return rows
+
+
+def dynamic_sizes(hub: Hub) -> dict[str, Any]:
+    """Return every dynamic size: its name, range, where it is read and the value it was captured with."""
+    found: dict[str, Any] = {}
+    ranges = getattr(hub.exported, "range_constraints", {}) or {}
+    for node, name in zip(hub.inputs, hub.input_names, strict=True):
+        for axis, size in enumerate(node.meta["val"].shape):
+            if isinstance(size, int) or size.node.expr.is_number or not size.node.expr.is_Symbol:
+                continue
+            symbol = size.node.expr
+            if str(symbol) in found:
+                continue
+            bounds = ranges.get(symbol)
+            high = int(bounds.upper) if bounds is not None and bounds.upper.is_number and bounds.upper < 2**31 else None
+            found[str(symbol)] = {
+                "name": "batch" if axis == 0 else "length" if axis == 1 else f"size_{axis}",
+                "min": int(bounds.lower) if bounds is not None and bounds.lower.is_number else 1,
+                "max": high,
+                "input": name,
+                "axis": axis,
+                "example": size.node.hint,
+            }
+    for about in found.values():
+        about["min"] = 1 if about["min"] in (0, 2) else about["min"]
+    return found
+
+
+def examples(hub: Hub, values: list[Any]) -> list[dict[str, Any]]:
+    """Return name, shape, dtype and range of each example input."""
+    tensors = [v for v in values if torch.is_tensor(v)]
+    rows = []
+    for value, name in zip(tensors, hub.input_names, strict=False):
+        low = high = None
+        if value.numel():
+            low, high = value.min().item(), value.max().item()
+        rows.append(
+            {
+                "name": name,
+                "shape": list(value.shape),
+                "dtype": str(value.dtype).removeprefix("torch."),
+                "min": low,
+                "max": high,
+            }
+        )
+    return rows
