@@ -41,7 +41,7 @@ def test_false_friends_name_their_tests(tmp_path):
     folder = tmp_path / "tests"
     folder.mkdir()
     (folder / "test_a.py").write_text(
-        'def test_tanh():\n    """GELU: exact or tanh."""\n\n\ndef test_other():\n    pass\n'
+        'def test_tanh():\n    pins("GELU")\n\n\ndef test_other():\n    """GELU."""\n'
     )
     text = docs.false_friends(RULES, folder)
     assert "## GELU\n\nKeras defaults to tanh.\n" in text

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +21,15 @@ _MADE = "<!-- Made by `python -m diglot.report.docs`; do not edit. -->\n"
 
 @dataclass
 class Friend:
-    """A false friend: its topic, what differs, the ops it concerns and the tests that pin it."""
+    """A false friend: its topic and what differs, for which ops."""
 
     topic: str
-    note: str
-    ops: list[str] = field(default_factory=list)
-    tests: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """What a test may call it."""
+        return {self.topic, *(op for ops in self.notes.values() for op in ops)}
 
 
 def coverage(rules: Mapping[str, Any]) -> str:
@@ -33,13 +38,14 @@ def coverage(rules: Mapping[str, Any]) -> str:
     ``rules`` maps the full name of an op to its :class:`diglot.rules.registry.Rule`.
     """
     families: dict[str, list[Any]] = {}
-    for op in sorted(rules):
+    for op in sorted(op for op in rules if op.startswith("aten.")):
         families.setdefault(str(getattr(rules[op], "family", "") or "other"), []).append(rules[op])
     parts = [
         "# What is translated",
         _MADE,
-        f"{len(rules)} ATen operators in {len(families)} families. Where the Keras column is "
-        "empty, the line depends on the arguments and is written by a function.\n",
+        f"{sum(map(len, families.values()))} ATen operators in {len(families)} families. In the "
+        "Keras column stands the line itself where there is one, else what the line is made of: "
+        "it then depends on the arguments.\n",
     ]
     for family in sorted(families):
         parts.append(f"## {family.replace('_', ' ').capitalize()}\n")
@@ -53,19 +59,39 @@ def _row(rule: Any) -> str:
     cells = (
         _code(rule.op),
         _code(getattr(rule, "torch", "")),
-        _code(_keras(rule)),
+        _keras(rule),
         getattr(rule, "topic", "") or "",
     )
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
 def _keras(rule: Any) -> str:
-    """The Keras spelling where it is data: the expression, else the layer."""
-    for name in ("keras", "layer"):
-        value = getattr(rule, name, "")
-        if isinstance(value, str) and value:
-            return value
-    return ""
+    """The Keras spelling where it is data; of a function, what it says or what it names."""
+    spellings = [value for name in ("keras", "layer") if (value := getattr(rule, name, None))]
+    written = next((value for value in spellings if isinstance(value, str)), None)
+    if written:
+        return _code(written)
+    said = next((line for value in spellings if (line := _first_line(value))), None)
+    if said:
+        return said.replace("``", "`")
+    named = dict.fromkeys(name for value in spellings for name in _names(value))
+    if named:
+        return ", ".join(_code(name) for name in named)
+    file = f"{getattr(rule, 'family', '')}.py"
+    return f"as the case needs: [{file}](../src/diglot/rules/{file})"
+
+
+def _first_line(function: Any) -> str:
+    return (getattr(function, "__doc__", "") or "").strip().partition("\n")[0]
+
+
+def _names(function: Any) -> list[str]:
+    """The layers and operations of Keras that a function's source names."""
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        return []
+    return re.findall(r"\b(?:layers|ops)\.[A-Za-z_]\w*(?:\.[a-z_]\w*)?", source)
 
 
 def _code(text: Any) -> str:
@@ -79,8 +105,8 @@ def _cell(text: str) -> str:
 def false_friends(rules: Mapping[str, Any], tests: Path | None = None) -> str:
     """Markdown: the differences that the rules know of, with the tests that show them.
 
-    ``tests`` is the folder in which tests are looked for: a test pins a topic when it names the
-    topic or one of its ops in a string or in its docstring.
+    ``tests`` is the folder in which tests are looked for: a test pins a topic when the topic or
+    one of its ops is one of its strings, whole, or of those that decorate it.
     """
     friends = _friends(rules)
     found = list(_test_strings(tests)) if tests is not None else []
@@ -91,38 +117,41 @@ def false_friends(rules: Mapping[str, Any], tests: Path | None = None) -> str:
         "the tests named below it show the difference.\n",
     ]
     for friend in friends:
-        names = {friend.topic, *friend.ops}
-        friend.tests = sorted({label for label, text in found if any(n in text for n in names)})
-        parts += [f"## {friend.topic}\n", friend.note + "\n"]
-        parts.append("Operators: " + ", ".join(f"`{op}`" for op in friend.ops) + "\n")
-        if friend.tests:
-            parts.append("Pinned by: " + ", ".join(f"`{test}`" for test in friend.tests) + "\n")
+        parts.append(f"## {friend.topic}\n")
+        for note, ops in friend.notes.items():
+            parts.append(note.rstrip(".") + ".\n")
+            parts.append("Operators: " + ", ".join(f"`{op}`" for op in ops) + "\n")
+        tests = sorted({label for label, strings in found if friend.names & strings})
+        if tests:
+            parts.append("Pinned by: " + ", ".join(f"`{test}`" for test in tests) + "\n")
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _friends(rules: Mapping[str, Any]) -> list[Friend]:
-    friends: dict[tuple[str, str], Friend] = {}
+    friends: dict[str, Friend] = {}
     for op in sorted(rules):
         note = " ".join(str(getattr(rules[op], "note", "") or "").split())
         if note:
             topic = str(getattr(rules[op], "topic", "") or op)
-            friends.setdefault((topic, note), Friend(topic, note)).ops.append(op)
-    return sorted(friends.values(), key=lambda friend: (friend.topic.lower(), friend.note))
+            friends.setdefault(topic, Friend(topic)).notes.setdefault(note, []).append(op)
+    return sorted(friends.values(), key=lambda friend: friend.topic.lower())
 
 
-def _test_strings(folder: Path) -> Iterable[tuple[str, str]]:
+def _test_strings(folder: Path) -> Iterable[tuple[str, set[str]]]:
     """(``file::test``, all strings in it) of every test function below ``folder``."""
     for path in sorted(folder.rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         label = path.relative_to(folder.parent).as_posix()
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                strings = [
-                    item.value
-                    for item in ast.walk(node)
-                    if isinstance(item, ast.Constant) and isinstance(item.value, str)
-                ]
-                yield f"{label}::{node.name}", "\n".join(strings)
+                yield (
+                    f"{label}::{node.name}",
+                    {
+                        item.value
+                        for item in ast.walk(node)
+                        if isinstance(item, ast.Constant) and isinstance(item.value, str)
+                    },
+                )
 
 
 def pages(root: Path) -> dict[Path, str]:
