@@ -89,15 +89,15 @@ def _is_same(p: _Pool) -> bool:
     """Tell whether Keras's "same" pads alike for every size."""
     return all(
         s == 1 and 2 * b == k - 1 and not e
-        for k, s, b, e in zip(p.kernel, p.stride, p.before, p.extra)
+        for k, s, b, e in zip(p.kernel, p.stride, p.before, p.extra, strict=True)
     )
 
 
 def _max_layer(op: OpCall) -> ast.expr:
     p = _pool(op)
     same = p.padded and _is_same(p)
-    if p.padded and not same:
-        raise op.refuse("a padded maximum is not one layer")
+    if p.rank == 3 or (p.padded and not same):
+        raise op.refuse("it is not one layer")
     return call(
         f"layers.MaxPooling{p.rank}D",
         brief(p.kernel),
@@ -109,7 +109,7 @@ def _max_layer(op: OpCall) -> ast.expr:
 def _max(op: OpCall) -> ast.expr:
     p = _pool(op)
     x = op.expr("self")
-    same = p.padded and _is_same(p)
+    same = p.padded and _is_same(p) and p.rank < 3
     if p.padded and not same:
         x = pad_spatial(x, p.before, p.after, float("-inf"))
     return _pooled(op, p, "max", x, same)
@@ -119,6 +119,8 @@ def _pooled(op: OpCall, p: _Pool, kind: str, x: ast.expr, same: bool = False) ->
     """The author's layer where there is one, else a function."""
     padding = "same" if same else ...
     strides = unless(brief(p.stride), brief(p.kernel))
+    if p.rank == 3:
+        return _pool_3d(op, kind, x, p.kernel, p.stride)
     if is_leaf(op, f"MaxPool{p.rank}d", f"AvgPool{p.rank}d"):
         long = {"max": "Max", "average": "Average"}[kind]
         construct = call(
@@ -128,9 +130,21 @@ def _pooled(op: OpCall, p: _Pool, kind: str, x: ast.expr, same: bool = False) ->
     return op.ops(f"{kind}_pool", x, brief(p.kernel), strides=strides, padding=padding)
 
 
+def _pool_3d(op: OpCall, kind: str, x: ast.expr, kernel: Numbers, stride: Numbers) -> ast.expr:
+    """TensorFlow pools volumes only in float32 on a CPU; slices first and then depth is the same."""
+    return E(
+        "f(pool, x, kernel, stride)",
+        f=op.helper("pool_3d"),
+        pool=E(f"ops.{kind}_pool"),
+        x=x,
+        kernel=to_ast(kernel),
+        stride=to_ast(stride),
+    )
+
+
 def _only_values(op: OpCall) -> None:
     """Refuse where the positions of the maxima are read too."""
-    if any(u.target is not operator.getitem or u.args[1] != 0 for u in op.node.users):
+    if any(u.target is not operator.getitem or (u.args[1] and u.users) for u in op.node.users):
         raise op.refuse("the positions of the maxima are used; Keras's pooling does not give them")
 
 
@@ -145,8 +159,8 @@ def _max_with_indices(op: OpCall) -> ast.expr:
 
 def _average_layer(op: OpCall) -> ast.expr:
     p = _pool(op)
-    if p.padded or op.args.get("divisor_override"):
-        raise op.refuse("a padded mean is not one layer")
+    if p.rank == 3 or p.padded or op.args.get("divisor_override"):
+        raise op.refuse("it is not one layer")
     return call(
         f"layers.AveragePooling{p.rank}D",
         brief(p.kernel),
@@ -222,6 +236,8 @@ def _adaptive_average(op: OpCall) -> ast.expr:
         return x
     if _divides(wanted, present):
         size = tuple(n // w for n, w in zip(present, wanted, strict=True))
+        if rank == 3:
+            return _pool_3d(op, "average", x, size, size)
         return op.ops("average_pool", x, brief(size))
     return E("f(x, size)", f=op.helper("adaptive_average_pool"), x=x, size=to_ast(wanted))
 
@@ -242,6 +258,8 @@ def _adaptive_max_values(op: OpCall) -> ast.expr:
         return x
     if _divides(wanted, present):
         size = tuple(n // w for n, w in zip(present, wanted, strict=True))
+        if rank == 3:
+            return _pool_3d(op, "max", x, size, size)
         return op.ops("max_pool", x, brief(size))
     if not all(is_static(n) for n in present):
         raise op.refuse("adaptive maxima of an input whose size is not fixed")

@@ -1,5 +1,7 @@
 """Normalisation with the statistics of the input itself, on tensors whose channels come last."""
 
+import math
+
 from keras import ops
 
 
@@ -25,8 +27,9 @@ def rms_normalize(x, axes, epsilon):
 
 def group_normalize(x, groups, epsilon):
     """Normalise groups of channels, each over its channels and all positions."""
-    shape = ops.shape(x)
-    x = ops.reshape(x, (shape[0], -1, groups, shape[-1] // groups))
+    _, *positions, channels = ops.shape(x)
+    count = math.prod(positions)
+    x = ops.reshape(x, (-1, count, groups, channels // groups))
     mean = ops.mean(x, axis=(1, 3), keepdims=True)
     variance = ops.mean(ops.square(x - mean), axis=(1, 3), keepdims=True)
-    return ops.reshape((x - mean) * ops.rsqrt(variance + epsilon), shape)
+    return ops.reshape((x - mean) * ops.rsqrt(variance + epsilon), (-1, *positions, channels))

@@ -5,13 +5,13 @@ from keras import ops
 
 def pool_3d(pool, x, size, strides):
     """Pool a volume: its slices first, then along the depth."""
-    batch, depth, height, width, channels = ops.shape(x)
-    x = ops.reshape(x, (batch * depth, height, width, channels))
+    _, depth, height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (-1, height, width, channels))
     x = pool(x, size[1:], strides[1:])
     _, height, width, _ = ops.shape(x)
-    x = ops.reshape(x, (batch, depth, height * width, channels))
+    x = ops.reshape(x, (-1, depth, height * width, channels))
     x = pool(x, (size[0], 1), (strides[0], 1))
-    return ops.reshape(x, (batch, -1, height, width, channels))
+    return ops.reshape(x, (-1, ops.shape(x)[1], height, width, channels))
 
 
 def average_pool(x, size, strides, before, after, counted):
