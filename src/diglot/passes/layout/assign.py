@@ -161,6 +161,8 @@ class Assigner:
             return
         if result.dim() == rank:
             node.meta["layout"] = layout
+        elif result.dim() == 0 and not target_name(node).startswith("aten.arg"):
+            node.meta["layout"] = None  # everything is reduced: any order will do
         elif result.dim() < rank:
             dims = _removed(node, rank)
             if dims is None or rank - len(dims) != result.dim():
@@ -306,7 +308,7 @@ def _removed(node: fx.Node, rank: int) -> set[int] | None:
     name = target_name(node)
     if name == "aten.squeeze.default":
         return {i for i, s in enumerate(node.args[0].meta["val"].shape) if s == 1}
-    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    dims = _argument(node, "dim")
     if isinstance(dims, int):
         dims = [dims]
     if not isinstance(dims, (list, tuple)) or any(not isinstance(d, int) for d in dims):
@@ -315,6 +317,14 @@ def _removed(node: fx.Node, rank: int) -> set[int] | None:
     if name.startswith("aten.squeeze"):
         found = {d for d in found if node.args[0].meta["val"].shape[d] == 1}
     return found
+
+
+def _argument(node: fx.Node, wanted: str) -> Any:
+    """Return an argument by its name in the op's schema (``norm`` has its order before its ``dim``)."""
+    for position, argument in enumerate(node.target._schema.arguments):
+        if argument.name == wanted and position < len(node.args):
+            return node.args[position]
+    return node.kwargs.get(wanted)
 
 
 def permuted_dims(node: fx.Node, rank: int) -> list[int]:
