@@ -1,14 +1,17 @@
 """Reductions as PyTorch defines them."""
 
+import math
+
 from keras import ops
 
 
 def sample_variance(x, axis=None, keepdims=False, correction=1):
     """The variance that divides by n - correction; Keras's own divides by n."""
     squares = ops.square(x - ops.mean(x, axis=axis, keepdims=True))
-    total = ops.sum(squares, axis=axis, keepdims=keepdims)
-    size = ops.cast(ops.size(x), x.dtype) / ops.cast(ops.size(total), x.dtype)
-    return total / (size - correction)
+    shape = ops.shape(x)
+    axes = range(len(shape)) if axis is None else [axis] if isinstance(axis, int) else axis
+    count = ops.cast(math.prod(shape[a] for a in axes) - correction, x.dtype)
+    return ops.sum(squares, axis=axis, keepdims=keepdims) / count
 
 
 def cosine_similarity(x, y, axis=1, epsilon=1e-8):
