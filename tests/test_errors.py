@@ -54,3 +54,11 @@ def test_unsupported_lists_all_of_them_each_once():
 def test_missing_extra_names_the_command():
     assert 'pip install "diglot[hf]"' in str(MissingExtra("transformers", "hf", needed_for="hf:x"))
     assert "pip install thing" in str(MissingExtra("thing", needed_for="The demo"))
+
+
+def test_the_same_line_of_many_modules_is_one_thing():
+    problems = [Problem("aten.fft", "net.py:7", f"layer.{i}", "") for i in range(6)]
+    error = Unsupported(problems)
+    assert len(error.problems) == 6
+    assert str(error).splitlines()[0].startswith("1 thing ")
+    assert "layer.0 (and in 5 more modules)" in str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -63,13 +64,15 @@ def error_view(error: DiglotError) -> Group:
     head, *rest = error.message.splitlines()
     parts: list[Any] = [Text.assemble(("✗ ", "bold red"), (head, "bold"))]
     if isinstance(error, Unsupported):
-        for problem in error.problems:
+        for problem, *others in error.by_line():
             line = Text("  ")
-            line.append(problem.where or "<unknown line>", style="cyan")
+            line.append(short_path(problem.where) or "<unknown line>", style="cyan")
             line.append("  ")
             line.append(problem.op, style="bold")
             if problem.module:
                 line.append(f" in {problem.module}")
+            if others:
+                line.append(f" and {len(others)} more", style="dim")
             parts.append(line)
             if problem.hint:
                 parts.append(Text(f"    {problem.hint}", style="dim"))
@@ -78,6 +81,14 @@ def error_view(error: DiglotError) -> Group:
     for label, text in error.details():
         parts.append(Text.assemble(("  " + label + ": ", "dim"), text))
     return Group(*parts)
+
+
+def short_path(where: str) -> str:
+    """A place in a file as a person would write it: from here, or from the package's name on."""
+    if "/site-packages/" in where:
+        return where.rpartition("/site-packages/")[2]
+    here = f"{Path.cwd()}/"
+    return where.removeprefix(here)
 
 
 def proof_view(proof: Mapping[str, Any], directory: str | None = None) -> Panel:

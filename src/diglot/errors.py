@@ -136,11 +136,20 @@ class Unsupported(DiglotError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         # A problem that was reported twice is one problem to the person who has to change the line.
         self.problems: list[Problem] = list(dict.fromkeys(problems))
-        count = len(self.problems)
-        thing = "thing" if count == 1 else "things"
-        lines = [f"{count} {thing} in this model cannot be translated; nothing was written:"]
-        lines += [f"  {problem}" for problem in self.problems]
+        grouped = self.by_line()
+        thing = "thing" if len(grouped) == 1 else "things"
+        lines = [f"{len(grouped)} {thing} in this model cannot be translated; nothing was written:"]
+        for first, *others in grouped:
+            more = f" (and in {len(others)} more modules)" if others else ""
+            lines.append(f"  {first}{more}")
         super().__init__("\n".join(lines))
+
+    def by_line(self) -> list[list[Problem]]:
+        """The problems in groups that agree in all but the module: what one change would mend."""
+        groups: dict[tuple[str, str, str], list[Problem]] = {}
+        for problem in self.problems:
+            groups.setdefault((problem.op, problem.where, problem.hint), []).append(problem)
+        return list(groups.values())
 
     def to_dict(self) -> dict[str, object]:
         return super().to_dict() | {"problems": [asdict(problem) for problem in self.problems]}
