@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Size = Any  # int | sympy.Expr
 
 
 def size_of(value: Any) -> Size:
     """Return an int or a sympy expression for an int, ``SymInt`` or expression."""
-    if isinstance(value, torch.SymInt):
+    if hasattr(value, "node"):  # a torch.SymInt; rules import this file, so it imports no framework
         value = value.node.expr
     if isinstance(value, (int, sympy.Integer)):
         return int(value)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
-
-from torch import fx
+from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call, to_ast
-from diglot.codegen.opcall import OpCall
 from diglot.ir.sizes import is_static
 from diglot.rules.registry import Rule, Sample, register, same
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from diglot.codegen.opcall import OpCall
 
 
 def _reshape(op: OpCall) -> ast.expr:
