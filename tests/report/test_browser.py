@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from diglot.report.alignment import Book
 from diglot.report.pages import render_pages
 
 FIXTURE = Path(__file__).parent / "fixtures" / "encoder"
@@ -118,12 +119,9 @@ def marked(driver, css: str = "hl") -> set[str]:
 
 
 def links() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for pair in load("translation.json")["lines"]:
-        left, right = f"p0:{pair['source_line']}", f"k{pair['target_line']}"
-        found.setdefault(left, set()).add(right)
-        found.setdefault(right, set()).add(left)
-    return found
+    """Every line of the fixture that has counterparts, with them."""
+    book = Book((FIXTURE / "model.py").read_text("utf-8"), load("translation.json"))
+    return {key: set(others) for key, others in book.links.items()}
 
 
 def ribbons(driver) -> int:

@@ -7,37 +7,19 @@ the paired classes are shown beside the target lines that came from them.
 
 from __future__ import annotations
 
-import ast
-import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from diglot.report.highlight import highlight_lines
+from diglot.report.program_text import SAME_METHOD, Line, Text
 
-# What PyTorch calls a method, and what the same method is called in Keras.
-_SAME_METHOD = {"forward": "call", "__call__": "call", "extra_repr": "get_config"}
 # Stretches of source that nothing was made from are folded away from this length on.
 _FOLD_FROM = 8
 _NAME_BONUS = 5
 _LONGEST_HEAD = 40
 # A page of at most so many lines stays in view beside a longer one.
 _SHORT = 34
-_METHOD = re.compile(r" {4}(?:async )?def (\w+)")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of code on a page; ``key`` is the identity that links refer to."""
-
-    number: int
-    key: str
-    html: str
-    indent: int
-    links: tuple[str, ...] = ()
 
 
 @dataclass
@@ -73,95 +55,10 @@ class Spread:
         return {line.number for band in self.bands for line in band.right}
 
 
-class Text:
-    """A program's text, of which only a range may be known, highlighted line by line."""
-
-    def __init__(self, parts: Any, prefix: str) -> None:
-        self.prefix = prefix
-        self.parts: list[tuple[int, list[str]]] = []
-        for part in parts if isinstance(parts, list) else [parts]:
-            if isinstance(part, Mapping):
-                first, text = int(part.get("first_line") or 1), str(part.get("text") or "")
-            else:
-                first, text = 1, str(part)
-            self.parts.append((first, text.replace("\r\n", "\n").split("\n")))
-        self.raw = {
-            first + offset: line for first, lines in self.parts for offset, line in enumerate(lines)
-        }
-
-    @cached_property
-    def html(self) -> dict[int, str]:
-        out: dict[int, str] = {}
-        for first, lines in self.parts:
-            # A range may start inside a class: without its indentation the lexer sees no error.
-            for offset, html in enumerate(highlight_lines("\n".join(lines))):
-                out[first + offset] = html
-        return out
-
-    def key(self, number: int) -> str:
-        return f"{self.prefix}{number}"
-
-    def top_level(self) -> list[tuple[str, int, int]]:
-        """(name, first, last line) of every top-level function and class that can be parsed."""
-        found = []
-        for first, lines in self.parts:
-            for node in _parse("\n".join(lines)):
-                if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-                    begin, end = _extent(node)
-                    found.append((node.name, first + begin - 1, first + end - 1))
-        return found
-
-    def lines(self, first: int, last: int, links: Mapping[str, Sequence[str]]) -> list[Line]:
-        """The known lines from ``first`` to ``last`` (both included), without blank ends."""
-        numbers = [n for n in range(first, last + 1) if n in self.raw]
-        while numbers and not self.raw[numbers[0]].strip():
-            numbers.pop(0)
-        while numbers and not self.raw[numbers[-1]].strip():
-            numbers.pop()
-        return [self._line(n, links) for n in numbers]
-
-    def _line(self, number: int, links: Mapping[str, Sequence[str]]) -> Line:
-        raw = self.raw[number].expandtabs(4)
-        key = self.key(number)
-        return Line(
-            number=number,
-            key=key,
-            html=self.html.get(number, ""),
-            indent=min(len(raw) - len(raw.lstrip(" ")), 40),
-            links=tuple(links.get(key, ())),
-        )
-
-    def sections(self, first: int, last: int) -> list[tuple[str, int, int]]:
-        """The range cut before every method: (method name, first, last); "" is the head."""
-        text = "\n".join(self.raw.get(n, "") for n in range(first, last + 1))
-        cuts: list[tuple[str, int]] = [("", first)]
-        for node in _parse(text):
-            if isinstance(node, ast.ClassDef):
-                for child in node.body:
-                    if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                        cuts.append((child.name, first + _extent(child)[0] - 1))
-        if not _parse(text):  # no valid Python, so by the look of it
-            cuts += [
-                (found[1], n)
-                for n in range(first, last + 1)
-                if (found := _METHOD.match(self.raw.get(n, "")))
-            ]
-        ends = [cut[1] - 1 for cut in cuts[1:]] + [last]
-        return [(name, begin, end) for (name, begin), end in zip(cuts, ends, strict=True)]
-
-
-def _parse(text: str) -> list[ast.stmt]:
-    """Top-level statements of ``text``, none where it is not valid Python."""
-    try:
-        return ast.parse(textwrap.dedent(text)).body
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-
-
-def _extent(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> tuple[int, int]:
-    """First (decorators included) and last line of a definition."""
-    first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
-    return first, node.end_lineno or node.lineno
+def _join(links: dict[str, list[str]], here: str, there: str) -> None:
+    if there not in links.setdefault(here, []):
+        links[here].append(there)
+        links.setdefault(there, []).append(here)
 
 
 class Book:
@@ -182,6 +79,7 @@ class Book:
             name: Text(sources[name], f"p{index}:") for index, name in enumerate(self.files)
         }
         self.links = self._links(info.get("lines") or [])
+        self._link_declarations(info.get("classes") or [])
         self.spreads = self._spreads(info.get("classes") or [])
         self._keep_shown_links()
 
@@ -192,11 +90,25 @@ class Book:
             source, target = pair.get("source_line"), pair.get("target_line")
             if text is None or source not in text.raw or target not in self.target.raw:
                 continue
-            here, there = text.key(int(source)), self.target.key(int(target))
-            if there not in links.setdefault(here, []):
-                links[here].append(there)
-                links.setdefault(there, []).append(here)
+            _join(links, text.key(int(source)), self.target.key(int(target)))
         return links
+
+    def _link_declarations(self, classes: Sequence[Mapping[str, Any]]) -> None:
+        """Links what carries the same name in paired classes: methods and attributes.
+
+        The computation's links come from the translation; where a class and its layers are
+        declared, the names say it.
+        """
+        for item in classes:
+            fragment, extent = self._fragment(item), _range(item.get("target_lines"))
+            if fragment is None or extent is None:
+                continue
+            text, first, last = fragment
+            here, there = text.declarations(first, last), self.target.declarations(*extent)
+            for name in here.keys() & there.keys():
+                for a in here[name]:
+                    for b in there[name]:
+                        _join(self.links, text.key(a), self.target.key(b))
 
     def _keep_shown_links(self) -> None:
         shown = {
@@ -313,7 +225,7 @@ class Book:
                     if other in owner:
                         weights[i, owner[other]] += 1
             for j, (other_name, _, _) in enumerate(right):
-                if _SAME_METHOD.get(name, name) == other_name:
+                if SAME_METHOD.get(name, name) == other_name:
                     weights[i, j] += _NAME_BONUS
         return weights
 

@@ -121,9 +121,9 @@ def false_friends(rules: Mapping[str, Any], tests: Path | None = None) -> str:
         for note, ops in friend.notes.items():
             parts.append(note.rstrip(".") + ".\n")
             parts.append("Operators: " + ", ".join(f"`{op}`" for op in ops) + "\n")
-        tests = sorted({label for label, strings in found if friend.names & strings})
-        if tests:
-            parts.append("Pinned by: " + ", ".join(f"`{test}`" for test in tests) + "\n")
+        pins = sorted({label for label, strings in found if friend.names & strings})
+        if pins:
+            parts.append("Pinned by: " + ", ".join(f"`{test}`" for test in pins) + "\n")
     return "\n".join(parts).rstrip("\n") + "\n"
 
 

@@ -177,6 +177,9 @@ def _note_lookups(notes: list[Note], book: Book) -> dict[str, Any]:
             continue
         first.setdefault(lines[0], []).append(note)
         for line in lines:
+            # One mark for a statement over several lines.
+            if line - 1 in lines:
+                continue
             later.setdefault(line, []).append(note)
     return {
         "first_marks": lambda number: first.get(number, ()),
