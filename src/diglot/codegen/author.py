@@ -71,6 +71,18 @@ def assigned_names(frame: Frame) -> list[str | None] | None:
     return None
 
 
+def part_names(frame: Frame) -> list[str | None]:
+    """Return the names of a statement that takes a tuple apart, nested ones in order: ``out, (h, c) = …``."""
+    found = statement(frame.file, frame.line)
+
+    def leaves(target: ast.expr) -> list[str | None]:
+        if isinstance(target, (ast.Tuple, ast.List)):
+            return [name for element in target.elts for name in leaves(element)]
+        return [_plain(target)]
+
+    return leaves(found.targets[0]) if isinstance(found, ast.Assign) else []
+
+
 def is_return(frame: Frame) -> bool:
     """Tell whether the statement at a frame returns its value."""
     return isinstance(statement(frame.file, frame.line), ast.Return)

@@ -30,6 +30,7 @@ class Home:
     nodes: tuple[fx.Node, ...]
     steps: list[Any]
     combine: str | None = None
+    made_by: str | None = None  # the op whose layer holds it
 
 
 class Homes:
@@ -78,13 +79,15 @@ class Homes:
             home = self.of_node.get(weight)
             if home is not None and (home.region.path != writer.call.path or home.attribute == ""):
                 return None
-            if home is not None and target_name(home_node(home)) != target_name(node):
+            if home is not None and home.made_by not in (None, target_name(node)):
                 return None
         if relative == "" and leaf and writer.relative(leaf):
             return writer.relative(leaf)
         return relative
 
-    def settle(self, writer: RegionWriter, key: tuple[str, int | None], weights: dict[str, Any]) -> None:
+    def settle(
+        self, writer: RegionWriter, key: tuple[str, int | None], weights: dict[str, Any], made_by: fx.Node
+    ) -> None:
         """Record where a new layer's weights come from."""
         for attribute, value in weights.items():
             if isinstance(value, dict):
@@ -94,6 +97,7 @@ class Homes:
                 source, steps = value
                 nodes = tuple(source) if isinstance(source, (list, tuple)) else (source,)
                 home = Home(writer.call, key, attribute, nodes, list(steps))
+            home.made_by = target_name(made_by)
             self.homes[(writer.call.path, key, attribute)] = home
             for node in nodes:
                 self.of_node.setdefault(node, home)
@@ -260,11 +264,6 @@ def stored_shape(shapes: list[tuple[int, ...]], steps: list[Any], combine: str |
     if combine and combine.startswith("concat:"):
         return np.concatenate(arrays, axis=int(combine.split(":")[1])).shape
     return arrays[0].shape
-
-
-def home_node(home: Home) -> fx.Node:
-    """Return the op that made a home's layer: the first reader of its weight that is not a mark."""
-    return next(u for u in home.nodes[0].users if not is_mark(u))
 
 
 def weight_ast(value: Any) -> ast.expr:

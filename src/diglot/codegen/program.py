@@ -18,7 +18,7 @@ from diglot.codegen.tree import TreeQueries
 from diglot.frontends.marks import is_leaf
 from diglot.errors import Problem, Unsupported
 from diglot.ir.hub import Call, Frame, Hub, Port, is_mark, target_name
-from diglot.ir.sizes import shape_of
+from diglot.ir.sizes import is_static, shape_of
 from diglot.rules.registry import Rule, registry
 
 _GENERATED = re.compile(r"(_\d+|_default|_tensor|_int|_scalar)+$")
@@ -160,11 +160,9 @@ class Program(TreeQueries):
             rule = self.rules.get(target_name(node))
             noun = rule.noun if rule else ""
         last = leaf.rpartition(".")[2]
-        if noun:
-            return noun
         if last and not last.isdigit() and leaf != (writer.call.path if writer else ""):
             return names.snake(last)
-        return "x"
+        return noun or "x"
 
     def output_noun(self, port: Port, noun: str) -> str:
         """Return a name for one of several results of a call."""
@@ -186,15 +184,14 @@ class Program(TreeQueries):
         return "size"
 
     def size_reads(self, call: Call, symbol: Any) -> int:
-        """Estimate how often a region spells out a dynamic size (beyond the one that -1 stands for)."""
-        count = 0
-        for item in call.items:
-            if not isinstance(item, fx.Node) or is_mark(item):
-                continue
-            for value in _sizes_in(item):
-                if value == symbol:
-                    count += 1
-        return count
+        """Count how often a region spells out a dynamic size."""
+        return sum(_sizes_in(i).count(symbol) for i in call.items if isinstance(i, fx.Node))
+
+    def reads_later(self, writer: RegionWriter, symbol: Any) -> bool:
+        """Tell whether an item after the present one spells out a size."""
+        items = writer.call.items
+        start = items.index(writer.at) + 1 if writer.at in items else 0
+        return any(symbol in _sizes_in(i) for i in items[start:] if isinstance(i, fx.Node))
 
     def is_leaf_module(self, path: str) -> bool:
         """Tell whether a path is one of torch.nn's own layers, which makes one value for each call."""
@@ -208,21 +205,26 @@ class Program(TreeQueries):
 
 
 def _sizes_in(node: fx.Node) -> list[Any]:
-    sizes: list[Any] = []
-    seen_dynamic = False
+    """Return the dynamic sizes that writing a node spells out: all but the one that -1 stands for."""
+    if is_mark(node) or node.op != "call_function":
+        return []
+    rule = registry().get(target_name(node))
+    if rule is not None and rule.layout == "reshape":
+        value = node.meta.get("val")
+        shape = shape_of(value) if isinstance(value, torch.Tensor) else ()
+        dynamic = [s for s in shape if not is_static(s)]
+        return [x for s in dynamic[1:] for x in s.free_symbols]
+    found: list[Any] = []
 
     def visit(value: Any) -> None:
-        nonlocal seen_dynamic
         if isinstance(value, (list, tuple)):
             for v in value:
                 visit(v)
         elif isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.SymInt):
-            if seen_dynamic or not isinstance(node.args[1] if len(node.args) > 1 else None, (list, tuple)):
-                sizes.append(value.meta["val"].node.expr)
-            seen_dynamic = True
+            found.extend(value.meta["val"].node.expr.free_symbols)
 
     visit(node.args)
-    return sizes
+    return found
 
 
 def _once(problems: list[Problem]) -> list[Problem]:

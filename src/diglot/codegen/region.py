@@ -72,8 +72,7 @@ class RegionWriter:
         self.plain = program.is_sequential(region)  # every value gets a variable: the layers are read off them
         self.sizes: dict[Any, str] = {}
         self.used_rules: list[str] = []
-        self.depth = 0
-        self.scope_items: list[Any] = region.items
+        self.at: Any = None  # the item being written
         self._prefix = len(self._frames_of_call(region)) if region is not program.hub.root else self._root_prefix()
 
     # --- the author's statements -----------------------------------------------------------------------
@@ -164,6 +163,7 @@ class RegionWriter:
         position = 0
         while position < len(items):
             item = items[position]
+            self.at = item
             if isinstance(item, Call):
                 run = self.program.loops.run_at(self, items, position)
                 if run:
@@ -265,6 +265,8 @@ class RegionWriter:
         self._define(node, made, rule.noun)
 
     def _getitem(self, node: fx.Node) -> None:
+        if node in self.exprs or node in self.inline:
+            return
         source, index = node.args
         parts = self.program.parts.get((self.call, source))
         if parts is not None:
@@ -321,6 +323,13 @@ class RegionWriter:
         items = {u.args[1]: u for u in node.users if u.target is operator.getitem}
         count = len(node.meta["val"])
         assigned, origin = self._author_names(node)
+        if assigned and origin and len(assigned) != count:
+            flat = author.part_names(origin)
+            assigned = flat if len(flat) == count else assigned
+        given = self._only_part(made)
+        if given is not None:
+            self._define_part(items.get(given), made.elts[given], assigned, origin, noun, given)
+            return
         read = {i for i, u in items.items() if self.left.get(u, 0)}
         if len(read) <= 1 and (not assigned or len(assigned) != count):
             self.left[node] = 1
@@ -341,6 +350,27 @@ class RegionWriter:
                 self.exprs[items[i]] = ast.Name(name, ast.Load())
         self.program.parts[(self.call, node)] = {i: self.exprs[items[i]] for i in items if items[i] in self.exprs}
 
+    def _only_part(self, made: ast.expr) -> int | None:
+        """Return the place of the only part that a rule gives: ``(x, None)``."""
+        if not isinstance(made, ast.Tuple):
+            return None
+        given = [i for i, e in enumerate(made.elts) if not (isinstance(e, ast.Constant) and e.value is None)]
+        return given[0] if len(given) == 1 else None
+
+    def _define_part(
+        self, item: fx.Node | None, made: ast.expr, assigned: Any, origin: Any, noun: str, index: int
+    ) -> None:
+        """Define the one part of a tuple that anybody reads."""
+        if item is None or (self.left.get(item, 0) == 0 and not self._is_returned(item)):
+            return
+        name = None
+        if assigned:
+            name = assigned[0] if len(assigned) == 1 else assigned[index] if index < len(assigned) else None
+        if name is None and self._nests(item, made):
+            self.inline[item] = made
+        else:
+            self._assign(item, made, name, origin, noun)
+
     def _assign(
         self, node: fx.Node, made: ast.expr, name: str | None, origin: Frame | None = None, noun: str = ""
     ) -> None:
@@ -360,6 +390,7 @@ class RegionWriter:
             return wanted
         if isinstance(held, fx.Node) and self.left.get(held, 0) <= 0:
             self._flush_readers(wanted)
+            self._save_sizes(held, made)
             return wanted
         aside = self._author_copy(wanted) if isinstance(held, fx.Node) else None
         if aside and self.holder.get(aside) is None:
@@ -371,6 +402,24 @@ class RegionWriter:
             self._flush_readers(wanted)
             return wanted
         return names.unique(wanted, self.holder)
+
+    def _save_sizes(self, held: fx.Node, made: ast.expr) -> None:
+        """Read sizes that later statements need off a variable that is about to change."""
+        value = held.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            return
+        for size in shape_of(value):
+            if isinstance(size, sympy.Symbol) and size not in self.sizes and self.program.reads_later(self, size):
+                self._declare_size(size)
+
+    def _declare_size(self, size: Any) -> None:
+        found = self._size_of_tensor(size)
+        if found is None:
+            return
+        name = names.unique(self.program.size_name(size), self.holder)
+        self.statements.append(Statement(E_assign(name, found)))
+        self.holder[name] = "size"
+        self.sizes[size] = name
 
     def _author_copy(self, name: str) -> str | None:
         location = author.class_location(self.call.cls) if self.call.cls else None
@@ -410,15 +459,10 @@ class RegionWriter:
         found = self._size_of_tensor(size)
         if found is None:
             raise Refusal(f"the size {size} cannot be read from any tensor in {self.call.path or 'the model'}")
-        name = self.program.size_name(size)
-        if name in self.holder:
-            name = names.unique(name, self.holder)
         if self.program.size_reads(self.call, size) < 2:
             return found
-        self.statements.append(Statement(E_assign(name, found)))
-        self.holder[name] = "size"
-        self.sizes[size] = name
-        return ast.Name(name, ast.Load())
+        self._declare_size(size)
+        return ast.Name(self.sizes[size], ast.Load())
 
     def _size_of_tensor(self, size: Any) -> ast.expr | None:
         """Find ``ops.shape(x)[i]`` among the variables."""
@@ -482,7 +526,7 @@ class RegionWriter:
             self.program.weights.check_same(self, self.members[key], construct, node)
         else:
             self.members[key] = self._member(node, construct, path, weights)
-            self.program.weights.settle(self, key, weights)
+            self.program.weights.settle(self, key, weights, node)
         return self.attribute(key)
 
     def _member(self, node: fx.Node, construct: ast.expr, path: str, weights: dict[str, Any]) -> Member:

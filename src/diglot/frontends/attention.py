@@ -84,10 +84,21 @@ def _forward(
 
 @contextlib.contextmanager
 def as_one_node() -> Iterator[None]:
-    """Make every ``nn.MultiheadAttention`` a single node for the length of the context."""
+    """Make every ``nn.MultiheadAttention`` a single node for the length of the context.
+
+    ``nn.TransformerDecoder`` looks into a mask's values to see whether it is causal, only to choose a faster
+    kernel; while capturing it takes the caller's word.
+    """
     original = nn.MultiheadAttention.forward
+    detect = torch.nn.modules.transformer._detect_is_causal_mask
     nn.MultiheadAttention.forward = _forward  # type: ignore[method-assign]
+    torch.nn.modules.transformer._detect_is_causal_mask = _take_word
     try:
         yield
     finally:
         nn.MultiheadAttention.forward = original  # type: ignore[method-assign]
+        torch.nn.modules.transformer._detect_is_causal_mask = detect
+
+
+def _take_word(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+    return bool(is_causal) and mask is not None

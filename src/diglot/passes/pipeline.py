@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from diglot.ir.hub import Hub
-from diglot.passes import clean, fold, functional, masks
+from diglot.passes import clean, dense, fold, functional, masks
 
 #: Before the call tree is laid: these may drop or replace nodes.
 PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
@@ -15,6 +15,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (fold.fold_constants, "mask building is mostly arithmetic on constants and sizes"),
     (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
     (clean.drop_identities, "simplified masks leave casts and expands behind"),
+    (dense.unflatten_dense, "GPT-2's Conv1D is a Dense between two views"),
     (clean.drop_dead, "what nobody reads is not translated"),
 )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call
+from diglot.ir.hub import target_name
 from diglot.rules.arguments import unless
 from diglot.rules.registry import Rule, Sample, register
 
@@ -19,15 +20,45 @@ def _linear(op: OpCall) -> ast.expr:
         construct = call(
             "layers.Dense", op.logical_shape("weight")[0], use_bias=unless(has_bias, True)
         )
-        weights = {"kernel": (op["weight"], [["permute", [1, 0]]])}
+        weights = {"kernel": (op["weight"], _kernel_steps(op))}
         if has_bias:
             weights["bias"] = (op["bias"], [])
+        return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
+    turned = _turned_weight(op)
+    if turned is not None:
+        construct = call("layers.Dense", op.logical_shape("weight")[0], use_bias=unless(has_bias, True))
+        weights = {"kernel": (turned, [])} | ({"bias": (op["bias"], [])} if has_bias else {})
         return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
     weight = op.expr("weight")
     if op.fake("weight").dim() > 1:
         weight = E("ops.transpose(w)", w=weight)
     product = E("ops.matmul(x, w)", x=op.expr("input"), w=weight)
     return E("product + bias", product=product, bias=op.expr("bias")) if has_bias else product
+
+
+def _turned_weight(op: OpCall) -> Any:
+    """Return the weight behind ``linear(x, weight.t(), bias)`` when a layer can own it, else ``None``."""
+    node = op["weight"]
+    if node.op != "call_function" or target_name(node) != "aten.t.default":
+        return None
+    owned = op.writer.owns(op.node, [w for w in (node.args[0], op["bias"]) if w is not None])
+    return node.args[0] if owned and op.node.meta.get("input_order") is None else None
+
+
+def _kernel_steps(op: OpCall) -> list:
+    """From (out, in) to (in, out); after a flatten of channels-last data the rows take its order."""
+    order = op.node.meta.get("input_order")
+    if order is None:
+        return [["permute", [1, 0]]]
+    sizes, axes = order
+    outputs, inputs = (int(s) for s in op.logical_shape("weight"))
+    permuted = [0, *(a + 1 for a in axes)]
+    return [
+        ["reshape", [outputs, *sizes]],
+        ["permute", permuted],
+        ["reshape", [outputs, inputs]],
+        ["permute", [1, 0]],
+    ]
 
 
 def _bilinear(op: OpCall) -> ast.expr:
