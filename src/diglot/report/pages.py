@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePath
@@ -94,7 +94,10 @@ def render_pages(
         "notes": notes,
         "weights": weights,
         "weight_kinds": {row.kind for row in weights},
-        "unmapped": weight_map.get("unmapped") or [],
+        "unmapped": [
+            (str(item.get("source") or ""), str(item.get("why") or ""))
+            for item in weight_map.get("unmapped") or []
+        ],
         "totals": counted,
         "modules": module_rows(info.get("summary") or [], info.get("dynamic")),
         "sizes": _sizes(info.get("dynamic") or {}),
@@ -124,12 +127,21 @@ def _environment() -> Environment:
         short=lambda name: str(name).rsplit(".", 1)[-1],
         basename=lambda name: PurePath(str(name)).name,
         ticks=_ticks,
+        grouped=_grouped,
         breaks=_breaks,
     )
     for name, file in (("css", "pages.css"), ("js", "pages.js")):
         text, _, _ = loader.get_source(environment, file)
         environment.globals[name] = Markup(text)  # our own files, not the user's
     return environment
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """(text, names that it is said of): what is said of a hundred layers is said once."""
+    groups: dict[str, list[str]] = {}
+    for name, text in pairs:
+        groups.setdefault(text, []).append(name)
+    return list(groups.items())
 
 
 def _ticks(text: Any) -> Markup:

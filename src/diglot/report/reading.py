@@ -85,7 +85,7 @@ def _number(value: Any) -> float | None:
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return relative(value) if value < 1e-3 or value >= 1e6 else f"{value:.4g}"
+        return relative(value) if value < 1e-3 or value >= 1e6 else f"{value:.3g}"
     if isinstance(value, Mapping):
         return _listed([f"{key}: {_plain(item)}" for key, item in value.items()])
     if isinstance(value, list | tuple):
@@ -104,10 +104,18 @@ def _listed(items: Sequence[str]) -> str:
 def _pairs(value: Any) -> list[tuple[str, str]]:
     """A mapping, or a list of mappings, as (label, text)."""
     if isinstance(value, Mapping):
-        return [(str(key).replace("_", " "), _plain(item)) for key, item in value.items()]
+        return [
+            (str(key).replace("_", " "), _plain(_only(item) if isinstance(item, dict) else item))
+            for key, item in value.items()
+        ]
     if isinstance(value, list | tuple):
         return [pair for item in value for pair in _notes([item], ("what", "name", "input"))]
     return []
+
+
+def _only(figures: dict[str, Any]) -> Any:
+    """The figure of a model's only output needs no name."""
+    return next(iter(figures.values())) if len(figures) == 1 else figures
 
 
 def _notes(value: Any, titles: Sequence[str]) -> list[tuple[str, str]]:
