@@ -16,7 +16,7 @@ from diglot.codegen.pipeline import capture, to_keras
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
 from diglot.errors import UsageError
 from diglot.ir.hub import Call, Hub
-from diglot.ir.sizes import is_static, shape_of
+from diglot.ir.sizes import is_static, shape_of, size_of
 from diglot.translation import Translation
 
 
@@ -323,9 +323,9 @@ def dynamic_sizes(hub: Hub) -> dict[str, Any]:
     ranges = getattr(hub.exported, "range_constraints", {}) or {}
     for node, name in zip(hub.inputs, hub.input_names, strict=True):
         for axis, size in enumerate(node.meta["val"].shape):
-            if isinstance(size, int) or size.node.expr.is_number or not size.node.expr.is_Symbol:
+            symbol = size_of(size)
+            if is_static(symbol) or not symbol.is_Symbol:
                 continue
-            symbol = size.node.expr
             if str(symbol) in found:
                 continue
             bounds = ranges.get(symbol)

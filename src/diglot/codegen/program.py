@@ -18,7 +18,7 @@ from diglot.codegen.tree import TreeQueries
 from diglot.frontends.marks import is_leaf
 from diglot.errors import Problem, Unsupported
 from diglot.ir.hub import Call, Frame, Hub, Port, is_mark, target_name
-from diglot.ir.sizes import is_static, shape_of
+from diglot.ir.sizes import expression, is_static, shape_of
 from diglot.rules.registry import Rule, registry
 
 _GENERATED = re.compile(r"(_\d+|_default|_tensor|_int|_scalar)+$")
@@ -221,7 +221,7 @@ def _sizes_in(node: fx.Node) -> list[Any]:
             for v in value:
                 visit(v)
         elif isinstance(value, fx.Node) and isinstance(value.meta.get("val"), torch.SymInt):
-            found.extend(value.meta["val"].node.expr.free_symbols)
+            found.extend(expression(value.meta["val"]).free_symbols)
 
     visit(node.args)
     return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
@@ -228,11 +226,3 @@ def complete_ports(hub: Hub) -> None:
             if any(user not in inside for user in node.users) and node not in known:
                 if isinstance(node.meta.get("val"), torch.Tensor):
                     call.outputs.append(Port(str(len(call.outputs)), node, node))
-
-
-def describe(value: Any) -> tuple[tuple[Any, ...], torch.dtype]:
-    """Return the shape (ints and sympy expressions) and dtype of a fake value."""
-    shape = tuple(
-        s.node.expr if isinstance(s, torch.SymInt) and not s.node.expr.is_number else int(s) for s in value.shape
-    )
-    return shape, value.dtype

@@ -12,10 +12,15 @@ if TYPE_CHECKING:
 Size = Any  # int | sympy.Expr
 
 
+def expression(value: torch.SymInt) -> Any:
+    """Return a ``SymInt``'s expression, with symbols that stand for one size replaced by one symbol."""
+    return value.node.shape_env.replace(value.node.expr)
+
+
 def size_of(value: Any) -> Size:
     """Return an int or a sympy expression for an int, ``SymInt`` or expression."""
     if hasattr(value, "node"):  # a torch.SymInt; rules import this file, so it imports no framework
-        value = value.node.expr
+        value = expression(value)
     if isinstance(value, (int, sympy.Integer)):
         return int(value)
     if isinstance(value, sympy.Expr) and value.is_Integer:

@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from diglot.ir.hub import Hub, is_mark, target_name
+from diglot.ir.sizes import size_of
 
 _CHECKS = {
     "aten._assert_tensor_metadata.default",
@@ -87,9 +88,7 @@ def _same_value(node: fx.Node, source: fx.Node) -> bool:
 
 def _equal(a: int | torch.SymInt, b: int | torch.SymInt) -> bool:
     """Compare two sizes without adding a guard."""
-    left = a.node.expr if isinstance(a, torch.SymInt) else a
-    right = b.node.expr if isinstance(b, torch.SymInt) else b
-    return bool(left == right)
+    return bool(size_of(a) == size_of(b))
 
 
 def is_identity(node: fx.Node) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import fx
 
 from diglot.ir.hub import Hub, target_name
+from diglot.ir.sizes import shape_of
 from diglot.passes.clean import _equal, drop_dead
 
 _ARANGES = {"aten.arange.default", "aten.arange.start", "aten.arange.start_step"}
@@ -93,7 +94,7 @@ def _broadcast_only(node: fx.Node) -> bool:
 
 
 def _shape(node: fx.Node) -> list:
-    return [s.node.expr if isinstance(s, torch.SymInt) else s for s in node.meta["val"].shape]
+    return list(shape_of(node.meta["val"]))
 
 
 def _unexpanded(node: fx.Node) -> fx.Node:
