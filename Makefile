@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar o
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test     the test suite"
 	@echo "make lint     ruff, pyright and the import rules"
 	@echo "make format   let ruff format the code"
+	@echo "make docs     write docs/coverage.md and docs/false_friends.md from the rules"
 	@echo "make install  only create .venv with the pinned versions"
 	@echo "make clean    remove .venv and caches"
 
@@ -53,10 +54,14 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m diglot.report.docs --check
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python -m diglot.report.docs
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo-out
