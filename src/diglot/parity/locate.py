@@ -15,7 +15,8 @@ from diglot.parity.tolerances import PROVEN, relative
 from diglot.parity.variants import Variant, variants
 
 if TYPE_CHECKING:
-    from diglot.parity.prover import Case, Failure, Prover
+    from diglot.parity.plan import Case, Failure
+    from diglot.parity.prover import Prover
     from diglot.parity.torch_side import Call, Run
 
 _ORDER = ("modules", "outputs", "buffers", "gradients", "input_gradients", "steps")

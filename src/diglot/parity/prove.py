@@ -33,14 +33,17 @@ def prove(
     progress: Progress | None = None,
     backend: str = "tensorflow",
     worker: KerasWorker | None = None,
+    thorough: bool | None = None,
 ) -> Proof:
     """Compare a translation's files with its source, in float64 and by every figure there is.
 
     The Keras side is read from `translation.directory` (from a temporary folder where it has none)
     into a process of its own; the source runs here, as a copy. `sizes` gives values for the dynamic
     sizes, by symbol, in place of those chosen; `steps` is the number of training steps; `progress`
-    hears, in a few words, what is being done. Raises BadInput where there is nothing to run, and
-    WorkerFailed where the Keras process ends; a model that differs raises nothing.
+    hears, in a few words, what is being done. `thorough` compares all combinations of sizes, modes
+    and weights (True) or each at least once (False); None leaves it to the size of the model.
+    Raises BadInput where there is nothing to run, and WorkerFailed where the Keras process ends; a
+    model that differs raises nothing.
     """
     from diglot.parity.prover import Prover
     from diglot.runtime import borrow_worker
@@ -48,7 +51,7 @@ def prove(
     start = time.perf_counter()
     tell: Progress = progress or (lambda text: None)
     with _files(translation) as directory, borrow_worker(backend, worker) as keras:
-        prover = Prover(translation, directory, keras, seed=seed, tell=tell)
+        prover = Prover(translation, directory, keras, seed=seed, tell=tell, thorough=thorough)
         proof = prover.prove(sizes, steps)
         proof.hashes = _hashes(directory)
         proof.versions = {**_versions(), **keras.call("ping").result}

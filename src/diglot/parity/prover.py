@@ -10,15 +10,10 @@ import numpy as np
 import torch
 
 from diglot.errors import BadInput, WorkerFailed
-from diglot.parity import checks, sensitivity
+from diglot.parity import checks, plan, sensitivity
 from diglot.parity.checks import Comparison, Gap
-from diglot.parity.inputs import (
-    VARIANTS,
-    Sizes,
-    choose_sizes,
-    fallback_sizes,
-    make_inputs,
-)
+from diglot.parity.inputs import Sizes
+from diglot.parity.plan import MODEL_ERRORS, Case, Failure, Part, Settled, first_line
 from diglot.parity.proof import Check, Proof
 from diglot.parity.prove import Progress, read_info
 from diglot.parity.randomise import randomise
@@ -27,45 +22,6 @@ from diglot.parity.torch_side import Run, open_source, source_state
 
 if TYPE_CHECKING:
     from diglot.runtime import KerasWorker
-
-# What a model raises for sizes or values that it was not made for.
-MODEL_ERRORS = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AssertionError,
-    ArithmeticError,
-)
-
-
-@dataclass
-class Case:
-    """One situation to compare in."""
-
-    weights: str
-    training: bool
-    sizes: Sizes
-    inputs: list[np.ndarray]
-    seed: int
-
-    @property
-    def mode(self) -> str:
-        """ "eval" or "train"."""
-        return "train" if self.training else "eval"
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The inputs as the worker takes them."""
-        return {f"input:{i}": array for i, array in enumerate(self.inputs)}
-
-
-@dataclass
-class Failure:
-    """A comparison beyond the tolerance."""
-
-    gap: Gap
-    case: Case | None = None
 
 
 @dataclass
@@ -91,6 +47,7 @@ class Prover:
         *,
         seed: int,
         tell: Progress,
+        thorough: bool | None = None,
     ) -> None:
         """Copy the source in float64. Raises BadInput where it cannot be run."""
         self.translation = translation
@@ -98,6 +55,7 @@ class Prover:
         self.worker = worker
         self.seed = seed
         self.tell = tell
+        self.thorough = thorough
         self.weight_map = translation.weight_map
         self.info = read_info(translation, directory)
         self.examples = self.info.get("example_inputs") or []
@@ -111,6 +69,10 @@ class Prover:
         # Weights in the file that are not exactly the source's; whether Keras holds others.
         self.rounded: set[str] = set()
         self.dirty = False
+        self.noisy = False
+        self.slopes: dict[int, float] = {}
+        # The case whose sensitivity to rounding was measured last, and the figures.
+        self.nudged: tuple[Case, dict[tuple[str, str], float]] | None = None
         self.model = open_source(translation, self.weight_map, torch.float64)
 
     # -- the whole ----------------------------------------------------------------------------
@@ -123,25 +85,20 @@ class Prover:
         self._compare_files()
         self.real = {n: a for n, a in self.model.state().items() if a.dtype.kind == "f"}
         self.random = randomise(self.model.state(), self.model.all_parameters(), self.seed)
-        settled = self._settle(sizes)
-        self.proof.sizes = [dict(item) for item, _ in settled]
-        trains = self._trains_the_same_twice(settled)
-        if settled:
-            self.tell("measuring how far the outputs move")
-            sensitivity.measure(self, settled[0][0], settled[0][1])
+        settled = plan.settle(self, sizes)
+        self.proof.sizes = [dict(item.sizes) for item in settled]
+        self.tell("measuring how far the outputs move")
+        sensitivity.measure(self, min(settled, key=lambda item: item.elements()))
         step_case = None
-        for weights in ("real", "random"):
-            self.set_weights(weights)
-            for training in (False, True) if trains else (False,):
-                for number, (item, inputs) in enumerate(settled):
-                    case = Case(weights, training, item, inputs, self.seed + 10 * number)
-                    if self._compare_case(case) and training and weights == "random":
-                        step_case = step_case or case
+        for part in plan.parts(self, settled):
+            done = self._compare_part(part, settled)
+            if part.training and part.weights == "random" and done:
+                step_case = min(done, key=lambda case: case.elements())
         if step_case is not None and steps:
             self._compare_steps(step_case, steps)
         first = self._first_divergence()
-        if settled and not self.found.failures:
-            self._compare_float32(*settled[0])
+        if not self.found.failures:
+            self._compare_float32(settled[0].sizes, settled[0].inputs)
         return conclude(self, first)
 
     def _first_divergence(self) -> dict[str, Any] | None:
@@ -163,7 +120,7 @@ class Prover:
         try:
             loaded = self.worker.load(self.directory, "float64")
         except WorkerFailed as error:
-            self._fail(Gap("weights", "model.weights.h5", "", float("inf"), _first_line(error)))
+            self._fail(Gap("weights", "model.weights.h5", "", float("inf"), first_line(error)))
             loaded = self.worker.load(self.directory, "float64", weights=False)
         self.missing = loaded["problems"]
         stored = self.worker.call("get").arrays
@@ -213,62 +170,23 @@ class Prover:
             self.worker.call("set", arrays)
         self.dirty = which == "random"
 
-    # -- inputs -------------------------------------------------------------------------------
-
-    def _settle(self, wanted: list[Sizes] | None) -> list[tuple[Sizes, list[np.ndarray]]]:
-        """Size sets that the source accepts, each with inputs."""
-        settled: list[tuple[Sizes, list[np.ndarray]]] = []
-        why = ""
-        for number, sizes in enumerate(wanted or choose_sizes(self.info)):
-            candidates = [sizes] if wanted else [sizes, *fallback_sizes(self.info, sizes)]
-            for candidate in candidates:
-                inputs, why = self._inputs(candidate, self.seed + number)
-                if inputs is None:
-                    continue
-                if candidate not in [item for item, _ in settled]:
-                    settled.append((candidate, inputs))
-                break
-            else:
-                self.skip(f"sizes {sizes}", f"PyTorch refuses them: {why}")
-        if not settled:
-            raise BadInput(
-                "The source model could be run with none of the sizes tried.",
-                received=why,
-                hint="name sizes that it takes: prove(t, sizes=[{...}])",
-            )
-        return settled
-
-    def _inputs(self, sizes: Sizes, seed: int) -> tuple[list[np.ndarray] | None, str]:
-        """Inputs that give finite outputs, if there are any; or None and the reason."""
-        backup, why = None, ""
-        order = [self.variant, *(v for v in range(VARIANTS) if v != self.variant)]
-        for variant in order:
-            try:
-                inputs = make_inputs(self.weight_map.inputs, self.examples, sizes, seed, variant)
-                outputs = self.model.outputs(inputs)
-            except MODEL_ERRORS as error:
-                why = f"{type(error).__name__}: {_first_line(error)}"
-                continue
-            if all(np.isfinite(array).all() for array in outputs if array.dtype.kind == "f"):
-                self.variant = variant
-                return inputs, ""
-            backup = backup or inputs
-        return backup, why
-
-    def _trains_the_same_twice(self, settled: list[tuple[Sizes, list[np.ndarray]]]) -> bool:
-        """Whether training mode draws no random numbers once dropout is off."""
-        for _, inputs in settled:
-            try:
-                first, second = (self.model.outputs(inputs, True, noise=n) for n in (1, 2))
-            except MODEL_ERRORS:
-                continue
-            if all(np.array_equal(a, b, True) for a, b in zip(first, second, strict=True)):
-                return True
-            self.skip("training mode", "it draws random numbers besides dropout")
-            return False
-        return True
-
     # -- comparing ----------------------------------------------------------------------------
+
+    def _compare_part(self, part: Part, settled: list[Settled]) -> list[Case]:
+        """Compare one weight set in one mode; gives the cases that could be compared."""
+        self.set_weights(part.weights)
+        done: list[Case] = []
+        for number in part.order:
+            item, seed = settled[number], self.seed + 10 * number
+            case = Case(part.weights, part.training, item.sizes, item.inputs, seed)
+            if part.training and self.noisy:
+                break
+            if self._compare_case(case):
+                done.append(case)
+            # One more case of what already differs would say nothing new.
+            if len(done) == part.count or (done and self.found.failures):
+                break
+        return done
 
     def run_both(self, case: Case, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
         """Run both sides at the same time. Raises what the source raises, and WorkerFailed."""
@@ -300,18 +218,33 @@ class Prover:
         try:
             run, target = self.run_both(case)
         except MODEL_ERRORS as error:
-            self.skip(label, f"PyTorch refuses it: {_first_line(error)}")
+            self.skip(label, f"PyTorch refuses it: {first_line(error)}")
             return False
         except (WorkerFailed, BadInput) as error:
             if not self.worker.alive:
                 raise
-            self._fail(Gap("outputs", "0", "", float("inf"), _first_line(error)), case)
+            self._fail(Gap("outputs", "0", "", float("inf"), first_line(error)), case)
             return False
         comparison = self.compare(case, run, target)
+        if case.training and self._draws(case, comparison):
+            return False
+        self.slopes[id(case)] = float(np.sqrt(sum((g**2).sum() for g in run.gradients.values())))
         kinds = list(dict.fromkeys(gap.kind for gap in comparison.gaps))
         for kind in kinds:
             self._record(case, kind, [gap for gap in comparison.gaps if gap.kind == kind])
         self.found.biased += comparison.explained
+        return True
+
+    def _draws(self, case: Case, comparison: Comparison) -> bool:
+        """Whether the source draws random numbers in training mode, besides dropout, so that it
+        does not even agree with itself; asked only where the outputs differ."""
+        if all(gap.error <= PROVEN for gap in comparison.gaps if gap.kind == "outputs"):
+            return False
+        first, second = (self.model.outputs(case.inputs, True, noise=n) for n in (1, 2))
+        if all(np.array_equal(a, b, True) for a, b in zip(first, second, strict=True)):
+            return False
+        self.noisy = True
+        self.skip("training mode", "PyTorch draws random numbers in it, besides dropout")
         return True
 
     def compare(self, case: Case, run: Run, target: dict[str, np.ndarray]) -> Comparison:
@@ -374,9 +307,9 @@ class Prover:
         self.tell(f"{steps} training steps on both sides")
         trained = {e.target: e for e in self.weight_map.entries if e.kind == "parameter"}
         factors = {t: float(len(e.sources)) for t, e in trained.items() if e.combine == "sum"}
-        gradients = self.model.run(case.inputs, training=True, seed=case.seed).gradients
-        size = np.sqrt(sum(float((self.current[name] ** 2).sum()) for name in gradients))
-        slope = np.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
+        names = self.model.parameters()
+        size = np.sqrt(sum(float((self.current[name] ** 2).sum()) for name in names))
+        slope = self.slopes[id(case)]
         if not slope:
             return
         options = {"steps": steps, "rate": float(1e-2 * size / slope), "seed": case.seed}
@@ -417,8 +350,3 @@ class Prover:
             ok = bool(worst.error <= FLOAT32)
             figures = (dict(sizes), worst.error, worst.where, len(gaps), ok)
             self.proof.checks.append(Check("outputs", "eval", "real", *figures, "float32", FLOAT32))
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error's message, without the trace that a worker adds."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diglot.parity.checks import Gap
-from diglot.parity.inputs import Sizes, make_inputs
+from diglot.parity.inputs import make_inputs
+from diglot.parity.plan import MODEL_ERRORS
 from diglot.parity.randomise import perturb
 from diglot.parity.tolerances import VACUOUS, relative
 
 if TYPE_CHECKING:
-    from diglot.parity.prover import Case, Prover
+    from diglot.parity.plan import Case, Settled
+    from diglot.parity.prover import Prover
 
+MOVES = "the outputs move"
 _CALIBRATE_BELOW = 1e-3
 _NUDGE = 1e-14
 """Some fifty units in the last place."""
@@ -22,52 +25,37 @@ _ROUNDING_LIMIT = 1e-4
 """No difference above this is ever put down to rounding."""
 
 
-def measure(prover: Prover, sizes: Sizes, inputs: list[np.ndarray]) -> None:
-    """Measure on the source, with real and with random weights, how far every output moves when
-    the inputs change and when the weights move by a hundredth; calibrate the random statistics
-    where that is little. Fills `proof.sensitivity`."""
+def measure(prover: Prover, item: Settled) -> None:
+    """Measure on the source how far every output moves when the inputs change, with real and with
+    random weights, and when the random weights move by a hundredth; calibrate the random
+    statistics where that is little. Fills `proof.sensitivity`."""
     other = make_inputs(
-        prover.weight_map.inputs, prover.examples, sizes, prover.seed + 1000, prover.variant
+        prover.weight_map.inputs, prover.examples, item.sizes, prover.seed + 1000, prover.variant
     )
-    figures: dict[str, dict[str, dict[str, float]]] = {}
-    for weights in ("real", "random"):
-        prover.model.load({**prover.real, **(prover.random if weights == "random" else {})})
-        figures[weights] = _movements(prover, inputs, other)
-        moved = figures[weights]["inputs"].values()
-        if weights == "random" and moved and max(moved) < _CALIBRATE_BELOW:
-            calibrated = prover.model.calibrated(inputs)
-            if calibrated:
-                prover.random.update(calibrated)
-                prover.model.load(prover.random)
-                figures[weights] = _movements(prover, inputs, other)
-    prover.proof.sensitivity = {
-        f"{weights} weights, {what} changed": dict(moved)
-        for weights, by_what in figures.items()
-        for what, moved in by_what.items()
-    }
-    prover.proof.sensitivity["verdict"] = vacuous(figures) or "the outputs move"
+    model = prover.model
+    figures = {"real weights, inputs changed": _movement(prover, item.outputs, other)}
+    for calibrate in (True, False):
+        model.load({**prover.real, **prover.random})
+        base = model.outputs(item.inputs)
+        moved = _movement(prover, base, other)
+        if not (calibrate and moved and max(moved.values()) < _CALIBRATE_BELOW):
+            break
+        prover.random.update(model.calibrated(item.inputs))
+    figures["random weights, inputs changed"] = moved
+    nudged = perturb(model.state(), model.all_parameters(), prover.seed)
+    model.load(nudged)
+    figures["random weights, weights changed"] = _movement(prover, base, item.inputs)
+    prover.proof.sensitivity = {**figures, "verdict": vacuous(figures) or MOVES}
 
 
-def _movements(
-    prover: Prover, inputs: list[np.ndarray], other: list[np.ndarray]
-) -> dict[str, dict[str, float]]:
-    """Relative movement of every output, by what was changed."""
-    from diglot.parity.prover import MODEL_ERRORS
-
-    names = [".".join(map(str, spec.path)) or "output" for spec in prover.weight_map.outputs]
-    base = prover.model.outputs(inputs)
+def _movement(prover: Prover, base: list[np.ndarray], inputs: list[np.ndarray]) -> dict[str, float]:
+    """How far every output is from `base` for `inputs`, relatively, by the output's name."""
     try:
-        moved = prover.model.outputs(other)
+        after = prover.model.outputs(inputs)
     except MODEL_ERRORS:
-        moved = base
-    state = prover.model.state()
-    prover.model.load(perturb(state, prover.model.all_parameters(), prover.seed))
-    nudged = prover.model.outputs(inputs)
-    prover.model.load({n: a for n, a in state.items() if a.dtype.kind == "f"})
-    return {
-        "inputs": {n: _moved(a, b) for n, a, b in zip(names, base, moved, strict=True)},
-        "weights": {n: _moved(a, b) for n, a, b in zip(names, base, nudged, strict=True)},
-    }
+        after = base
+    names = [".".join(map(str, spec.path)) or "output" for spec in prover.weight_map.outputs]
+    return {name: _moved(a, b) for name, a, b in zip(names, base, after, strict=True)}
 
 
 def _moved(before: np.ndarray, after: np.ndarray) -> float:
@@ -77,20 +65,22 @@ def _moved(before: np.ndarray, after: np.ndarray) -> float:
     return min(relative(before, after), 1.0)
 
 
-def vacuous(figures: dict[str, dict[str, dict[str, float]]]) -> str:
+def vacuous(figures: dict[str, dict[str, float]]) -> str:
     """Why a proof would be one of a constant; empty where it would not."""
-    outputs = list(figures["real"]["inputs"])
-    by_inputs = {
-        name: max(figures[weights]["inputs"][name] for weights in figures) for name in outputs
-    }
-    if outputs and max(by_inputs.values()) < VACUOUS:
+    by_inputs: dict[str, float] = {}
+    by_anything: dict[str, float] = {}
+    for what, moved in figures.items():
+        for name, value in moved.items():
+            by_anything[name] = max(by_anything.get(name, 0.0), value)
+            if "inputs" in what:
+                by_inputs[name] = max(by_inputs.get(name, 0.0), value)
+    if by_inputs and max(by_inputs.values()) < VACUOUS:
         return (
-            "no output depends on the inputs by more than "
-            f"{max(by_inputs.values()):.1e} of its size, with the given or with random weights"
+            f"no output depends on the inputs by more than {max(by_inputs.values()):.1e} of its "
+            "size, neither with the given weights nor with random ones"
         )
-    for name in outputs:
-        by_weights = max(figures[weights]["weights"][name] for weights in figures)
-        if max(by_inputs[name], by_weights) < VACUOUS:
+    for name, value in by_anything.items():
+        if value < VACUOUS:
             return f"the output {name} depends neither on the inputs nor on the weights"
     return ""
 
@@ -105,7 +95,9 @@ def without_rounding(prover: Prover, case: Case, beyond: list[Gap]) -> list[Gap]
     small = [gap for gap in beyond if gap.error <= _ROUNDING_LIMIT]
     if not small or len(small) < len(beyond) or case.sizes not in prover.proof.sizes:
         return beyond
-    moved = _nudged(prover, case)
+    if prover.nudged is None or prover.nudged[0] is not case:
+        prover.nudged = (case, _nudged(prover, case))
+    moved = prover.nudged[1]
     kept = []
     for gap in beyond:
         conditioned = moved.get((gap.kind, gap.what), 0.0)

@@ -120,6 +120,15 @@ class TorchModel:
         self.load(kept)
         return results
 
+    def counted(self, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
+        """The outputs in evaluation mode, and how many operations its matrix products and
+        convolutions take."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            outputs = self.outputs(inputs)
+        return outputs, counter.get_total_flops()
+
     def calibrated(self, inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Running statistics that fit the present weights and `inputs`, by name; empty where the
         model has none, or cannot train on these inputs. Nothing is changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from diglot.parity.proof import Proof
+from diglot.parity.sensitivity import MOVES
 
 if TYPE_CHECKING:
     from diglot.parity.prover import Prover
@@ -26,7 +27,7 @@ def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
         proof.reason = _reason(prover)
     elif "outputs" not in compared:
         proof.verdict, proof.reason = "unproven", "no output could be compared"
-    elif not proof.sensitivity or sensitivity != "the outputs move":
+    elif not proof.sensitivity or sensitivity != MOVES:
         proof.verdict = "unproven"
         proof.reason = sensitivity or "it was not measured whether the outputs move"
     else:
