@@ -32,5 +32,6 @@ def top_k_along(x, k, axis=-1, largest=True):
 def sliding_windows(x, axis, size, step):
     """Return the windows of an axis, each in a new last axis."""
     count = (ops.shape(x)[axis] - size) // step + 1
-    places = ops.arange(count)[:, None] * step + ops.arange(size)
+    starts = ops.arange(count, dtype="int32") * step
+    places = starts[:, None] + ops.arange(size, dtype="int32")
     return ops.moveaxis(ops.take(x, places, axis=axis), axis + 1, -1)
