@@ -138,7 +138,21 @@ class RegionWriter:
             self.holder[names.local(name)] = name
         self._items(self.call.items)
         self._return()
+        self._drop_unread()
         return self
+
+    def _drop_unread(self) -> None:
+        """Drop values (sizes, initial states) that were made for an op whose rule did without them."""
+        kept: list[Statement] = []
+        read: set[str] = set()
+        for statement in reversed(self.statements):
+            node = statement.node
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if isinstance(target, ast.Name) and target.id not in read and _is_pure(node.value):
+                continue
+            read |= names_in(node) if target is None or not isinstance(target, ast.Name) else names_in(node.value)
+            kept.append(statement)
+        self.statements = kept[::-1]
 
     def _parameter(self, port: Port) -> None:
         name = names.local(self.program.port_name(self.call, port))
@@ -340,10 +354,16 @@ class RegionWriter:
             if i not in items or not self.left.get(items[i], 0):
                 targets.append("_")
                 continue
-            hint = assigned[i] if assigned and len(assigned) == count and assigned[i] else f"{noun or 'part'}_{i + 1}"
+            hint = assigned[i] if assigned and len(assigned) == count else None
+            hint = hint or _part_noun(node, i, noun)
             targets.append(self._free_name(names.local(hint), items[i], made))
-        target = ast.Tuple([ast.Name(t, ast.Store()) for t in targets], ast.Store())
-        self._push(ast.Assign([target], made), origin)
+        if isinstance(made, ast.Tuple) and not names_in(made) & set(targets):
+            for name, part in zip(targets, made.elts, strict=True):
+                if name != "_":
+                    self._push(E_assign(name, part), origin)
+        else:
+            target = ast.Tuple([ast.Name(t, ast.Store()) for t in targets], ast.Store())
+            self._push(ast.Assign([target], made), origin)
         for i, name in enumerate(targets):
             if i in items and name != "_":
                 self.holder[name] = items[i]
@@ -778,9 +798,21 @@ def through(node: fx.Node) -> fx.Node:
     return node
 
 
+def _is_pure(value: ast.expr) -> bool:
+    """Tell whether an expression calls nothing but functions of ``keras.ops``."""
+    return all(text(n.func).startswith("ops.") for n in ast.walk(value) if isinstance(n, ast.Call))
+
+
 def E_assign(name: str, value: ast.expr) -> ast.Assign:  # noqa: N802
     """``name = value``."""
     return ast.Assign([ast.Name(name, ast.Store())], value)
+
+
+def _part_noun(node: fx.Node, index: int, noun: str) -> str:
+    """Return a name for one of an op's results: its name in the schema (``values``), or a number."""
+    returns = getattr(getattr(node.target, "_schema", None), "returns", ())
+    name = returns[index].name if len(returns) > 1 and index < len(returns) else ""
+    return name or f"{noun or 'part'}_{index + 1}"
 
 
 def _flat(value: Any) -> list[Any]:
