@@ -309,3 +309,34 @@ def test_terminal_table_shows_markup_as_text(parts):
         console.print(summary_table(info, proof))
     assert "[bold]X[/bold]" in got.get()
     assert "Proven" in got.get() and "Gradients of the weights" in got.get()
+
+
+def test_what_only_the_target_needs_is_folded_away_and_not_lost(parts):
+    source, weight_map, info, proof = copy.deepcopy(parts)
+    helper = 'def gelu(x):\n    """The exact ``GELU``."""\n    return x\n\n\n'
+    source = source.replace("def build_model", helper + "def build_model")
+    book = Book(source, info)
+    spread = next(s for s in book.spreads if s.helpers)
+    assert [band.fold_right for band in spread.bands] == [("gelu", "The exact ``GELU``.")]
+    html = render_pages(source, weight_map, info, proof)
+    assert "The exact <code>GELU</code>." in html
+    outline(html)
+
+
+def test_declarations_are_linked_by_name(parts):
+    source, _, info, _ = parts
+    links = Book(source, {**info, "lines": []}).links
+    left, right = info["sources"]["source.py"].split("\n"), source.split("\n")
+
+    def number(lines: list[str], text: str) -> int:
+        return next(n for n, line in enumerate(lines, 1) if text in line)
+
+    for ours, theirs in (
+        ("class FeedForwardBlock", "class FeedForwardBlock"),
+        ("def forward(self, q, k, v, mask)", "def call(self, q, k, v, mask)"),
+        ("self.w_q = nn.Linear", "self.w_q = layers.Dense"),
+        ("self.alpha = nn.Parameter", "self.alpha = self.add_weight"),
+    ):
+        assert f"k{number(right, theirs)}" in links[f"p0:{number(left, ours)}"]
+    # The rate of the dropout is kept under another name: nothing to link it to.
+    assert f"k{number(right, 'self.features, self.rate = features, dropout')}" not in links

@@ -18,6 +18,7 @@ from diglot.report.program_text import SAME_METHOD, Line, Text
 _FOLD_FROM = 8
 _NAME_BONUS = 5
 _LONGEST_HEAD = 40
+_NO_HELPERS = ("build_model", None)
 # A page of at most so many lines stays in view beside a longer one.
 _SHORT = 34
 
@@ -29,6 +30,7 @@ class Band:
     left: list[Line] = field(default_factory=list)
     right: list[Line] = field(default_factory=list)
     fold_left: str = ""
+    fold_right: tuple[str, str] | None = None
 
     @property
     def sticks(self) -> str:
@@ -49,6 +51,7 @@ class Spread:
     instances: list[str]
     bands: list[Band]
     first: int
+    helpers: bool = False
 
     @property
     def note_lines(self) -> set[int]:
@@ -137,7 +140,7 @@ class Book:
         spreads += self._gap(cursor, last_line)
         self._front_matter(spreads)
         self._attach(spreads, floating + self._orphans(classes))
-        return spreads
+        return self._gather_helpers(spreads)
 
     def _placed(
         self, classes: Sequence[Mapping[str, Any]], last_line: int
@@ -242,6 +245,21 @@ class Book:
                 title = name or ("Front matter" if a == 1 else "")
                 spreads.append(Spread(title, [], name or None, [], [Band([], lines)], a))
         return spreads
+
+    def _gather_helpers(self, spreads: Sequence[Spread]) -> list[Spread]:
+        """Functions and classes that the target alone needs, folded together on one spread."""
+        gathered: list[Spread] = []
+        for spread in spreads:
+            alone = spread.target_class and not spread.source_classes
+            if not alone or spread.target_class in _NO_HELPERS:
+                gathered.append(spread)
+                continue
+            band = spread.bands[0]
+            band.fold_right = spread.target_class or "", self.target.docstring(band.right)
+            if not (gathered and gathered[-1].helpers):
+                gathered.append(Spread("Helpers", [], None, [], [], spread.first, helpers=True))
+            gathered[-1].bands.append(band)
+        return gathered
 
     def _front_matter(self, spreads: Sequence[Spread]) -> None:
         """Beside the target's imports: the source's, if there is one file and its head is short."""

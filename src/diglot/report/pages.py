@@ -146,7 +146,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
 
 def _ticks(text: Any) -> Markup:
     """Escapes ``text`` and sets what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(str(text)))))
+    return Markup(re.sub(r"`{1,2}([^`]+)`{1,2}", r"<code>\1</code>", str(escape(str(text)))))
 
 
 def _breaks(text: Any) -> Markup:

@@ -87,6 +87,13 @@ class Text:
             links=tuple(links.get(key, ())),
         )
 
+    def docstring(self, lines: Sequence[Line]) -> str:
+        """First line of the docstring of the function or class that ``lines`` hold."""
+        for node in _parse("\n".join(self.raw[line.number] for line in lines)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                return (ast.get_docstring(node) or "").partition("\n")[0]
+        return ""
+
     def declarations(self, first: int, last: int) -> dict[str, list[int]]:
         """Line numbers by what they declare: "class", "def name", "self.name"."""
         found: dict[str, list[int]] = {}

@@ -181,6 +181,13 @@
   // One stop of the Tab key per listing; the arrows go on from there.
   const stops = [...document.querySelectorAll(".code")].map((code) => [...code.querySelectorAll("button.no")]);
   for (const buttons of stops) if (buttons.length) buttons[0].tabIndex = 0;
+  for (const link of document.querySelectorAll("[data-goto]")) {
+    link.addEventListener("click", () => {
+      const line = document.getElementById(link.dataset.goto);
+      const fold = line && line.closest("details");
+      if (fold) fold.open = true;
+    });
+  }
   function go(line) {
     const fold = line.closest("details");
     if (fold) fold.open = true;
