@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, shape_of, size_of
-from diglot.rules.forms import keras_dtype, subscript, used_parts
+from diglot.rules.forms import keras_dtype, parts, subscript, used_parts
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ def _sort(op: OpCall) -> ast.expr:
     read = used_parts(op)
     x = op.variable("self") if len(read) > 1 else op.expr("self")
     if not op.get("descending", False):
-        return ast.Tuple([_ordered(op, "sort", x), _ordered(op, "argsort", x)], ast.Load())
+        return parts(op, _ordered(op, "sort", x), _ordered(op, "argsort", x))
     values = E("-s", s=_ordered(op, "sort", E("-x", x=x)))
-    return ast.Tuple([values, _ordered(op, "argsort", E("-x", x=x))], ast.Load())
+    return parts(op, values, _ordered(op, "argsort", E("-x", x=x)))
 
 
 def _argsort(op: OpCall) -> ast.expr:

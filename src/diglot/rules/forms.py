@@ -51,6 +51,12 @@ def used_parts(op: OpCall) -> set[int]:
     return {u.args[1] for u in op.node.users if u.target is operator.getitem and u.users}
 
 
+def parts(op: OpCall, *made: ast.expr) -> ast.Tuple:
+    """Return an op's results as a tuple, ``None`` for those that nobody reads."""
+    read = used_parts(op)
+    return ast.Tuple([e if i in read else ast.Constant(None) for i, e in enumerate(made)], ast.Load())
+
+
 def keepdims(op: OpCall, name: str = "keepdim") -> Any:
     """Return ``True`` or, where it is the default, ``...`` (left out)."""
     return True if op.get(name, False) else ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call
 from diglot.ir.sizes import is_static, product
-from diglot.rules.forms import axis_or_all, keepdims, operand, used_parts
+from diglot.rules.forms import axis_or_all, keepdims, operand, parts, used_parts
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _extreme_of_axis(name: str):
         given = {"axis": op.axis(op["dim"]), "keepdims": keepdims(op)}
         values = op.ops(name, x, **given)
         indices = op.ops(f"arg{name}", x, **given)
-        return ast.Tuple([values, indices], ast.Load())
+        return parts(op, values, indices)
 
     return emit
 
@@ -92,7 +92,7 @@ def _with_mean(made: Any):
     def emit(op: OpCall) -> ast.expr:
         op.variable("self")
         mean = op.ops("mean", op.variable("self"), axis=axis_or_all(op), keepdims=keepdims(op))
-        return ast.Tuple([made(op), mean], ast.Load())
+        return parts(op, made(op), mean)
 
     return emit
 
@@ -155,7 +155,7 @@ def _lower_median(op: OpCall) -> ast.expr:
     middle = call("ops.take", x, (shape[axis] - 1) // 2, axis=axis)
     if op.get("keepdim", False):
         middle = call("ops.expand_dims", middle, axis)
-    return ast.Tuple([middle, ast.Constant(None)], ast.Load())
+    return parts(op, middle, middle)
 
 
 def _samples(*expressions: str) -> tuple[Sample, ...]:
