@@ -159,7 +159,7 @@ class Classes:
             if not any(len(v[0].inits) > len(mine[0].inits) for v in variants) or base not in self.taken:
                 return names.unique(base, self.taken)
         others = {n for v in variants if v is not mine for n, _ in v[0].inits}
-        own = [n for n, _ in mine[0].inits if n not in others]
+        own = sorted((n for n, _ in mine[0].inits if n not in others), key=lambda n: n.endswith("_pad"))
         if own:
             suffix = "".join(part.title() for part in own[0].split("_"))
             return names.unique(f"{base}With{suffix}", self.taken)

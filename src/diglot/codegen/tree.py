@@ -98,9 +98,10 @@ class TreeQueries:
         writer = self.writer(region)
         order = self._order(region)
         singles: dict[str, Any] = {}
-        first: dict[str, int] = {}
+        first: dict[str, float] = {}
         for (name, index), member in writer.members.items():
-            place = order.get(member.source, len(order))
+            before = order.get(member.source.removesuffix("_pad"), len(order)) - 0.5  # padding before its layer
+            place = order.get(member.source, before)
             first[name] = min(first.get(name, place), place)
             if index is None:
                 singles[name] = member
