@@ -211,7 +211,7 @@ class TreeQueries:
 
     def as_layer(self: Program, writer: RegionWriter, statement: Any) -> ast.expr | None:
         """Return the layer form of a stateless op (``layers.ReLU()``), where its rule has one."""
-        from diglot.codegen.opcall import OpCall
+        from diglot.codegen.opcall import OpCall, Refusal
 
         node: fx.Node | None = statement.value
         if node is None or node.op != "call_function":
@@ -220,7 +220,10 @@ class TreeQueries:
         if rule is None or rule.layer is None:
             return None
         op = OpCall(writer, node, rule)
-        return op.template(rule.layer) if isinstance(rule.layer, str) else rule.layer(op)
+        try:
+            return op.template(rule.layer) if isinstance(rule.layer, str) else rule.layer(op)
+        except Refusal:  # this use of the op is more than one layer
+            return None
 
 
 def _peel(writer: RegionWriter, value: ast.expr, innermost: str) -> list[tuple[str, int | None]] | None:

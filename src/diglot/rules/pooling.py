@@ -96,8 +96,11 @@ def _is_same(p: _Pool) -> bool:
 def _max_layer(op: OpCall) -> ast.expr:
     p = _pool(op)
     same = p.padded and _is_same(p)
-    if p.rank == 3 or (p.padded and not same):
+    if p.rank == 3:
         raise op.refuse("it is not one layer")
+    if p.padded and not same:
+        name = op.helper("PaddedMaxPooling")
+        return call(name, p.kernel, strides=p.stride, before=p.before, after=p.after)
     return call(
         f"layers.MaxPooling{p.rank}D",
         brief(p.kernel),

@@ -1,6 +1,33 @@
 """Pooling that no standard layer does, on tensors whose channels come last."""
 
-from keras import ops
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable()
+class PaddedMaxPooling(layers.Layer):
+    """Maximum over windows of an input that is padded with minus infinity."""
+
+    def __init__(self, pool_size, strides, before, after, **kwargs):
+        super().__init__(**kwargs)
+        self.pool_size = pool_size
+        self.strides = strides
+        self.before = before
+        self.after = after
+
+    def call(self, x):
+        widths = ((0, 0), *zip(self.before, self.after, strict=True), (0, 0))
+        x = ops.pad(x, widths, constant_values=-float("inf"))
+        return ops.max_pool(x, self.pool_size, self.strides)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "pool_size": self.pool_size,
+            "strides": self.strides,
+            "before": self.before,
+            "after": self.after,
+        }
 
 
 def pool_3d(pool, x, size, strides):
