@@ -169,20 +169,6 @@ class Program(TreeQueries):
         last = port.name.rpartition(".")[2]
         return last if last and not last.isdigit() else self.hint(port.value) or f"{noun}_{last}"
 
-    def size_name(self, symbol: Any) -> str:
-        """Return a name for a dynamic size: ``batch``, ``length``, …"""
-        for node, name in zip(self.hub.inputs, self.hub.input_names, strict=True):
-            shape = shape_of(node.meta["val"])
-            if symbol in shape:
-                axis = shape.index(symbol)
-                if axis == 0:
-                    return "batch"
-                first = next((n for n in self.hub.inputs if len(shape_of(n.meta["val"])) > 1), node)
-                if axis == 1:
-                    return "length" if node is first else f"{names.identifier(name)}_length"
-                return f"{names.identifier(name)}_size_{axis}"
-        return "size"
-
     def size_reads(self, call: Call, symbol: Any) -> int:
         """Count how often a region spells out a dynamic size."""
         return sum(_sizes_in(i).count(symbol) for i in call.items if isinstance(i, fx.Node))

@@ -324,10 +324,17 @@ class RegionWriter:
         for user in node.users:
             region = self.program.hub.call_of.get(user)
             if is_mark(user) and user not in self.exprs and region is not None and region.parent is self.call:
-                return not region.function and not self.program.in_loop(region)
-            if region is not self.call:
-                return False
+                return not self.program.in_loop(region)
+            if region is self.call or (region is not None and self._is_own_result(region, user)):
+                continue
+            return False
         return True
+
+    def _is_own_result(self, region: Call, user: fx.Node) -> bool:
+        """Tell whether a mark is the result of a function that this region defines and hands on."""
+        if not region.function or region.parent is None or user not in {p.node for p in region.outputs}:
+            return False
+        return self.program.lexical_parent(region.parent) is self.call
 
     def _is_returned(self, node: fx.Node) -> bool:
         return any(p.value is node for p in self.call.outputs)
@@ -410,7 +417,7 @@ class RegionWriter:
             return wanted
         if isinstance(held, fx.Node) and self.left.get(held, 0) <= 0:
             self._flush_readers(wanted)
-            self._save_sizes(held, made)
+            self._save_sizes(held)
             return wanted
         aside = self._author_copy(wanted) if isinstance(held, fx.Node) else None
         if aside and self.holder.get(aside) is None:
@@ -422,24 +429,6 @@ class RegionWriter:
             self._flush_readers(wanted)
             return wanted
         return names.unique(wanted, self.holder)
-
-    def _save_sizes(self, held: fx.Node, made: ast.expr) -> None:
-        """Read sizes that later statements need off a variable that is about to change."""
-        value = held.meta.get("val")
-        if not isinstance(value, torch.Tensor):
-            return
-        for size in shape_of(value):
-            if isinstance(size, sympy.Symbol) and size not in self.sizes and self.program.reads_later(self, size):
-                self._declare_size(size)
-
-    def _declare_size(self, size: Any) -> None:
-        found = self._size_of_tensor(size)
-        if found is None:
-            return
-        name = names.unique(self.program.size_name(size), self.holder)
-        self.statements.append(Statement(E_assign(name, found)))
-        self.holder[name] = "size"
-        self.sizes[size] = name
 
     def _author_copy(self, name: str) -> str | None:
         location = author.class_location(self.call.cls) if self.call.cls else None
@@ -467,45 +456,102 @@ class RegionWriter:
     # --- sizes -------------------------------------------------------------------------------------------
 
     def size(self, size: Any, at: fx.Node) -> ast.expr:
-        """Return a size as an expression over tensors that this region can see."""
+        """Return a size as an expression over tensors that this region can see, the nearest first."""
         size = size_of(size)
         if is_static(size):
             return to_ast(size)
-        if size in self.sizes:
-            return ast.Name(self.sizes[size], ast.Load())
         if not isinstance(size, sympy.Symbol):
-            direct = self._size_of_tensor(size)
-            return direct if direct is not None else self._size_expression(size, at)
-        found = self._size_of_tensor(size)
+            known = {s: self.size(s, at) for s in sorted(size.free_symbols, key=str)}
+            return size_ast(size, known)
+        near = self._near(size, at)
+        if near is None and size in self.sizes:
+            return ast.Name(self.sizes[size], ast.Load())
+        found = near or self._far(size)
         if found is None:
             raise Refusal(f"the size {size} cannot be read from any tensor in {self.call.path or 'the model'}")
-        if self.program.size_reads(self.call, size) < 2:
-            return found
-        self._declare_size(size)
-        return ast.Name(self.sizes[size], ast.Load())
+        node, axis = found
+        if node in self._parameters:
+            if size in self.sizes:
+                return ast.Name(self.sizes[size], ast.Load())
+            if self.program.size_reads(self.call, size) >= 2:
+                return self._declare_size(size, node, axis)
+        return E("ops.shape(x)[i]", x=self.exprs[node], i=axis)
 
-    def _size_of_tensor(self, size: Any) -> ast.expr | None:
-        """Find ``ops.shape(x)[i]`` among the variables."""
-        for node, expression in self.exprs.items():
-            value = node.meta.get("val") if isinstance(node, fx.Node) else None
-            if not isinstance(value, torch.Tensor) or not isinstance(expression, ast.Name):
+    @property
+    def _parameters(self) -> set[fx.Node]:
+        return {p.node for p in self.call.inputs} | {n for n, _ in self.extra}
+
+    def _near(self, size: Any, at: fx.Node) -> tuple[fx.Node, int] | None:
+        """Find a size on the variables that an op's own operands come from."""
+        queue, seen = list(at.all_input_nodes), set()
+        while queue:
+            node = queue.pop(0)
+            if node in seen:
                 continue
-            if self.holder.get(expression.id) is None:
-                continue
-            held = self.holder[expression.id]
-            if isinstance(held, fx.Node) and held is not node and self.program.alias.get(node) is not held:
-                continue
-            shape = shape_of(value)
-            if size in shape:
-                axis = shape.index(size)
-                layout = node.meta.get("layout")
-                axis = layout.index(axis) if layout else axis
-                return E("ops.shape(x)[i]", x=expression, i=axis)
+            seen.add(node)
+            found = self._axis_of(node, size)
+            if found is not None:
+                return node, found
+            if node not in self.exprs or not isinstance(self.exprs[node], ast.Name):
+                queue.extend(node.all_input_nodes)
+            elif is_mark(node) and node not in self._parameters:
+                queue.extend(node.all_input_nodes)
         return None
 
-    def _size_expression(self, size: Any, at: fx.Node) -> ast.expr:
-        known = {s: self.size(s, at) for s in sorted(size.free_symbols, key=str)}
-        return size_ast(size, known)
+    def _far(self, size: Any) -> tuple[fx.Node, int] | None:
+        """Find a size on any variable."""
+        for node in self.exprs:
+            found = self._axis_of(node, size)
+            if found is not None:
+                return node, found
+        return None
+
+    def _axis_of(self, node: fx.Node, size: Any) -> int | None:
+        """Return the axis of a living variable that has a size."""
+        expression = self.exprs.get(node)
+        value = node.meta.get("val") if isinstance(node, fx.Node) else None
+        if not isinstance(value, torch.Tensor) or not isinstance(expression, ast.Name):
+            return None
+        held = self.holder.get(expression.id)
+        if not isinstance(held, fx.Node) or (held is not node and self._root_value(node) is not self._root_value(held)):
+            return None
+        shape = shape_of(value)
+        if size not in shape:
+            return None
+        layout = node.meta.get("layout")
+        return layout.index(shape.index(size)) if layout else shape.index(size)
+
+    def _save_sizes(self, held: fx.Node) -> None:
+        """Read sizes that later statements need off a parameter that is about to change."""
+        value = held.meta.get("val")
+        if held not in self._parameters or not isinstance(value, torch.Tensor):
+            return
+        for size in shape_of(value):
+            if isinstance(size, sympy.Symbol) and size not in self.sizes and self.program.reads_later(self, size):
+                axis = self._axis_of(held, size)
+                if axis is not None:
+                    self._declare_size(size, held, axis)
+
+    def _declare_size(self, size: Any, node: fx.Node, axis: int) -> ast.expr:
+        variable = self.exprs[node]
+        logical = shape_of(node.meta["val"]).index(size)
+        wanted = "batch" if logical == 0 else "length" if logical == 1 else "size"
+        if wanted in self.holder:
+            wanted = f"{text(variable)}_{wanted}"
+        name = names.unique(wanted, self.holder)
+        self.statements.append(Statement(E_assign(name, E("ops.shape(x)[i]", x=variable, i=axis))))
+        self.holder[name] = "size"
+        self.sizes[size] = name
+        return ast.Name(name, ast.Load())
+
+    def _drop_unread_sizes(self) -> None:
+        for name in self.sizes.values():
+            def_at = next(
+                i for i, s in enumerate(self.statements)
+                if isinstance(s.node, ast.Assign) and isinstance(s.node.targets[0], ast.Name) and s.node.targets[0].id == name
+            )  # fmt: skip
+            if not any(name in names_in(s.node) for i, s in enumerate(self.statements) if i != def_at):
+                del self.statements[def_at]
 
     # --- layers ---------------------------------------------------------------------------------------------
 
@@ -601,26 +647,31 @@ class RegionWriter:
             if key not in self.members:
                 self.members[key] = Member(ast.Constant(None), child.path, child=child, kind="child")
             target = self.attribute(key)
-        return call(target, *self._child_arguments(child, writer))
+        positional, named = self._child_arguments(child, writer)
+        return call(target, *positional, **named)
 
     def child_key(self, child: Call) -> tuple[str, int | None]:
         """The attribute that holds a child's layer."""
         path = self.relative(child.path)
         return self.key(path if path else child.path or "inner")
 
-    def _child_arguments(self, child: Call, writer: RegionWriter) -> list[ast.expr]:
+    def _child_arguments(
+        self, child: Call, writer: RegionWriter
+    ) -> tuple[list[ast.expr], dict[str, ast.expr]]:
+        """Tensors by position; functions by name, as Keras wants what is no tensor."""
         given = {names_of: port for names_of, port in zip(writer.params, self.program.live_inputs(child), strict=False)}
         extra = {name: node for node, name in writer.extra}
         functions = {names.local(n): n for n in self.program.function_parameters(child)}
         arguments: list[ast.expr] = []
+        named: dict[str, ast.expr] = {}
         for parameter in self.program.parameter_order(child, writer):
             if parameter in functions:
-                arguments.append(self._function_argument(child, functions[parameter]))
+                named[parameter] = self._function_argument(child, functions[parameter])
             elif parameter in extra:
                 arguments.append(self.read_again(extra[parameter]))
             else:
                 arguments.append(self.read(given[parameter].value))
-        return arguments
+        return arguments, named
 
     def read_again(self, node: fx.Node) -> ast.expr:
         """Read a value that a child uses around its arguments."""

@@ -44,7 +44,10 @@ def build(
         elif spec.kind is InputKind.BUFFER:
             persistent = spec.persistent is not False
             value = program.state_dict[spec.target] if persistent else program.constants[spec.target]
-            parameters[node] = Parameter(spec.target, value, False, True, persistent)
+            if persistent or value.dtype.is_floating_point:
+                parameters[node] = Parameter(spec.target, value, False, True, persistent)
+            else:  # position ids and the like: derived by the constructor, never stored or trained
+                constants[node] = value
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             constants[node] = program.constants[spec.target]
     output = next(n for n in graph.nodes if n.op == "output")

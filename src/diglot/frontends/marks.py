@@ -117,6 +117,20 @@ def _parameter_names(function: Callable) -> list[str]:
         return []
 
 
+class _Handed:
+    """A sibling module that was handed to a module: its calls are marked, all else is the module's own."""
+
+    def __init__(self, module: nn.Module, function: Callable) -> None:
+        self._module = module
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
 class Marker:
     """Installs hooks that mark what enters and leaves each module call."""
 
@@ -150,12 +164,17 @@ class Marker:
         self.records[index] = record
         self._stack.append(index)
         names = _positional_names(module, len(args))
-        args = tuple(self._mark_argument(record, n, v) for n, v in zip(names, args, strict=True))
-        kwargs = {n: self._mark_argument(record, n, v) for n, v in kwargs.items()}
+        args = tuple(self._mark_argument(module, record, n, v) for n, v in zip(names, args, strict=True))
+        kwargs = {n: self._mark_argument(module, record, n, v) for n, v in kwargs.items()}
         return args, kwargs
 
-    def _mark_argument(self, record: CallRecord, name: str, value: Any) -> Any:
-        if callable(value) and not isinstance(value, (nn.Module, type, torch.Tensor)):
+    def _mark_argument(self, module: nn.Module, record: CallRecord, name: str, value: Any) -> Any:
+        if isinstance(value, nn.Module):
+            if any(value is own for own in module.modules()):
+                return value
+            record.functions[name] = _parameter_names(value.forward)
+            return _Handed(value, self._wrap(record.index, name, value))
+        if callable(value) and not isinstance(value, (type, torch.Tensor)):
             record.functions[name] = _parameter_names(value)
             return self._wrap(record.index, name, value)
         return map_tensors(
@@ -166,7 +185,6 @@ class Marker:
         """Mark what goes into and comes out of a function that was handed to a module."""
         counter = itertools.count()
 
-        @functools.wraps(function)
         def marked(*args: Any, **kwargs: Any) -> Any:
             tag = f"{index}|{{}}|{name}@{next(counter)}"
             args = tuple(

@@ -26,7 +26,10 @@ _CASTS = {"aten.to.dtype_layout", "aten.to.dtype", "aten.to.device", "aten._to_c
 
 def simplify(hub: Hub) -> None:
     """Rewrite until nothing changes, in place."""
-    rules = (_drop_zero, _true, _and_true, _index_by_aranges, _where_scalars)
+    rules = (
+        _drop_zero, _true, _and_true, _index_by_aranges, _where_scalars, _slice_of_arange, _gather_from_one_value,
+        _expand_of_one_value, _unsqueeze_twice,
+    )  # fmt: skip
     changed = True
     while changed:
         changed = False
@@ -168,3 +171,102 @@ def _where_scalars(hub: Hub, node: fx.Node) -> bool:
             (False, False): ops.Scalar,
         }[tuple(both)]
     return changed
+
+
+def _slice_of_arange(hub: Hub, node: fx.Node) -> bool:
+    """``position_ids[:, :n]`` of a stored ``arange`` is ``arange(n)``."""
+    if target_name(node) != "aten.slice.Tensor" or node.args[0] not in hub.constants:
+        return False
+    value = hub.constants[node.args[0]]
+    dim = (node.args[1] if len(node.args) > 1 else 0) % max(value.dim(), 1)
+    start = node.args[2] if len(node.args) > 2 else 0
+    end = node.args[3] if len(node.args) > 3 else None
+    step = node.args[4] if len(node.args) > 4 else 1
+    if value.dtype != torch.int64 or start not in (None, 0) or step != 1 or not isinstance(end, fx.Node):
+        return False
+    if value.numel() != value.shape[dim] or not torch.equal(value.flatten(), torch.arange(value.numel())):
+        return False
+    with hub.graph.inserting_before(node):
+        made = hub.graph.call_function(torch.ops.aten.arange.default, (end,))
+        made.meta = {**node.meta, "val": node.meta["val"].flatten()}
+        current = made
+        for axis in range(value.dim()):
+            if axis != dim:
+                current = _unsqueezed(hub, node, current, axis)
+    return _replace(hub, node, current)
+
+
+def _unsqueezed(hub: Hub, node: fx.Node, value: fx.Node, axis: int) -> fx.Node:
+    made = hub.graph.call_function(torch.ops.aten.unsqueeze.default, (value, axis))
+    made.meta = {**node.meta, "val": torch.ops.aten.unsqueeze.default(value.meta["val"], axis)}
+    return made
+
+
+def _one_value(hub: Hub, node: object) -> float | int | bool | None:
+    """Return the value that every element of a constant has."""
+    value = hub.constants.get(node) if isinstance(node, fx.Node) else None
+    if value is None or value.numel() == 0 or not bool((value == value.flatten()[0]).all()):
+        return None
+    return value.flatten()[0].item()
+
+
+def _gather_from_one_value(hub: Hub, node: fx.Node) -> bool:
+    """Gathering from a table that holds one value gives that value."""
+    if target_name(node) not in ("aten.gather.default", "aten.index_select.default"):
+        return False
+    value = _one_value(hub, node.args[0])
+    if value is None:
+        return False
+    return _become_full(hub, node, value)
+
+
+def _expand_of_one_value(hub: Hub, node: fx.Node) -> bool:
+    """``zeros(1, n).expand(b, n)`` is ``zeros(b, n)``."""
+    if target_name(node) != "aten.expand.default" or not isinstance(node.args[0], fx.Node):
+        return False
+    source = node.args[0]
+    if source.op == "call_function" and target_name(source) == "aten.full.default":
+        return _become_full(hub, node, source.args[1])
+    value = _one_value(hub, source)
+    return value is not None and source.meta["val"].numel() == 1 and _become_full(hub, node, value)
+
+
+def _become_full(hub: Hub, node: fx.Node, value: float | int | bool) -> bool:
+    sizes = [_size_node(hub, node, s) for s in node.meta["val"].shape]
+    if any(s is None for s in sizes):
+        return False
+    node.target = torch.ops.aten.full.default
+    node.args = (sizes, value)
+    node.kwargs = {"dtype": node.meta["val"].dtype}
+    return True
+
+
+def _size_node(hub: Hub, before: fx.Node, size: int | torch.SymInt) -> int | fx.Node | None:
+    """Return a size as an argument: a number, or the ``sym_size`` node that reads it."""
+    if isinstance(size, int):
+        return size
+    for node in hub.graph.nodes:
+        if node is before:
+            return None
+        value = node.meta.get("val")
+        if isinstance(value, torch.SymInt) and _equal(value, size):
+            return node
+    return None
+
+
+def _unsqueeze_twice(hub: Hub, node: fx.Node) -> bool:
+    """``x[:, None][:, :, None]`` is ``x[:, None, None]``: one view."""
+    if target_name(node) != "aten.unsqueeze.default":
+        return False
+    source = node.args[0]
+    if source.op != "call_function" or len(source.users) != 1:
+        return False
+    if target_name(source) not in ("aten.unsqueeze.default", "aten.view.default"):
+        return False
+    if target_name(source) == "aten.view.default" and not source.meta.get("unsqueezed"):
+        return False
+    sizes = list(node.meta["val"].shape)
+    node.target = torch.ops.aten.view.default
+    node.args = (source.args[0], sizes)
+    node.meta["unsqueezed"] = True
+    return True
