@@ -114,6 +114,8 @@ def _max(op: OpCall) -> ast.expr:
     x = op.expr("self")
     same = p.padded and _is_same(p) and p.rank < 3
     if p.padded and not same:
+        if p.rank < 3 and getattr(op.writer, "plain", False):  # in a Sequential everything is a layer
+            return E("layer(x)", layer=op.layer(_max_layer(op)), x=x)
         x = pad_spatial(x, p.before, p.after, float("-inf"))
     return _pooled(op, p, "max", x, same)
 
