@@ -90,12 +90,14 @@ def page(browser, page_file):
 
 
 def requests(driver) -> set[str]:
-    """Addresses that the browser asked for, those of inlined data left out."""
+    """Addresses that a page asked for: the browser's own and those of inlined data left out."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = {
         message["params"]["request"]["url"].partition("#")[0]
         for message in messages
         if message["method"] == "Network.requestWillBeSent"
+        # The start page may still be loading when the test begins.
+        and not message["params"]["documentURL"].startswith("chrome:")
     }
     return {url for url in urls if not url.startswith("data:")}
 

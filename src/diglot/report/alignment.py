@@ -324,13 +324,16 @@ class Book:
                 spreads.append(Spread(title, [item], None, names, [band], 0))
 
 
+_BLANK = Line(number=0, key="", html="", indent=0)
+
+
 def _add_left(spread: Spread, lines: list[Line]) -> None:
-    """Puts ``lines`` on the left page where there is room: a band without a left side, or below."""
-    empty = next((band for band in spread.bands if not band.left), None)
-    if empty is not None:
-        empty.left = lines
-    else:
+    """Puts ``lines`` on the left page where there is room, below what stands there already."""
+    band = max(spread.bands, key=lambda item: len(item.right) - len(item.left))
+    if len(spread.bands) > 1 and len(band.right) <= len(band.left):
         spread.bands.append(Band(lines, []))
+        return
+    band.left = [*band.left, *([_BLANK] if band.left else []), *lines]
 
 
 def _foldable(lines: Sequence[Line]) -> bool:
