@@ -31,7 +31,7 @@ def train(model, images, labels, epochs):
     """Adam and cross-entropy on the logits, 100 images at a time."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     loss_of = torch.nn.CrossEntropyLoss()
-    images, labels = torch.from_numpy(scaled(images)), torch.from_numpy(labels).long()
+    images, labels = torch.from_numpy(scaled(images)), torch.from_numpy(labels.astype(np.int64))
     model.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(images)).split(100):

@@ -1,25 +1,27 @@
-"""Use a translation the way its receiver does: a new Python in the output folder, no Diglot.
+"""Use translations the way their receiver does: a Python without Diglot, in the output folder.
 
-python fresh_model.py INPUTS.npz ACTION…      (the working directory holds model.py)
+python fresh_model.py reads jobs from stdin, one JSON object a line, and answers each with a line:
 
-    outputs   run the model on the inputs; its outputs go to outputs.npz beside INPUTS
+    {"directory": holds model.py, "inputs": an npz file, "actions": [...]}  ->  {"report": {...}}
+                                                                            or  {"error": traceback}
+Actions:
+
+    outputs   run the model on the inputs; its outputs go to outputs.npz beside the inputs
     keras     load model.keras and compare its outputs with build_model's
     weights   compare build_model() + load_weights with build_model(weights)
     config    rebuild the model from its get_config() and compare, with the same weights
     fit       compile, fit on random targets, and count the weights that changed
-    graph     list the operations of the TensorFlow graph
-
-Prints one JSON object.
+    graph     count the operations of the TensorFlow graph
 """
 
+import importlib.util
 import json
+import os
 import sys
+import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path.cwd()))
-
 import keras
-import model as program  # the file that was generated
 import numpy as np
 
 
@@ -84,9 +86,18 @@ def graph_operations(model):
     return counts
 
 
-def main(inputs_path, *actions):
-    assert "diglot" not in sys.modules
-    assert keras.backend.backend() == "torch" or "torch" not in sys.modules
+def load_program(path):
+    """The generated file as a module, as `import model` would give it."""
+    spec = importlib.util.spec_from_file_location("model", path)
+    program = importlib.util.module_from_spec(spec)
+    sys.modules["model"] = program
+    spec.loader.exec_module(program)
+    return program
+
+
+def run(inputs_path, actions):
+    """Do one job in the working directory; returns the report."""
+    program = load_program("model.py")
     data = np.load(inputs_path)
     model = program.build_model("model.weights.h5")
     inputs = arrange(model, [data[f"input:{i}"] for i in range(len(data.files))])
@@ -109,8 +120,24 @@ def main(inputs_path, *actions):
         report["graph"] = graph_operations(model)
     if "fit" in actions:  # last: it changes the weights
         report["fit"] = fit(model, inputs)
-    print(json.dumps(report))
+    return report
+
+
+def main():
+    assert "diglot" not in sys.modules
+    assert keras.backend.backend() == "torch" or "torch" not in sys.modules
+    for line in sys.stdin:
+        job = json.loads(line)
+        os.chdir(job["directory"])
+        # As in a new process: nothing that an earlier model registered is known.
+        keras.saving.get_custom_objects().clear()
+        keras.backend.clear_session()
+        try:
+            answer = {"report": run(job["inputs"], job["actions"])}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -3,6 +3,7 @@
 A model is translated and proven once per test process; the tests of one model share the result.
 """
 
+import atexit
 import functools
 import importlib
 import json
@@ -20,6 +21,7 @@ import torch
 
 import diglot
 from diglot.parity.prove import Proof
+from diglot.runtime import KerasWorker, start_worker
 from diglot.translation import Translation
 
 ROOT = Path(__file__).parents[2]
@@ -44,8 +46,17 @@ def _workplace() -> tempfile.TemporaryDirectory:
 
 
 @functools.cache
+def _keras_worker() -> KerasWorker:
+    """One Keras process for all translations of this process: its imports take seconds."""
+    worker = start_worker()
+    atexit.register(worker.close)
+    return worker
+
+
+@functools.cache
 def translated(module: str, factory: str = "make", **options: Any) -> Translated:
     """Translate `factory` of tests/models/`module`.py, save the result and prove it, once."""
+    _keras_worker()
     model, example_inputs = getattr(importlib.import_module(module), factory)()
     translation = diglot.translate(model, example_inputs, to="keras", **options)
     name = "-".join([module, factory, *map(str, options.values())])
@@ -67,31 +78,45 @@ def assert_proven(result: Translated) -> None:
     assert json.loads(result.proof.to_json())["verdict"] == "proven"
 
 
-def run_fresh(result: Translated, *actions: str, backend: str = "tensorflow") -> dict[str, Any]:
-    """Use the saved translation in a new Python that knows neither Diglot nor PyTorch.
+@functools.cache
+def _receiver(backend: str) -> subprocess.Popen:
+    """A Python that knows neither Diglot nor PyTorch; it serves all tests of this process."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTHONPATH", None)
+    process = subprocess.Popen(
+        [sys.executable, FRESH],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    atexit.register(process.kill)
+    return process
 
-    See fresh_model.py for the actions. Returns what it printed as JSON. With "outputs" among
-    the actions, the result is compared with PyTorch's here.
+
+def run_fresh(result: Translated, *actions: str, backend: str = "tensorflow") -> dict[str, Any]:
+    """Use the saved translation in a Python that knows neither Diglot nor PyTorch.
+
+    See fresh_model.py for the actions. Returns the report. With "outputs" among the actions, the
+    outputs are compared with PyTorch's here.
     """
-    inputs = target_inputs(result)
+    process = _receiver(backend)
+    assert process.stdin is not None and process.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "inputs.npz", **inputs)
-        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment.pop("PYTHONPATH", None)
-        finished = subprocess.run(
-            [sys.executable, FRESH, Path(folder) / "inputs.npz", *actions],
-            cwd=result.directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert finished.returncode == 0, finished.stderr[-4000:]
-        report = json.loads(finished.stdout.splitlines()[-1])
+        path = Path(folder) / "inputs.npz"
+        np.savez(path, **target_inputs(result))
+        job = {"directory": str(result.directory), "inputs": str(path), "actions": actions}
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        assert answer, f"Python with the backend {backend} died"
+        answer = json.loads(answer)
+        assert "error" not in answer, answer["error"][-4000:]
         if "outputs" in actions:
-            found = np.load(Path(folder) / "outputs.npz")
+            found = np.load(path.with_name("outputs.npz"))
             compare(result, {key.removeprefix("output:"): found[key] for key in found.files})
-    return report
+    return answer["report"]
 
 
 def weight_map(result: Translated) -> dict[str, Any]:
