@@ -36,7 +36,7 @@ class Constants:
         from diglot.codegen.opcall import DTYPES
 
         if value.dim() == 0:
-            return to_ast(value.item())
+            return to_ast(_number(value))
         floating = value.dtype is self.program.float_dtype
         dtype = writer.float_dtype_ast() if floating else to_ast(DTYPES[value.dtype].replace("int64", "int32"))
         flat = value.flatten()
@@ -44,7 +44,7 @@ class Constants:
             name = {0: "zeros", 1: "ones"}.get(flat[0].item())
             if name:
                 return call(f"ops.{name}", tuple(value.shape), dtype=dtype)
-            return call("ops.full", tuple(value.shape), flat[0].item(), dtype=dtype)
+            return call("ops.full", tuple(value.shape), _number(flat[0]), dtype=dtype)
         if value.dim() == 1 and not value.dtype.is_floating_point and value.numel() > 1:
             step = int(value[1]) - int(value[0])
             if step and torch.equal(value, torch.arange(int(value[0]), int(value[0]) + step * len(value), step)):
@@ -68,3 +68,10 @@ class Constants:
         if value.numel() > 4096:
             return E("ops.array(rows, dtype=d)", rows=to_ast(value.tolist()), d=dtype)
         return E("ops.array(rows, dtype=d)", rows=to_ast(value.tolist()), d=dtype)
+
+
+def _number(value: torch.Tensor) -> bool | int | float:
+    """Return a scalar as the number the author wrote: 0.7, not the float32 0.699999988079071."""
+    if value.dtype is torch.float32 and bool(value.isfinite()):
+        return float(str(value.numpy()))
+    return value.item()

@@ -699,7 +699,10 @@ class RegionWriter:
         for port in ports:
             hint = self._result_name(assigned, port, child) or self.program.output_noun(port, noun)
             chosen = names.local(hint)
-            chosen = self._free_name(chosen, port.node, made) if chosen not in targets else names.unique(chosen, targets)
+            if chosen in targets:  # a second result of the same name must not overwrite a living value either
+                chosen = names.unique(chosen, {*targets, *self.holder})
+            else:
+                chosen = self._free_name(chosen, port.node, made)
             targets.append(chosen)
         self._push(ast.Assign([ast.Tuple([ast.Name(t, ast.Store()) for t in targets], ast.Store())], made), origin)
         for name, port in zip(targets, ports, strict=True):

@@ -58,6 +58,11 @@ class CallRecord:
 
 
 
+def _is_return_type(value: Any) -> bool:
+    """Tell whether a value is what ``torch.max(x, dim)`` and its like return: a tuple with names of torch's own."""
+    return isinstance(value, tuple) and type(value).__module__ == "torch.return_types"
+
+
 def map_tensors(value: Any, change: Callable[[str, torch.Tensor], torch.Tensor], path: str = "") -> Any:
     """Replace every tensor in a nested structure, giving ``change`` its path (``a``, ``a.0``, ``a.key``).
 
@@ -71,7 +76,7 @@ def map_tensors(value: Any, change: Callable[[str, torch.Tensor], torch.Tensor],
         return type(value)(
             *(map_tensors(v, change, f"{join}{k}") for k, v in zip(value._fields, value, strict=True))
         )
-    if type(value) in (tuple, list):
+    if type(value) in (tuple, list) or _is_return_type(value):
         return type(value)(map_tensors(v, change, f"{join}{i}") for i, v in enumerate(value))
     if isinstance(value, dict):
         changed = {k: map_tensors(v, change, f"{join}{k}") for k, v in value.items()}
@@ -91,7 +96,7 @@ def structure_of(value: Any) -> Any:
         return "tensor"
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return ["dict", {k: structure_of(v) for k, v in zip(value._fields, value, strict=True)}]
-    if type(value) in (tuple, list):
+    if type(value) in (tuple, list) or _is_return_type(value):
         return ["list", [structure_of(v) for v in value]]
     if isinstance(value, dict):
         return ["dict", {str(k): structure_of(v) for k, v in value.items()}]
