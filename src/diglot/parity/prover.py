@@ -34,6 +34,7 @@ class _Findings:
     rounding: list[dict[str, Any]] = field(default_factory=list)
     compared_modules: set[str] = field(default_factory=set)
     module_reasons: dict[str, str] = field(default_factory=dict)
+    exact: dict[str, int] = field(default_factory=dict)
 
 
 class Prover:
@@ -94,7 +95,7 @@ class Prover:
             done = self._compare_part(part, settled)
             if part.training and part.weights == "random" and done:
                 step_case = min(done, key=lambda case: case.elements())
-        if step_case is not None and steps:
+        if step_case is not None and steps and id(step_case) in self.slopes:
             self._compare_steps(step_case, steps)
         first = self._first_divergence()
         if not self.found.failures:
@@ -134,9 +135,9 @@ class Prover:
         # Saved in float32, a float64 source loses what float32 cannot hold.
         self._record(Case("real", False, {}, [], 0), "weights", gaps, tolerance=1e-7)
         used = {name for entry in self.weight_map.entries for name in entry.sources}
-        used |= {item["source"] for item in self.weight_map.unmapped}
+        listed = used | {item["source"] for item in self.weight_map.unmapped}
         for name in self.model.parameters():
-            if name not in used:
+            if name not in listed:
                 why = "no target weight holds it, and the map does not say why"
                 self._fail(Gap("weights", name, name, float("inf"), why))
         for item in loaded["extra"]:
@@ -145,8 +146,12 @@ class Prover:
                 self._fail(Gap("weights", item["path"], "", float("inf"), why))
             else:
                 self.skip(item["path"], "a Keras variable that no source weight fills")
+        parameters = self.model.all_parameters()
+        mapped = {id(parameters[name]) for name in used if name in parameters}
         for item in self.weight_map.unmapped:
-            self.skip(item["source"], item["why"])
+            # A second name of a tied weight is compared under its first.
+            if id(parameters.get(item["source"])) not in mapped:
+                self.skip(item["source"], item["why"])
 
     def set_weights(self, which: str) -> None:
         """Give both sides the real or the random weights."""
@@ -198,7 +203,9 @@ class Prover:
         except MODEL_ERRORS:
             self._discard()
             raise
-        return run, self.worker.collect().arrays
+        reply = self.worker.collect()
+        self.found.exact.update(reply.result["exact"])
+        return run, reply.arrays
 
     def _discard(self) -> None:
         """Take the answer to a command that is of no use any more."""
@@ -224,7 +231,7 @@ class Prover:
             if not self.worker.alive:
                 raise
             self._fail(Gap("outputs", "0", "", float("inf"), first_line(error)), case)
-            return False
+            return True
         comparison = self.compare(case, run, target)
         if case.training and self._draws(case, comparison):
             return False

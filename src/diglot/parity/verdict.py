@@ -10,6 +10,13 @@ from diglot.parity.sensitivity import MOVES
 if TYPE_CHECKING:
     from diglot.parity.prover import Prover
 
+_SCALE = {
+    "what": "scale of attention",
+    "why": "on TensorFlow, Keras rounds the constant 1/sqrt(d) of attention to float32 even in "
+    "float64; here it was kept in float64, which changes nothing in float32",
+    "bound": 6e-8,
+}
+
 
 def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
     """Fill in the verdict, its reason, and the lists of what is explained or not compared."""
@@ -19,6 +26,8 @@ def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
         if module not in found.compared_modules:
             prover.skip(f"output of {module or 'the root module'}", why)
     proof.not_compared = [{"what": what, "why": why} for what, why in found.not_compared]
+    if found.exact:
+        proof.explained.append(dict(_SCALE))
     proof.explained += _biased(found.biased) + _rounding(found.rounding)
     compared = {check.kind for check in proof.checks if check.count}
     sensitivity = proof.sensitivity.get("verdict", "")

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from diglot.runtime import capture
 from diglot.runtime.engines import value_and_gradients
 from diglot.runtime.exchange import cotangent
 from diglot.runtime.nests import follow
-
-DROPOUT_ATTRIBUTES = ("rate", "dropout", "recurrent_dropout", "_dropout", "drop_prob", "drop_rate")
 
 
 class KerasSession:
@@ -328,35 +326,6 @@ class KerasSession:
             "class": type(layer).__name__,
             "settings": {n: v if isinstance(v, plain) else str(v) for n, v in settings.items()},
         }
-
-
-@contextlib.contextmanager
-def no_dropout(model: Any) -> Iterator[None]:
-    """Within the block every dropout of `model` drops nothing, in training mode too."""
-    import keras
-    from keras.src import backend
-    from keras.src.random import random as module
-
-    def keep(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        return inputs
-
-    changed: list[tuple[Any, str, Any]] = []
-    for layer in model._flatten_layers() if model is not None else ():
-        for name in DROPOUT_ATTRIBUTES:
-            value = getattr(layer, name, None)
-            if isinstance(value, float) and 0.0 < value <= 1.0:
-                changed.append((layer, name, value))
-                setattr(layer, name, 0.0)
-    functions = [(place, place.dropout) for place in (keras.random, module, backend.random)]
-    for place, _ in functions:
-        place.dropout = keep
-    try:
-        yield
-    finally:
-        for place, function in functions:
-            place.dropout = function
-        for layer, name, value in changed:
-            setattr(layer, name, value)
 
 
 def _numpy(tensor: Any) -> np.ndarray:

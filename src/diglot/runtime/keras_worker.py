@@ -79,19 +79,23 @@ class Commands:
         return {}, self.session.get_weights()
 
     def run(self, arrays: Arrays, dropout: bool = False, **options: Any) -> Answer:
-        """See KerasSession.run; inputs are named `input:I`."""
-        from diglot.runtime.keras_session import inputs_from, no_dropout
+        """See KerasSession.run; inputs are named `input:I`. Answers under "exact" how often what
+        was made exact (see keras_exact)."""
+        from diglot.runtime.keras_exact import exact, no_dropout
+        from diglot.runtime.keras_session import inputs_from
 
         inputs = inputs_from(arrays, self.session.weight_map.inputs)
-        with no_dropout(None if dropout else self.session.model):
-            return {}, self.session.run(inputs, **options)
+        with no_dropout(None if dropout else self.session.model), exact() as used:
+            answer = self.session.run(inputs, **options)
+        return {"exact": dict(used)}, answer
 
     def train(self, arrays: Arrays, **options: Any) -> Answer:
         """See KerasSession.train."""
-        from diglot.runtime.keras_session import inputs_from, no_dropout
+        from diglot.runtime.keras_exact import exact, no_dropout
+        from diglot.runtime.keras_session import inputs_from
 
         inputs = inputs_from(arrays, self.session.weight_map.inputs)
-        with no_dropout(self.session.model):
+        with no_dropout(self.session.model), exact():
             return {}, self.session.train(inputs, **options)
 
     def graph_ops(self, arrays: Arrays, training: bool = False) -> Answer:

@@ -1,0 +1,75 @@
+"""Running Keras exactly: without dropout, and in float64 throughout."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+DROPOUT_ATTRIBUTES = ("rate", "dropout", "recurrent_dropout", "_dropout", "drop_prob", "drop_rate")
+
+
+@contextlib.contextmanager
+def no_dropout(model: Any) -> Iterator[None]:
+    """Within the block every dropout of `model` drops nothing, in training mode too."""
+    import keras
+    from keras.src import backend
+    from keras.src.random import random as module
+
+    def keep(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return inputs
+
+    changed: list[tuple[Any, str, Any]] = []
+    for layer in model._flatten_layers() if model is not None else ():
+        for name in DROPOUT_ATTRIBUTES:
+            # Its own attributes only: a property of the name reads one of them.
+            value = vars(layer).get(name)
+            if isinstance(value, float) and 0.0 < value <= 1.0:
+                changed.append((layer, name, value))
+                setattr(layer, name, 0.0)
+    functions = [(place, place.dropout) for place in (keras.random, module, backend.random)]
+    for place, _ in functions:
+        place.dropout = keep
+    try:
+        yield
+    finally:
+        for place, function in functions:
+            place.dropout = function
+        for layer, name, value in changed:
+            setattr(layer, name, value)
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[Counter[str]]:
+    """Within the block float64 attention keeps its scale in float64; counts where it did.
+
+    On TensorFlow, Keras rounds the constant 1/sqrt(d) of `dot_product_attention` (and so of
+    MultiHeadAttention) to float32, whatever the inputs are: a relative error of 6e-8, which would
+    hide everything smaller. In float32 nothing is different.
+    """
+    import keras
+    from keras.src import backend
+
+    used: Counter[str] = Counter()
+    if keras.backend.backend() != "tensorflow" or keras.config.floatx() != "float64":
+        yield used
+        return
+    import tensorflow as tf
+
+    original = backend.nn.dot_product_attention
+
+    def attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if query.dtype == tf.float64 and not args:
+            scale = kwargs.get("scale")
+            size = tf.cast(tf.shape(key)[-1], tf.float64)
+            exactly = tf.math.rsqrt(size) if scale is None else tf.constant(scale, tf.float64)
+            kwargs["scale"] = exactly
+            used["dot_product_attention"] += 1
+        return original(query, key, value, *args, **kwargs)
+
+    backend.nn.dot_product_attention = attention
+    try:
+        yield used
+    finally:
+        backend.nn.dot_product_attention = original
