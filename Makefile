@@ -25,6 +25,7 @@ help:
 	@echo "make lint     ruff, pyright and the import rules"
 	@echo "make format   let ruff format the code"
 	@echo "make docs     write docs/coverage.md and docs/false_friends.md from the rules"
+	@echo "make docs     write docs/coverage.md and docs/false_friends.md anew from the rules"
 	@echo "make install  only create .venv with the pinned versions"
 	@echo "make clean    remove .venv and caches"
 
@@ -59,6 +60,9 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python -m diglot.report.docs
 
 docs: install
 	$(BIN)/python -m diglot.report.docs

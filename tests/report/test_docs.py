@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from diglot.report import docs
 
@@ -39,13 +40,13 @@ def test_coverage_lists_every_op_by_family():
 
 def test_false_friends_name_their_tests(tmp_path):
     folder = tmp_path / "tests"
-    folder.mkdir()
-    (folder / "test_a.py").write_text(
+    (folder / "rules").mkdir(parents=True)
+    (folder / "rules" / "test_a.py").write_text(
         'def test_tanh():\n    pins("GELU")\n\n\ndef test_other():\n    """GELU."""\n'
     )
     text = docs.false_friends(RULES, folder)
     assert "## GELU\n\nKeras defaults to tanh.\n" in text
-    assert "Pinned by: `tests/test_a.py::test_tanh`\n" in text
+    assert "Pinned by: `tests/rules/test_a.py::test_tanh`\n" in text
     assert "test_other" not in text
 
 
@@ -57,3 +58,8 @@ def test_check_notices_what_is_stale(tmp_path, monkeypatch, capsys):
     assert docs.main(["--root", str(tmp_path), "--check"]) == 0
     (tmp_path / "docs" / "coverage.md").write_text("old")
     assert [path.name for path in docs.stale(tmp_path)] == ["coverage.md"]
+
+
+def test_the_committed_pages_are_up_to_date():
+    root = Path(__file__).parents[2]
+    assert docs.stale(root) == [], "run: python -m diglot.report.docs"

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Where tests show differences between the languages, and not how they are listed or printed.
+_PINNING = ("rules", "parity", "meta")
 _MADE = "<!-- Made by `python -m diglot.report.docs`; do not edit. -->\n"
 
 
@@ -91,7 +93,9 @@ def _names(function: Any) -> list[str]:
         source = inspect.getsource(function)
     except (OSError, TypeError):
         return []
-    return re.findall(r"\b(?:layers|ops)\.[A-Za-z_]\w*(?:\.[a-z_]\w*)?", source)
+    found = re.findall(r"\b(?:layers|ops)\.[A-Za-z_](?:\w|\{\w+\})*(?:\.[a-z_]\w*)?", source)
+    # layers.Conv{rank}D is written for several ranks.
+    return [re.sub(r"\{\w+\}", "N", name) for name in found]
 
 
 def _code(text: Any) -> str:
@@ -138,8 +142,8 @@ def _friends(rules: Mapping[str, Any]) -> list[Friend]:
 
 
 def _test_strings(folder: Path) -> Iterable[tuple[str, set[str]]]:
-    """(``file::test``, all strings in it) of every test function below ``folder``."""
-    for path in sorted(folder.rglob("test_*.py")):
+    """(``file::test``, all strings in it) of every test function of the folders that pin."""
+    for path in sorted(path for name in _PINNING for path in (folder / name).rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         label = path.relative_to(folder.parent).as_posix()
         for node in tree.body:
