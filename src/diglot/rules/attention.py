@@ -168,8 +168,9 @@ def _standard(op: OpCall, scores: bool) -> ast.expr:
     has dropout.
     """
     heads, width = op["num_heads"], op.logical_shape("query")[-1]
+    exact = (width // heads) ** 0.5 in (1, 2, 4, 8, 16, 32)
     construct = call(
-        "layers.MultiHeadAttention",
+        "layers.MultiHeadAttention" if exact else op.helper("ExactMultiHeadAttention"),
         heads,
         key_dim=width // heads,
         dropout=unless(op["dropout"], 0.0),
@@ -185,13 +186,13 @@ def _standard(op: OpCall, scores: bool) -> ast.expr:
         masks[-1] = E("m[:, None]", m=masks[-1])
     if masks:
         options["attention_mask"] = masks[0] if len(masks) == 1 else call("ops.logical_and", *masks)
-    exact = bool(op["dropout"])
-    if scores or not exact:
+    whole = scores or (exact and not op["dropout"])
+    if whole:
         options["return_attention_scores"] = True
     made = call(layer, query, value, **options)
     if scores:
         return made
-    return ast.Tuple([made if exact else E("y[0]", y=made), ast.Constant(None)], ast.Load())
+    return ast.Tuple([E("y[0]", y=made) if whole else made, ast.Constant(None)], ast.Load())
 
 
 def _own(op: OpCall, scores: bool) -> ast.expr:
@@ -248,6 +249,12 @@ def _layer_samples() -> tuple[Sample, ...]:
         Sample("m(x, x, x, need_weights=False)[0]", _SELF, batch_first),
         Sample("m(x, x, x)[0]", _SELF, "nn.MultiheadAttention(8, 2, batch_first=True, bias=False)"),
         Sample("m(q, k, v)[0]", _CROSS, cross),
+        Sample("m(x, x, x)[0]", {"x": "3,5,12"}, "nn.MultiheadAttention(12, 2, batch_first=True)"),
+        Sample(
+            "m(x, x, x, key_padding_mask=p & (torch.arange(5) > 0), average_attn_weights=False)",
+            {"x": "3,5,12", "p": "bool[3,5]"},
+            "nn.MultiheadAttention(12, 4, batch_first=True)",
+        ),
         Sample("m(x, x, x)", _SELF, "nn.MultiheadAttention(8, 4)"),
         Sample("m(x, x, x, average_attn_weights=False)", _SELF, batch_first),
         Sample(f"m(x, x, x, key_padding_mask={seen})[0]", {**_SELF, "p": masks["p"]}, batch_first),

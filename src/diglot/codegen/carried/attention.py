@@ -33,6 +33,32 @@ def scaled_dot_product_attention(
 
 
 @keras.saving.register_keras_serializable()
+class ExactMultiHeadAttention(layers.MultiHeadAttention):
+    """Keras's attention in the precision of its inputs: its own scale of 1 / sqrt(size) is a
+    float32.
+    """
+
+    def _compute_attention(
+        self,
+        query,
+        key,
+        value,
+        attention_mask=None,
+        training=None,
+        return_attention_scores=False,
+    ):
+        scores = ops.einsum("btnh,bsnh->bnts", query / math.sqrt(self.key_dim), key)
+        if attention_mask is None:
+            weights = ops.softmax(scores, axis=-1)
+        else:
+            while len(attention_mask.shape) < 4:
+                attention_mask = ops.expand_dims(attention_mask, -3)
+            weights = masked_softmax(scores, attention_mask)
+        dropped = self._dropout_layer(weights, training=training)
+        return ops.einsum("bnts,bsnh->btnh", dropped, value), weights
+
+
+@keras.saving.register_keras_serializable()
 class MultiheadAttention(layers.Layer):
     """Attention with several heads. Returns the output and the weights, by default the heads' mean.
 
