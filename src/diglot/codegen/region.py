@@ -363,7 +363,10 @@ class RegionWriter:
                 continue
             hint = assigned[i] if assigned and len(assigned) == count else None
             hint = hint or _part_noun(node, i, noun)
-            targets.append(self._free_name(names.local(hint), items[i], made))
+            chosen = self._free_name(names.local(hint), items[i], made)
+            if chosen in targets:
+                chosen = names.unique(names.local(hint), {*targets, *self.holder})
+            targets.append(chosen)
         if isinstance(made, ast.Tuple) and not names_in(made) & set(targets):
             for name, part in zip(targets, made.elts, strict=True):
                 if name != "_":
@@ -699,10 +702,10 @@ class RegionWriter:
         for port in ports:
             hint = self._result_name(assigned, port, child) or self.program.output_noun(port, noun)
             chosen = names.local(hint)
-            if chosen in targets:  # a second result of the same name must not overwrite a living value either
-                chosen = names.unique(chosen, {*targets, *self.holder})
-            else:
+            if chosen not in targets:
                 chosen = self._free_name(chosen, port.node, made)
+            if chosen in targets:  # results of one name, and neither may overwrite a living value
+                chosen = names.unique(names.local(hint), {*targets, *self.holder})
             targets.append(chosen)
         self._push(ast.Assign([ast.Tuple([ast.Name(t, ast.Store()) for t in targets], ast.Store())], made), origin)
         for name, port in zip(targets, ports, strict=True):

@@ -208,7 +208,7 @@ register(
     Rule("aten.hardshrink.default", _hardshrink, torch="F.hardshrink(x)", noun="x",
          samples=(Sample("F.hardshrink(x)", _X), Sample("F.hardshrink(x, 0.3)", _X))),
     Rule(
-        "aten.prelu.default", _prelu, torch="F.prelu(x, weight)", noun="prelu", weights=("weight",),
+        "aten.prelu.default", _prelu, torch="F.prelu(x, weight)", noun="prelu", weights=("weight",), layout="axis",
         topic="PReLU",
         note="PyTorch has one slope for all (or one for each channel); Keras one for each element unless "
              "`shared_axes` is given.",
@@ -221,7 +221,7 @@ register(
         ),
     ),
     Rule("aten.glu.default", _glu, torch="F.glu(x)", noun="x", layout="axis",
-         samples=(Sample("F.glu(x)", {"x": "2,3,8"}), Sample("F.glu(x, dim=1)", {"x": "2,6,5"}),
+         samples=(Sample("F.glu(x)", {"x": "2,3,8"}), Sample("F.glu(x, dim=1)", {"x": "2,6"}),
                   Sample("F.glu(x, dim=1)", {"x": "2,6,5,4"}, channels_last=True))),
     Rule("aten.softmax.int", _along("softmax"), torch="F.softmax(x, dim=-1)", noun="x", layout="axis",
          layer=_softmax_layer,

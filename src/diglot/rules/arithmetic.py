@@ -81,7 +81,7 @@ def _div_mode(op: OpCall) -> ast.expr:
     dtype = op.fake().dtype
     if dtype.is_floating_point:
         return op.ops("trunc", E("x / y", x=operand(op, "self", dtype), y=operand(op, "other", dtype)))
-    x, y = twice(op, "self"), twice(op, "other")
+    x, y = twice(op, "self", "other")
     return E("ops.sign(x) * ops.sign(y) * (ops.abs(x) // ops.abs(y))", x=x, y=y)
 
 
@@ -97,9 +97,10 @@ def _remainder(op: OpCall) -> ast.expr:
 
 def _fmod(op: OpCall) -> ast.expr:
     dtype = op.fake().dtype
+    (x,) = twice(op, "self")
     other = op["other"]  # not ops.fmod: TensorFlow would round a plain number to float32
     y = abs(other) if isinstance(other, (int, float)) else E("ops.abs(y)", y=operand(op, "other", dtype))
-    return E("ops.sign(x) * (ops.abs(x) % y)", x=twice(op, "self"), y=y)
+    return E("ops.sign(x) * (ops.abs(x) % y)", x=x, y=y)
 
 
 def _pow(op: OpCall) -> ast.expr:
@@ -133,7 +134,7 @@ def _times_value(op: OpCall, made: ast.expr) -> ast.expr:
 
 
 def _lerp(op: OpCall) -> ast.expr:
-    x = twice(op, "self")
+    (x,) = twice(op, "self")
     return E("x + w * (y - x)", x=x, w=op.expr("weight"), y=op.expr("end"))
 
 

@@ -41,9 +41,15 @@ def promoted(op: OpCall, first: str, second: str) -> Any:
     return torch.result_type(*plain)
 
 
-def twice(op: OpCall, name: str) -> ast.expr:
-    """Return an argument as an expression short enough to be written more than once: a name or a number."""
-    return op.variable(name)
+def twice(op: OpCall, *names: str) -> list[ast.expr]:
+    """Return arguments as expressions short enough to be written more than once: names or numbers.
+
+    All of them get their variables before one is read: a variable that has been read may be used again.
+    """
+    for name in names:
+        if op.is_tensor(name):
+            op.writer.settle_inline(op[name])
+    return [op.expr(name) for name in names]
 
 
 def used_parts(op: OpCall) -> set[int]:

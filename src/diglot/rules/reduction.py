@@ -6,7 +6,7 @@ import ast
 import math
 from typing import TYPE_CHECKING, Any
 
-from diglot.codegen.expr import E, call
+from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, product
 from diglot.rules.forms import axis_or_all, keepdims, operand, parts, used_parts
 from diglot.rules.registry import Rule, Sample, register
@@ -59,14 +59,6 @@ def _correction(op: OpCall) -> float:
     if "unbiased" in op.args:
         return 1 if op["unbiased"] else 0
     return op.get("correction", 1)
-
-
-def _count(op: OpCall) -> Any:
-    """The number of elements in each variance: a number, or ``None`` when it is dynamic."""
-    shape = op.logical_shape("self")
-    dims = op.get("dim")
-    count = product(shape[d] for d in dims) if dims else product(shape)
-    return count if is_static(count) else None
 
 
 def _variance(op: OpCall) -> ast.expr:
@@ -141,21 +133,22 @@ def _lower_median(op: OpCall) -> ast.expr:
     """PyTorch's median of an even count is the lower of the two in the middle."""
     shape = op.shape("self")
     if "dim" not in op.args:
-        count = product(shape)
-        if not is_static(count):
-            raise op.refuse("the median of a tensor of dynamic size")
         x = call("ops.sort", call("ops.reshape", op.expr("self"), (-1,)))
-        return E("x[i]", x=x, i=(count - 1) // 2)
+        return E("x[i]", x=x, i=_middle(op, product(shape)))
     if used_parts(op) != {0}:
         raise op.refuse("the indices of torch.median; use torch.sort, which returns them")
     axis = op.axis(op["dim"])
-    if not is_static(shape[axis]):
-        raise op.refuse("the median along an axis of dynamic size")
     x = call("ops.sort", op.expr("self"), axis=... if axis == -1 else axis)
-    middle = call("ops.take", x, (shape[axis] - 1) // 2, axis=axis)
+    middle = call("ops.take", x, _middle(op, shape[axis]), axis=axis)
     if op.get("keepdim", False):
         middle = call("ops.expand_dims", middle, axis)
     return parts(op, middle, middle)
+
+
+def _middle(op: OpCall, count: Any) -> ast.expr:
+    if is_static(count):
+        return to_ast((count - 1) // 2)
+    return E("(n - 1) // 2", n=op.size(count))
 
 
 def _samples(*expressions: str) -> tuple[Sample, ...]:
