@@ -63,7 +63,7 @@ class Classes:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.classes: list[LayerClass] = []
-        self.taken: set[str] = set(_POSITIONAL) | {"Layer", "Model"}
+        self.taken: set[str] = set()
         self._of_path: dict[str, tuple[LayerClass, Instance]] = {}
         self._sequences: dict[str, list[tuple[ast.expr, Any]]] = {}
 
