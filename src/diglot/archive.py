@@ -47,6 +47,8 @@ def load_program(path: Path) -> tuple[nn.Module, Any, dict[str, dict[int, str]]]
 
     Raises :class:`BadInput` for a file that is missing, is no program, or would run code.
     """
+    from diglot.rebuild import rebuild
+
     program = load_exported(path)
     names = list(program.graph_signature.user_inputs)
     if program.example_inputs is None:
@@ -55,7 +57,7 @@ def load_program(path: Path) -> tuple[nn.Module, Any, dict[str, dict[int, str]]]
     examples: Any = {**dict(zip(names, args, strict=False)), **kwargs} if kwargs else tuple(args)
     if isinstance(examples, tuple) and len(examples) == 1:
         examples = examples[0]
-    return program.module(check_guards=False), examples, _dynamic(program, names)
+    return rebuild(program), examples, _dynamic(program, names)
 
 
 def _dynamic(program: ExportedProgram, names: list[Any]) -> dict[str, dict[int, str]]:

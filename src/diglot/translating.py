@@ -12,9 +12,10 @@ from torch import nn
 
 from diglot.codegen import author
 from diglot.codegen.keras_source import Written, structure_json
-from diglot.codegen.pipeline import capture, to_keras
+from diglot.codegen.pipeline import to_keras
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
 from diglot.errors import UsageError
+from diglot.frontends.capture import capture
 from diglot.ir.hub import Call, Hub
 from diglot.ir.sizes import is_static, shape_of, size_of
 from diglot.translation import Translation
@@ -344,7 +345,7 @@ def dynamic_sizes(hub: Hub) -> dict[str, Any]:
 
 
 def examples(hub: Hub, values: list[Any]) -> list[dict[str, Any]]:
-    """Return name, shape, dtype and range of each example input."""
+    """Return name, shape, dtype and range of each example input; and its first element, which in a mask is kept."""
     tensors = [v for v in values if torch.is_tensor(v)]
     rows = []
     for value, name in zip(tensors, hub.input_names, strict=False):
@@ -358,6 +359,7 @@ def examples(hub: Hub, values: list[Any]) -> list[dict[str, Any]]:
                 "dtype": str(value.dtype).removeprefix("torch."),
                 "min": low,
                 "max": high,
+                "first": value.flatten()[0].item() if value.numel() else None,
             }
         )
     return rows

@@ -1,29 +1,14 @@
-"""The whole way from a model to a written program."""
+"""A captured hub -> a written program."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
 
 from diglot.codegen.keras_source import Written, write
-from diglot.frontends import torch_export
-from diglot.frontends.build_hub import build, complete_ports, lay_calls
 from diglot.ir.hub import Hub
-from diglot.passes import pipeline
 from diglot.passes.layout import assign_layouts
 from diglot.rules.registry import registry
-
-
-def capture(model: nn.Module, example_inputs: Any, dynamic: Any = None) -> tuple[Hub, list[Any]]:
-    """Capture a live model. Returns the hub and the example values that were used."""
-    program, marker, structure, names, values = torch_export.export(model, example_inputs, dynamic)
-    hub = build(program, model, marker.records, structure, names)
-    pipeline.run(hub)
-    lay_calls(hub, model, marker.records)
-    complete_ports(hub)
-    return hub, values
 
 
 def to_keras(hub: Hub, model: nn.Module | None, io_layout: str = "native", style: str = "layers") -> Written:

@@ -15,7 +15,7 @@ from diglot.codegen.homes import Homes
 from diglot.codegen.loops import Loops
 from diglot.codegen.region import RegionWriter, through
 from diglot.codegen.tree import TreeQueries
-from diglot.frontends.marks import is_leaf
+from diglot.ir.leaves import is_leaf
 from diglot.errors import Problem, Unsupported
 from diglot.ir.hub import Call, Frame, Hub, Port, is_mark, target_name
 from diglot.ir.sizes import expression, is_static, shape_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx, nn
 
 from diglot.codegen.region import ListIndex, Member, RegionWriter
-from diglot.frontends.marks import is_leaf_class
+from diglot.ir.leaves import is_leaf_class
 from diglot.ir.hub import Call, Hub, is_mark, target_name
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``nn.MultiheadAttention`` as one node.
+"""Ops of the hub's own: ``nn.MultiheadAttention`` as one node, and a dense layer that keeps (in, out).
 
 PyTorch exports it as 30 to 50 reshapes. While a model is captured its ``forward`` is replaced by one call of
 ``diglot::multi_head_attention``, which has a reference implementation, so that the hub still runs.
@@ -48,6 +48,12 @@ def _reference(
 
 
 _LIBRARY.impl("multi_head_attention", _reference, "CompositeExplicitAutograd")
+_LIBRARY.define("dense(Tensor input, Tensor weight, Tensor? bias) -> Tensor")
+_LIBRARY.impl(
+    "dense",
+    lambda input, weight, bias: F.linear(input, weight.t(), bias),
+    "CompositeExplicitAutograd",
+)
 
 
 def _forward(

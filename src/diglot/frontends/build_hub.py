@@ -7,8 +7,10 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from diglot.frontends.marks import CallRecord, is_leaf_class
-from diglot.ir.hub import Call, Hub, Parameter, Port, is_mark
+from diglot.frontends.marks import CallRecord
+from diglot.ir.leaves import is_leaf_class
+from diglot.ir.sizes import declare_same
+from diglot.ir.hub import Call, Hub, Parameter, Port, is_mark, target_name
 
 _ROOT = ("",)
 
@@ -25,7 +27,7 @@ def build(
     ``model`` gives classes, source lines and aliases where it is at hand; without it (a ``.pt2`` file) the
     names in ``nn_module_stack`` must do.
     """
-    graph = program.graph_module.graph
+    graph = inline_regions(program.graph_module)
     signature = program.graph_signature
     placeholders = {n.name: n for n in graph.nodes if n.op == "placeholder"}
     parameters: dict[fx.Node, Parameter] = {}
@@ -93,11 +95,58 @@ def _one_batch(hub: Hub) -> None:
         if not isinstance(size, torch.SymInt) or size.node.hint is None:
             continue
         first = leading.setdefault(int(size.node.hint), size)
-        ours, theirs = size.node.expr, first.node.expr
-        if ours != theirs and ours.is_Symbol and theirs.is_Symbol:
-            environment = size.node.shape_env
-            environment.replacements[ours] = theirs
-            environment._update_version_counter()
+        if size is not first:
+            declare_same(size, first)
+
+
+def inline_regions(module: fx.GraphModule) -> fx.Graph:
+    """Return the graph with ``no_grad`` and ``autocast`` regions written in place.
+
+    What a ``no_grad`` region returns is detached, so that no gradient flows where none did.
+    """
+    graph = module.graph
+    for node in list(graph.nodes):
+        name = target_name(node) if node.op == "call_function" else ""
+        if "wrap_with_set_grad_enabled" in name:
+            _inline(module, node, node.args[1], node.args[2:], detach=not node.args[0])
+        elif "wrap_with_autocast" in name:
+            _inline(module, node, node.args[4], node.args[5:], detach=False)
+    return graph
+
+
+def _inline(module: fx.GraphModule, node: fx.Node, getter: fx.Node, args: tuple, *, detach: bool) -> None:
+    graph = module.graph
+    inner = getattr(module, str(getter.target))
+    inline_regions(inner)
+    values: dict[fx.Node, fx.Node] = {}
+    given = iter(args)
+    results: tuple = ()
+    with graph.inserting_before(node):
+        for item in inner.graph.nodes:
+            if item.op == "placeholder":
+                values[item] = next(given)
+            elif item.op == "output":
+                results = item.args[0] if isinstance(item.args[0], (tuple, list)) else (item.args[0],)
+            else:
+                values[item] = graph.node_copy(item, values.__getitem__)
+                values[item].meta = dict(item.meta)
+        outputs = [values[r] for r in results]
+        if detach:
+            outputs = [_detached(graph, o) for o in outputs]
+    for user in list(node.users):
+        user.replace_all_uses_with(outputs[user.args[1]])
+        graph.erase_node(user)
+    graph.erase_node(node)
+    if not getter.users:
+        graph.erase_node(getter)
+
+
+def _detached(graph: fx.Graph, value: fx.Node) -> fx.Node:
+    if not isinstance(value.meta.get("val"), torch.Tensor):
+        return value
+    made = graph.call_function(torch.ops.aten.detach.default, (value,))
+    made.meta = dict(value.meta)
+    return made
 
 
 def _root_name(model: nn.Module | None) -> str:

@@ -18,32 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from diglot.ir.leaves import is_leaf
+
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 _LIBRARY.define("mark(Tensor(a) x, str tag) -> Tensor(a)")
 _LIBRARY.impl("mark", lambda x, tag: x.view_as(x), "CompositeExplicitAutograd")
-
-#: Containers of torch.nn that are written out as code; every other torch.nn module is a leaf.
-_COMPOSITES = (
-    nn.Sequential,
-    nn.Transformer,
-    nn.TransformerEncoder,
-    nn.TransformerDecoder,
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer,
-)
-
-
-def is_leaf(module: nn.Module) -> bool:
-    """Tell whether a module is one of torch.nn's own layers (exactly, not a subclass)."""
-    return is_leaf_class(type(module))
-
-
-def is_leaf_class(cls: type) -> bool:
-    """Tell whether a class is one of torch.nn's own layers."""
-    name = cls.__module__
-    own = name.startswith("torch.nn.") or name.startswith("torch.ao.")
-    return own and cls not in _COMPOSITES
-
 
 @dataclasses.dataclass
 class CallRecord:

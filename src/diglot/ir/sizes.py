@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import sympy
@@ -11,10 +12,22 @@ if TYPE_CHECKING:
 
 Size = Any  # int | sympy.Expr
 
+#: Symbols that stand for one size, for each program's ShapeEnv.
+_SAME: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
 
 def expression(value: torch.SymInt) -> Any:
     """Return a ``SymInt``'s expression, with symbols that stand for one size replaced by one symbol."""
-    return value.node.shape_env.replace(value.node.expr)
+    found = value.node.shape_env.replace(value.node.expr)
+    same = _SAME.get(value.node.shape_env)
+    return found.xreplace(same) if same else found
+
+
+def declare_same(value: torch.SymInt, other: torch.SymInt) -> None:
+    """Let the symbol of ``value`` stand for that of ``other`` from now on (the exported program keeps both)."""
+    symbol, target = expression(value), expression(other)
+    if symbol != target and symbol.is_Symbol and target.is_Symbol:
+        _SAME.setdefault(value.node.shape_env, {})[symbol] = target
 
 
 def size_of(value: Any) -> Size:

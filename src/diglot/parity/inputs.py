@@ -127,9 +127,9 @@ def make_inputs(
     """One array per input, in the source's layout, random but reproducible.
 
     Values stay in the range of the example inputs (so that token numbers are in the vocabulary);
-    masks keep at least one element of each row. Variant 0 widens ranges that the example leaves
-    unknown and has masks that end in zeros; 1 has masks that begin with zeros; 2 keeps to the
-    example's range exactly; 3 has masks that mask nothing.
+    masks keep part of each row. Variant 0 widens ranges that the example leaves
+    unknown; 1 has masks the other way round; 2 keeps to the example's range exactly; 3 has masks
+    that mask nothing.
     """
     by_name = {item["name"]: item for item in examples}
     generator = np.random.default_rng([seed, 17])
@@ -151,7 +151,9 @@ def _array(
     dtype = np.dtype(_numpy_dtype(spec.dtype))
     low, high = _number(about.get("min")), _number(about.get("max"))
     if dtype.kind == "b" or _is_mask(spec, dtype, low, high):
-        return _mask(shape, generator, variant, low).astype(dtype)
+        # The first position of a mask is kept, by one value or the other.
+        keep = bool(about.get("first", True))
+        return (_kept(shape, generator, variant) == keep).astype(dtype)
     if dtype.kind in "iu":
         first = int(low or 0)
         last = int(high) if high is not None else 1
@@ -159,7 +161,7 @@ def _array(
             last = 1  # token types, say, of which the example shows only one
         return generator.integers(first, last + 1, shape).astype(dtype)
     if low is not None and np.isneginf(low):
-        return np.where(_mask(shape, generator, variant, 0.0), 0.0, -np.inf).astype(dtype)
+        return np.where(_kept(shape, generator, variant), 0.0, -np.inf).astype(dtype)
     if low is not None and high is not None and 0 <= low < high:
         return (low + (high - low) * generator.random(shape)).astype(dtype)
     return generator.standard_normal(shape).astype(dtype)
@@ -172,29 +174,22 @@ def _is_mask(spec: TensorSpec, dtype: np.dtype, low: float | None, high: float |
     return low == 1 or "mask" in str(spec.name).lower()
 
 
-def _mask(
-    shape: tuple[int, ...], generator: np.random.Generator, variant: int, low: float | None
-) -> np.ndarray:
-    """Booleans: row r of the last axis holds a run of True, in full for the first row.
+def _kept(shape: tuple[int, ...], generator: np.random.Generator, variant: int) -> np.ndarray:
+    """Booleans, True for what a mask keeps: in each row of the last axis a run from its start.
 
-    Square ones ([..., n, n]) are triangular, so that together with others no row masks all.
+    No row is kept whole and none is dropped whole, where it has two elements: what happens to a row
+    of which nothing is left differs between frameworks, and means nothing. Square masks
+    ([..., n, n]) are triangular, so that with another mask no row loses all.
     """
-    if variant == 3:
+    if variant == 3 or not shape:
         return np.ones(shape, bool)
-    if not shape:
-        return np.array(True)
     length = shape[-1]
     if len(shape) >= 2 and shape[-2] == length and length > 1:
-        mask = np.broadcast_to(np.tril(np.ones((length, length), bool)), shape).copy()
+        kept = np.broadcast_to(np.tril(np.ones((length, length), bool)), shape).copy()
     else:
-        rows = int(np.prod(shape[:-1], dtype=int))
-        kept = generator.integers(1, length + 1, rows)
-        if rows > 1:
-            kept[0] = length
-        elif length > 1:
-            kept[0] = length - 1
-        mask = (np.arange(length) < kept[:, None]).reshape(shape)
-    return ~mask if variant == 1 else mask
+        counts = generator.integers(1, max(length, 2), int(np.prod(shape[:-1], dtype=int)))
+        kept = (np.arange(length) < counts[:, None]).reshape(shape)
+    return ~kept if variant == 1 else kept
 
 
 def _number(value: Any) -> float | None:

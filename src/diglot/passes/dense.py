@@ -6,7 +6,7 @@ Before (transformers' ``Conv1D``)::
 
 After::
 
-    return linear(x, weight.t(), bias)
+    return dense(x, weight, bias)      # weight (in, out), as Keras keeps it
 
 Requires: nothing else reads the flat values. Ensures: the same function, with no reshape.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from diglot.frontends import attention  # noqa: F401  defines diglot::dense
 from diglot.ir.hub import Hub, target_name
 from diglot.ir.sizes import shape_of
 
@@ -46,9 +47,7 @@ def _rewrite(hub: Hub, node: fx.Node) -> None:
         return
     graph = hub.graph
     with graph.inserting_before(after):
-        turned = graph.call_function(torch.ops.aten.t.default, (weight,))
-        turned.meta = {**node.meta, "val": torch.ops.aten.t.default(weight.meta["val"])}
-        made = graph.call_function(torch.ops.aten.linear.default, (source, turned, bias))
+        made = graph.call_function(torch.ops.diglot.dense.default, (source, weight, bias))
         made.meta = {**node.meta, "val": after.meta["val"]}
     after.replace_all_uses_with(made)
     for old in (after, node, flat):

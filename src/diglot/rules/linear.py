@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call
-from diglot.ir.hub import target_name
 from diglot.rules.arguments import unless
 from diglot.rules.registry import Rule, Sample, register
 
@@ -24,11 +23,6 @@ def _linear(op: OpCall) -> ast.expr:
         if has_bias:
             weights["bias"] = (op["bias"], [])
         return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
-    turned = _turned_weight(op)
-    if turned is not None:
-        construct = call("layers.Dense", op.logical_shape("weight")[0], use_bias=unless(has_bias, True))
-        weights = {"kernel": (turned, [])} | ({"bias": (op["bias"], [])} if has_bias else {})
-        return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
     weight = op.expr("weight")
     if op.fake("weight").dim() > 1:
         weight = E("ops.transpose(w)", w=weight)
@@ -36,13 +30,16 @@ def _linear(op: OpCall) -> ast.expr:
     return E("product + bias", product=product, bias=op.expr("bias")) if has_bias else product
 
 
-def _turned_weight(op: OpCall) -> Any:
-    """Return the weight behind ``linear(x, weight.t(), bias)`` when a layer can own it, else ``None``."""
-    node = op["weight"]
-    if node.op != "call_function" or target_name(node) != "aten.t.default":
-        return None
-    owned = op.writer.owns(op.node, [w for w in (node.args[0], op["bias"]) if w is not None])
-    return node.args[0] if owned and op.node.meta.get("input_order") is None else None
+def _dense(op: OpCall) -> ast.expr:
+    """A dense layer whose weight is (in, out) on both sides (GPT-2's Conv1D)."""
+    has_bias = op["bias"] is not None
+    if op.is_layer("weight", "bias"):
+        units = op.logical_shape("weight")[1]
+        construct = call("layers.Dense", units, use_bias=unless(has_bias, True))
+        weights = {"kernel": (op["weight"], [])} | ({"bias": (op["bias"], [])} if has_bias else {})
+        return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
+    product = op.ops("matmul", op.expr("input"), op.expr("weight"))
+    return E("product + bias", product=product, bias=op.expr("bias")) if has_bias else product
 
 
 def _kernel_steps(op: OpCall) -> list:
@@ -95,6 +92,14 @@ def _addmm(op: OpCall) -> ast.expr:
 
 register(
     __name__,
+    Rule(
+        "diglot.dense.default",
+        _dense,
+        torch="torch.addmm(bias, x, weight)",
+        layout="last",
+        noun="dense",
+        weights=("weight", "bias"),
+    ),
     Rule(
         "aten.linear.default",
         _linear,

@@ -1,0 +1,22 @@
+"""A live PyTorch model -> a hub that is ready to be written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from diglot.frontends import torch_export
+from diglot.frontends.build_hub import build, complete_ports, lay_calls
+from diglot.ir.hub import Hub
+from diglot.passes import pipeline
+
+
+def capture(model: nn.Module, example_inputs: Any, dynamic: Any = None) -> tuple[Hub, list[Any]]:
+    """Capture a live model. Returns the hub and the example values that were used."""
+    program, marker, structure, names, values = torch_export.export(model, example_inputs, dynamic)
+    hub = build(program, model, marker.records, structure, names)
+    pipeline.run(hub)
+    lay_calls(hub, model, marker.records)
+    complete_ports(hub)
+    return hub, values
