@@ -100,29 +100,31 @@ def _one_batch(hub: Hub) -> None:
 
 
 def inline_regions(module: fx.GraphModule) -> fx.Graph:
-    """Return the graph with ``no_grad`` and ``autocast`` regions written in place.
+    """Return a copy of the graph with ``no_grad`` and ``autocast`` regions written in place.
 
-    What a ``no_grad`` region returns is detached, so that no gradient flows where none did.
+    What a ``no_grad`` region returns is detached, so that no gradient flows where none did. The exported
+    program keeps its own graph.
     """
-    graph = module.graph
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
     for node in list(graph.nodes):
         name = target_name(node) if node.op == "call_function" else ""
         if "wrap_with_set_grad_enabled" in name:
-            _inline(module, node, node.args[1], node.args[2:], detach=not node.args[0])
+            _inline(graph, module, node, node.args[1], node.args[2:], detach=not node.args[0])
         elif "wrap_with_autocast" in name:
-            _inline(module, node, node.args[4], node.args[5:], detach=False)
+            _inline(graph, module, node, node.args[4], node.args[5:], detach=False)
     return graph
 
 
-def _inline(module: fx.GraphModule, node: fx.Node, getter: fx.Node, args: tuple, *, detach: bool) -> None:
-    graph = module.graph
-    inner = getattr(module, str(getter.target))
-    inline_regions(inner)
+def _inline(
+    graph: fx.Graph, module: fx.GraphModule, node: fx.Node, getter: fx.Node, args: tuple, *, detach: bool
+) -> None:
+    inner = inline_regions(getattr(module, str(getter.target)))
     values: dict[fx.Node, fx.Node] = {}
     given = iter(args)
     results: tuple = ()
     with graph.inserting_before(node):
-        for item in inner.graph.nodes:
+        for item in inner.nodes:
             if item.op == "placeholder":
                 values[item] = next(given)
             elif item.op == "output":
