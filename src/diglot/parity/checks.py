@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diglot.codegen.weights import ModulePair, WeightMap, WeightMapError
-from diglot.parity.tolerances import GLOBAL_FLOOR, SIBLING_FLOOR, relative
+from diglot.parity.tolerances import GLOBAL_FLOOR, PROVEN, SIBLING_FLOOR, relative
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -64,17 +64,45 @@ def compare_outputs(weight_map: WeightMap, outputs: list[np.ndarray], target: Ar
     return gaps
 
 
-def module_arrays(
-    pair: ModulePair, calls: list[Any], target: Arrays, index: int
-) -> list[tuple[np.ndarray, np.ndarray]] | str:
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+def module_arrays(pair: ModulePair, calls: list[Any], target: Arrays, index: int) -> Pairs | str:
     """(source, target in the source's layout) for every tensor that the map lists of one call of a
     module pair (a recurrent layer's states may be left out); or, in words, why they cannot be
-    compared."""
-    sources = calls[index].outputs
-    prefix = f"module:{pair.target}:{index}:"
-    count = sum(name.startswith(prefix) for name in target)
+    compared.
+
+    A module that is called several times may be called in another order in the target (an
+    expression's parts may be evaluated either way round): each call is then taken for the one that
+    it is nearest to.
+    """
+    count = len(
+        {name.split(":")[2] for name in target if name.startswith(f"module:{pair.target}:")}
+    )
     if count == 0:
         return "the Keras layer was not called by itself"
+    if count != len(calls):
+        return f"called {len(calls)} times in PyTorch, {count} times in Keras"
+    own = _one_call(pair, calls[index].outputs, target, index)
+    if count == 1 or isinstance(own, str) or _apart(own) <= PROVEN:
+        return own
+    free = set(range(count))
+    for number, call in enumerate(calls):
+        options = {j: _one_call(pair, call.outputs, target, j) for j in sorted(free)}
+        errors = {j: _apart(o) for j, o in options.items() if not isinstance(o, str)}
+        # In order, unless another call is the same to within rounding.
+        best = min(errors, key=lambda j: (errors[j] > PROVEN, abs(j - number)), default=number)
+        if number == index:
+            return options.get(best, own)
+        free.discard(best)
+    return own
+
+
+def _one_call(
+    pair: ModulePair, sources: list[np.ndarray], target: Arrays, index: int
+) -> Pairs | str:
+    prefix = f"module:{pair.target}:{index}:"
+    count = sum(name.startswith(prefix) for name in target)
     if min(len(sources), count) < len(pair.outputs):
         return (
             f"{len(sources)} tensors in PyTorch, {count} in Keras, {len(pair.outputs)} in the map"
@@ -88,6 +116,10 @@ def module_arrays(
             found = found.transpose(np.argsort(perm))
         result.append((source, found))
     return result
+
+
+def _apart(arrays: Pairs) -> float:
+    return max((relative(a, b) for a, b in arrays), default=0.0)
 
 
 def compare_modules(

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 _WIDE = {
     torch.float32: torch.float64,
@@ -87,6 +89,23 @@ class NoDropout(TorchFunctionMode):
             if "dropout_p" in kwargs:
                 kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
+
+
+class OperationCounter(TorchDispatchMode):
+    """Adds up the operations of matrix products and convolutions in `total`."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Make the call, and count it."""
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += int(count(*args, **(kwargs or {}), out_val=result))
+        return result
 
 
 def zero_dropout(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from diglot.codegen.weights import WeightMap
 from diglot.errors import BadInput
-from diglot.parity.torch_modes import computing, copy_model, zero_dropout
+from diglot.parity.torch_modes import OperationCounter, computing, copy_model, zero_dropout
 from diglot.runtime.exchange import cotangent
 from diglot.runtime.nests import follow, tensors
 
@@ -123,11 +123,10 @@ class TorchModel:
     def counted(self, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
         """The outputs in evaluation mode, and how many operations its matrix products and
         convolutions take."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter:
+        counter = OperationCounter()
+        with counter:
             outputs = self.outputs(inputs)
-        return outputs, counter.get_total_flops()
+        return outputs, counter.total
 
     def calibrated(self, inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Running statistics that fit the present weights and `inputs`, by name; empty where the
