@@ -105,7 +105,9 @@ class _Module(nn.Module):
 class Bench:
     """One sample of one rule: ``expression``, ``layers`` and the two results."""
 
-    def __init__(self, rule: Rule | str, sample: Sample, *, owned: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, rule: Rule | str, sample: Sample, *, owned: bool = True, seed: int = 0
+    ) -> None:
         self.rule = registry()[rule] if isinstance(rule, str) else rule
         generator = torch.Generator().manual_seed(seed)
         self.inputs = [make_input(s, generator) for s in sample.inputs.values()]
@@ -123,21 +125,35 @@ class Bench:
         reason = self.rule.refuse(op) if self.rule.refuse else None
         if reason:
             raise op.refuse(reason)
-        made = op.template(self.rule.keras) if isinstance(self.rule.keras, str) else self.rule.keras(op)
+        made = (
+            op.template(self.rule.keras)
+            if isinstance(self.rule.keras, str)
+            else self.rule.keras(op)
+        )
         self.expression = text(made)
 
     def _find(self) -> None:
         graph = self.exported.graph
         self.node = next((n for n in graph.nodes if target_name(n) == self.rule.op), None)
-        assert self.node is not None, [target_name(n) for n in graph.nodes if n.op == "call_function"]
+        assert self.node is not None, [
+            target_name(n) for n in graph.nodes if n.op == "call_function"
+        ]
         signature = self.exported.graph_signature
         names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        self.parameters = {n: names[n.name] for n in graph.nodes if n.op == "placeholder" and n.name in names}
+        self.parameters = {
+            n: names[n.name] for n in graph.nodes if n.op == "placeholder" and n.name in names
+        }
         for node in graph.nodes:
             value = node.meta.get("val")
-            if self.rule.layout in CHANNELS_LAST and isinstance(value, torch.Tensor) and value.dim() > 2:
+            if (
+                self.rule.layout in CHANNELS_LAST
+                and isinstance(value, torch.Tensor)
+                and value.dim() > 2
+            ):
                 first = next(a for a in self.node.all_input_nodes if a not in self.parameters)
-                if node in (first, self.node) or (node.target is operator.getitem and node.args[0] is self.node):
+                if node in (first, self.node) or (
+                    node.target is operator.getitem and node.args[0] is self.node
+                ):
                     node.meta["layout"] = (0, *range(2, value.dim()), 1)
                     # a raw weight stays as it is
 
@@ -150,9 +166,18 @@ class Bench:
             for attribute, value in weights.items():
                 if not isinstance(value, dict):
                     value = {"nodes": value[0], "steps": value[1]}
-                nodes = value["nodes"] if isinstance(value["nodes"], (list, tuple)) else [value["nodes"]]
+                nodes = (
+                    value["nodes"]
+                    if isinstance(value["nodes"], (list, tuple))
+                    else [value["nodes"]]
+                )
                 names = [self.parameters[n] for n in nodes]
-                fields = (names, [self._state(n) for n in names], value.get("steps", []), value.get("combine"))
+                fields = (
+                    names,
+                    [self._state(n) for n in names],
+                    value.get("steps", []),
+                    value.get("combine"),
+                )
                 found[f"{key}.{attribute}"] = _entry(f"{key}.{attribute}", *fields)
         return found
 
@@ -253,7 +278,9 @@ class Bench:
     def _differentiate_torch(self, env, args, kwargs, node) -> None:
         tensors = {n: env[n] for n in node.all_input_nodes if isinstance(env[n], torch.Tensor)}
         trained = {
-            n: t.detach().clone().requires_grad_(t.dtype == torch.float64 and "running" not in n.name)
+            n: t.detach()
+            .clone()
+            .requires_grad_(t.dtype == torch.float64 and "running" not in n.name)
             for n, t in tensors.items()
         }
         args = fx.map_arg(node.args, lambda n: trained.get(n, env[n]))
@@ -275,7 +302,9 @@ class Bench:
         """A part of a tuple that nobody reads may be missing on the other side."""
         if not isinstance(self.node.meta["val"], (list, tuple)):
             return True
-        return any(u.target is operator.getitem and u.args[1] == index and u.users for u in self.node.users)
+        return any(
+            u.target is operator.getitem and u.args[1] == index and u.users for u in self.node.users
+        )
 
     # --- together --------------------------------------------------------------------------------------
 
