@@ -29,15 +29,19 @@ MODELS = ROOT / "tests" / "models"
 FRESH = Path(__file__).parent / "fresh_model.py"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Translated:
-    """A translation on disk, its proof, and what it was made from."""
+    """A translation on disk, and what it was made from."""
 
     translation: Translation
-    proof: Proof
     directory: Path
     model: torch.nn.Module
     example_inputs: Any
+
+    @functools.cached_property
+    def proof(self) -> Proof:
+        """The proof, made when it is first asked for."""
+        return diglot.prove(self.translation)
 
 
 @functools.cache
@@ -55,15 +59,14 @@ def _keras_worker() -> KerasWorker:
 
 @functools.cache
 def translated(module: str, factory: str = "make", **options: Any) -> Translated:
-    """Translate `factory` of tests/models/`module`.py, save the result and prove it, once."""
+    """Translate `factory` of tests/models/`module`.py and save the result, once."""
     _keras_worker()
     model, example_inputs = getattr(importlib.import_module(module), factory)()
     translation = diglot.translate(model, example_inputs, to="keras", **options)
     name = "-".join([module, factory, *map(str, options.values())])
     directory = Path(_workplace().name) / name
     translation.save(directory)
-    proof = diglot.prove(translation)
-    return Translated(translation, proof, directory, model, example_inputs)
+    return Translated(translation, directory, model, example_inputs)
 
 
 def assert_proven(result: Translated) -> None:

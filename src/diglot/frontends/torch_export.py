@@ -21,8 +21,8 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.proxy import TracerBase
 
-from diglot.errors import BadInput
-from diglot.frontends import attention
+from diglot.errors import BadInput, DataDependent
+from diglot.frontends import attention, recurrent
 from diglot.frontends.marks import Marker
 
 
@@ -198,7 +198,14 @@ def export(
     modes = {module: module.training for module in model.modules()}
     try:
         model.train()
-        with _quiet(), _author_frames(), attention.as_one_node(), _attributes_kept(model), marker.installed():
+        with (
+            _quiet(),
+            _author_frames(),
+            attention.as_one_node(),
+            recurrent.of_any_length(),
+            _attributes_kept(model),
+            marker.installed(),
+        ):
             program = _run_export(model, args, kwargs, shapes)
     finally:
         for module, mode in modes.items():
@@ -215,7 +222,7 @@ def _run_export(model: nn.Module, args: tuple, kwargs: dict, shapes: Any) -> Exp
             model, args, kwargs, dynamic_shapes=shapes, strict=False, prefer_deferred_runtime_asserts_over_guards=False
         )
     except GuardOnDataDependentSymNode as error:
-        raise BadInput(
+        raise DataDependent(
             "the model branches on the values of a tensor, which no single program can hold",
             received=_first_line(error),
             where=_user_line(error),
