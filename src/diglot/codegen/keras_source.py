@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 import subprocess
 from typing import Any
 
@@ -81,7 +82,7 @@ def finish(program: Program, body: list[ast.stmt], head: str) -> str:
     """Return the formatted module text."""
     carried = helpers.sources(program.helpers)
     code = "\n\n\n".join([*carried, *(text(node) for node in body)])
-    imports = ["import keras"]
+    imports = ["import keras", *(["import numpy as np"] if re.search(r"\bnp\.", code) else [])]
     wanted = [n for n in ("layers", "ops") if f"{n}." in code]
     if wanted:
         imports.append(f"from keras import {', '.join(wanted)}")
