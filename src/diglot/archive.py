@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import logging
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +49,11 @@ def load_program(path: Path) -> tuple[nn.Module, Any, dict[str, dict[int, str]]]
 
     Raises :class:`BadInput` for a file that is missing, is no program, or would run code.
     """
+    with _quiet():
+        return _load(path)
+
+
+def _load(path: Path) -> tuple[nn.Module, Any, dict[str, dict[int, str]]]:
     from diglot.rebuild import rebuild
 
     program = load_exported(path)
@@ -99,6 +106,20 @@ def load_exported(path: Path) -> ExportedProgram:
 
 
 @contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's notes for export developers away from the user; errors are told by us."""
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def _nothing_runs() -> Iterator[None]:
     """While this is entered, torch.load unpickles tensors and plain containers only."""
     import torch
@@ -138,6 +159,11 @@ def _check_expressions(path: Path) -> None:
     except (zipfile.BadZipFile, OSError) as error:
         raise BadInput(f"{path} is not a torch.export program.", received=str(error)) from error
     for text in texts:
+        if b"torch.ops.diglot." in text:
+            raise BadInput(
+                f"{path} is the record of its source that a translation keeps, not a source.",
+                hint=f"diglot prove {path.parent}, or translate what it was translated from",
+            )
         try:
             content = json.loads(text)
         except ValueError as error:

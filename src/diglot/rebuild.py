@@ -111,6 +111,7 @@ class _Rebuilder:
     def __init__(self, program: ExportedProgram, leaves: bool) -> None:
         self.program = program
         self.leaves = leaves
+        _dissolve(program)
         self.tree = torch.export.unflatten(program)
         self.root: nn.Module | None = None
         self.made: dict[int, nn.Module] = {}
@@ -152,14 +153,28 @@ class _Rebuilder:
             kind = getattr(module, "type_name", lambda: None)() or "program.Block"
             made: nn.Module | None = None
             graph = getattr(module, "graph", None)
-            if isinstance(graph, fx.Graph):
+            if not isinstance(graph, fx.Graph) or not len(graph.nodes):
+                made = self._container(module)
+            else:
                 if self.leaves and kind == f"{_NN}container.Sequential":
                     made = self._sequential(module, graph)
                 elif self.leaves and kind.startswith(_NN):
                     made = self._leaf(module, graph, kind)
                 made = self._graph_module(module, graph, kind) if made is None else made
-            self.made[id(module)] = module if made is None else made
+            self.made[id(module)] = made
         return self.made[id(module)]
+
+    def _container(self, module: nn.Module) -> nn.Module:
+        """What is never called and only holds others: a ModuleList where they are numbered."""
+        children = {name: self._child(child) for name, child in module.named_children()}
+        numbered = list(children) == [str(index) for index in range(len(children))]
+        made = nn.ModuleList(children.values()) if children and numbered else nn.Module()
+        if not isinstance(made, nn.ModuleList):
+            for name, child in children.items():
+                made.add_module(name, child)
+        made._parameters.update(module._parameters)
+        made._buffers.update(module._buffers)
+        return made
 
     def _sequential(self, module: nn.Module, graph: fx.Graph) -> nn.Module | None:
         """An nn.Sequential as itself, or None where it is more than its children in order."""
@@ -228,6 +243,25 @@ class _Rebuilder:
             if isinstance(arguments.get(weight), torch.Tensor):
                 setattr(layer, weight, arguments[weight])
         return layer
+
+
+def _dissolve(program: ExportedProgram) -> None:
+    """Take modules that call outside their own subtree out of the record of who called what.
+
+    ``ResidualConnection(x, lambda x: self.attention(x))`` calls a sibling; its ops then belong to
+    its caller. Otherwise unflatten would lose the names and hoist weights into arguments.
+    """
+    stacks = [node.meta.get("nn_module_stack") or {} for node in program.graph.nodes]
+    strays: set[str] = set()
+    for stack in stacks:
+        paths = [path for path, _ in stack.values()]
+        for index, path in enumerate(paths[1:], 1):
+            outside = (p for p in paths[:index] if p and not f"{path}.".startswith(f"{p}."))
+            strays.update(outside)
+    for node in program.graph.nodes if strays else ():
+        stack = node.meta.get("nn_module_stack")
+        if stack:
+            node.meta["nn_module_stack"] = {k: v for k, v in stack.items() if v[0] not in strays}
 
 
 def _plainly_named(graph: fx.Graph, keep_inputs: bool) -> fx.Graph:
