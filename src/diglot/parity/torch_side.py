@@ -105,6 +105,8 @@ class TorchModel:
             returned = self.module(**dict(zip(names, arguments, strict=True)))
         else:
             returned = self.module(*arguments)
+        if self.weight_map.structure["outputs"] == "any":
+            return tensors(returned)
         return [follow(returned, tuple(spec.path)) for spec in self.weight_map.outputs]
 
     def outputs(

@@ -65,3 +65,33 @@ def recording(layers: Mapping[str, Any]) -> Iterator[Recorder]:
         yield recorder
     finally:
         _active.pop()
+
+
+_SETTINGS = (
+    "activation",
+    "approximate",
+    "axis",
+    "dilation_rate",
+    "epsilon",
+    "groups",
+    "kernel_size",
+    "key_dim",
+    "momentum",
+    "negative_slope",
+    "num_heads",
+    "padding",
+    "pool_size",
+    "rate",
+    "strides",
+    "use_bias",
+)
+
+
+def describe_layer(layer: Any) -> dict[str, Any]:
+    """Class and settings of a layer, as far as JSON can hold them: {"class", "settings"}."""
+    plain = (bool, int, float, str, type(None), list, tuple)
+    settings = {name: getattr(layer, name) for name in _SETTINGS if hasattr(layer, name)}
+    return {
+        "class": type(layer).__name__,
+        "settings": {n: v if isinstance(v, plain) else str(v) for n, v in settings.items()},
+    }

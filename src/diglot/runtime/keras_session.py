@@ -20,6 +20,7 @@ import numpy as np
 from diglot.codegen.weights import TensorSpec, WeightMap, resolve
 from diglot.errors import BadInput
 from diglot.runtime import capture
+from diglot.runtime.capture import describe_layer
 from diglot.runtime.engines import value_and_gradients
 from diglot.runtime.exchange import cotangent
 from diglot.runtime.nests import follow
@@ -315,17 +316,7 @@ class KerasSession:
     def describe(self, path: str) -> dict[str, Any]:
         """Class and settings of the layer at a target path, as far as JSON can hold them."""
         layer = self._layers.get(path)
-        if layer is None:
-            return {}
-        plain = (bool, int, float, str, type(None), list, tuple)
-        names = ("epsilon", "momentum", "use_bias", "padding", "strides", "approximate", "axis",
-                 "rate", "negative_slope", "activation", "kernel_size", "dilation_rate", "groups",
-                 "num_heads", "key_dim", "pool_size")  # fmt: skip
-        settings = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
-        return {
-            "class": type(layer).__name__,
-            "settings": {n: v if isinstance(v, plain) else str(v) for n, v in settings.items()},
-        }
+        return {} if layer is None else describe_layer(layer)
 
 
 def _numpy(tensor: Any) -> np.ndarray:
