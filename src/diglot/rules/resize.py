@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
@@ -29,14 +30,12 @@ def _factors(op: OpCall) -> tuple[int, ...] | None:
     before, after = op.logical_shape(_first(op))[2:], op.logical_shape()[2:]
     factors = []
     for small, large in zip(before, after, strict=True):
-        if is_static(small) and is_static(large):
-            factor: Any = large // small if large % small == 0 else None
-        else:
-            factor = large / small
-            factor = int(factor) if getattr(factor, "is_Integer", False) else None
-        if factor is None or factor < 1:
+        factor = Fraction(large, small) if is_static(small) and is_static(large) else large / small
+        number = factor if isinstance(factor, Fraction) else getattr(factor, "is_number", False)
+        whole = int(factor) if number else 0
+        if whole < 1 or whole != factor:
             return None
-        factors.append(factor)
+        factors.append(whole)
     return tuple(factors)
 
 
@@ -54,14 +53,33 @@ def _scales(op: OpCall) -> list[float] | None:
 
 
 def _sizes(op: OpCall) -> ast.expr:
-    """Return the result's spatial sizes as a tuple expression."""
-    return ast.Tuple([op.size(s) for s in op.logical_shape()[2:]], ast.Load())
+    """Return the result's spatial sizes as a tuple expression.
+
+    Raises a refusal where a factor such as 1.7 is applied to a dynamic size: it is no fraction that
+    a size could
+    be multiplied by exactly.
+    """
+    before, after = op.logical_shape(_first(op))[2:], op.logical_shape()[2:]
+    factors = op.args.get("scale_factors") or [None] * len(after)
+    sizes = []
+    for small, large, factor in zip(before, after, factors, strict=True):
+        if is_static(large) or factor is None:
+            sizes.append(op.size(large))
+            continue
+        exact = Fraction(factor)
+        if exact.denominator > 64:
+            raise op.refuse(f"a size that is not fixed, times {factor}; give the size itself")
+        size = op.size(small)
+        if exact.numerator != 1:
+            size = E("n * f", n=size, f=exact.numerator)
+        sizes.append(E("n // f", n=size, f=exact.denominator) if exact.denominator > 1 else size)
+    return ast.Tuple(sizes, ast.Load())
 
 
 def _options(op: OpCall, **more: Any) -> dict[str, Any]:
     scales = None if op.args.get("align_corners") else _scales(op)
     before, after = op.logical_shape(_first(op))[2:], op.logical_shape()[2:]
-    if scales is not None:
+    if scales is not None and _factors(op) is None:
         implied = [
             b / a if is_static(b) and is_static(a) else None
             for b, a in zip(before, after, strict=True)
@@ -203,7 +221,8 @@ def _cubic_rules() -> list[Rule]:
         for suffix in ("vec", "default")
     ]
     for op in ("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"):
-        made += [Rule(f"aten.{op}.{s}", _antialiased, **fields) for s in ("vec", "default")]
+        spelling = {**fields, "torch": "F.interpolate(x, size, antialias=True)"}
+        made += [Rule(f"aten.{op}.{s}", _antialiased, **spelling) for s in ("vec", "default")]
     return made
 
 

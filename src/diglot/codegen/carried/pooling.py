@@ -69,10 +69,10 @@ def adaptive_average_pool(x, size):
     """
     for axis, count in enumerate(size, start=1):
         length = ops.shape(x)[axis]
-        cell = ops.arange(count)
+        cell = ops.arange(count, dtype="int32")
         start = cell * length // count
         stop = ((cell + 1) * length + count - 1) // count
-        place = ops.arange(length)[:, None]
+        place = ops.arange(length, dtype="int32")[:, None]
         inside = ops.cast(ops.logical_and(place >= start, place < stop), x.dtype)
         weights = inside / ops.cast(stop - start, x.dtype)
         x = ops.moveaxis(ops.matmul(ops.moveaxis(x, axis, -1), weights), -1, axis)

@@ -20,7 +20,7 @@ def resize_axis(x, axis, taps):
     weight) pairs.
     """
     length = ops.shape(x)[axis]
-    cells = ops.arange(length)[:, None]
+    cells = ops.arange(length, dtype="int32")[:, None]
     matrix = 0
     for index, weight in taps:
         index = ops.clip(ops.cast(index, "int32"), 0, length - 1)
