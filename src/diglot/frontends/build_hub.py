@@ -29,7 +29,8 @@ def build(
     """
     graph = inline_regions(program.graph_module)
     signature = program.graph_signature
-    placeholders = {n.name: n for n in graph.nodes if n.op == "placeholder"}
+    # By target: a copied graph renames a node that is called like a builtin (`input`).
+    placeholders = {str(n.target): n for n in graph.nodes if n.op == "placeholder"}
     parameters: dict[fx.Node, Parameter] = {}
     constants: dict[fx.Node, torch.Tensor] = {}
     inputs: list[fx.Node] = []
