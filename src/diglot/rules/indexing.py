@@ -229,7 +229,6 @@ def _bucketize(op: OpCall) -> ast.expr:
 
 
 _MASKED = {"x": "2,3,5", "mask": "bool[3,5]"}
-_MASK_NOTE = "Keras chooses with ops.where; the number is written in the tensor's own dtype."
 
 register(
     __name__,
@@ -255,8 +254,7 @@ register(
     Rule("aten.take_along_dim.default", _take_along_dim, torch="x.take_along_dim(index, 1)", noun="x",
          layout="logical", samples=(Sample("x.take_along_dim(i, 1)", {**_X, "i": "int64[2,4,1]<3"}),
                                     Sample("x.take_along_dim(i, -1)", {**_X, "i": "int64[2,3,4]<5"}))),
-    Rule("aten.masked_fill.Scalar", _masked_fill, torch="x.masked_fill(mask, -1e9)", noun="x", note=_MASK_NOTE,
-         topic="Boolean mask",
+    Rule("aten.masked_fill.Scalar", _masked_fill, torch="x.masked_fill(mask, -1e9)", noun="x",
          samples=(Sample("x.masked_fill(mask, -1e9)", _MASKED), Sample("x.masked_fill(mask, float('-inf'))", _MASKED),
                   Sample("x.masked_fill(x == 3, -100)", {"x": "int64[2,3]<5"}),
                   Sample("x.masked_fill(x > 0.3, 0)", _IMAGE, channels_last=True))),
