@@ -87,7 +87,7 @@ def adaptive_max_pool(x, size):
         length = x.shape[axis]
         x = ops.moveaxis(x, axis, 0)
         cells = [
-            ops.max(x[i * length // count : -(-(i + 1) * length // count)], axis=0)
+            ops.max(x[i * length // count : -(-(i + 1) * length // count), ...], axis=0)
             for i in range(count)
         ]
         x = ops.moveaxis(ops.stack(cells), 0, axis)
