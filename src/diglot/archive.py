@@ -81,13 +81,16 @@ def _dynamic(program: ExportedProgram, names: list[Any]) -> dict[str, dict[int, 
     return sizes
 
 
-def load_exported(path: Path) -> ExportedProgram:
-    """``torch.export.load``, but nothing in the file can run."""
+def load_exported(path: Path, *, own: bool = False) -> ExportedProgram:
+    """``torch.export.load``, but nothing in the file can run.
+
+    ``own``: the file is the record that a translation keeps of its source, with Diglot's own ops.
+    """
     import torch
 
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
-    _check_expressions(path)
+    _check_expressions(path, own)
     try:
         with _nothing_runs():
             return torch.export.load(path)
@@ -148,7 +151,7 @@ def _nothing_runs() -> Iterator[None]:
         _package.pickle = loader
 
 
-def _check_expressions(path: Path) -> None:
+def _check_expressions(path: Path, own: bool) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             texts = [
@@ -159,7 +162,7 @@ def _check_expressions(path: Path) -> None:
     except (zipfile.BadZipFile, OSError) as error:
         raise BadInput(f"{path} is not a torch.export program.", received=str(error)) from error
     for text in texts:
-        if b"torch.ops.diglot." in text:
+        if b"torch.ops.diglot." in text and not own:
             raise BadInput(
                 f"{path} is the record of its source that a translation keeps, not a source.",
                 hint=f"diglot prove {path.parent}, or translate what it was translated from",

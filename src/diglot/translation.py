@@ -176,7 +176,7 @@ def load(directory: str | os.PathLike[str]) -> Translation:
         from diglot.frontends import attention, marks  # noqa: F401  they define the ops in the file
         from diglot.ir.runnable import RunnableProgram
 
-        exported = load_exported(folder / "source.pt2")
+        exported = load_exported(folder / "source.pt2", own=True)
         source_model = RunnableProgram(exported, info.get("output_structure")).eval()
     source = (folder / "model.py").read_text(encoding="utf-8")
     made = Translation(source, weight_map, info, source_model, exported, directory=folder)

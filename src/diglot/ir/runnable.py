@@ -35,6 +35,8 @@ class RunnableProgram(nn.Module):
         super().__init__()
         self.__dict__["_program"] = program
         self.__dict__["_structure"] = structure
+        # Called with each node and its value, where set: a proof listens here.
+        self.__dict__["observer"] = None
         self._order: list[tuple[str, str]] = []  # (placeholder, state name or "")
         signature = program.graph_signature
         constants = program.constants
@@ -73,7 +75,7 @@ class RunnableProgram(nn.Module):
         state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         given = iter([*args, *kwargs.values()])
         values = [state[name] if name else next(given, None) for _, name in self._order]
-        results = _Interpreter(program.graph_module, self.training).run(*values)
+        results = _Interpreter(program.graph_module, self.training, self.observer).run(*values)
         kept = [
             r for r, s in zip(results, program.graph_signature.output_specs, strict=True)
             if s.kind is OutputKind.USER_OUTPUT and isinstance(r, torch.Tensor)
@@ -82,17 +84,24 @@ class RunnableProgram(nn.Module):
 
 
 class _Interpreter(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, training: bool) -> None:
+    def __init__(self, module: fx.GraphModule, training: bool, observer: Any = None) -> None:
         super().__init__(module)
         self.training = training
+        self.observer = observer
 
     def run_node(self, n: fx.Node) -> Any:
+        value = self._run_node(n)
+        if self.observer is not None:
+            self.observer(n, value)
+        return value
+
+    def _run_node(self, n: fx.Node) -> Any:
         if n.op == "call_function":
             name = target_name(n)
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             flag = _FLAGS.get(name)
             if flag is not None and len(args) > flag:
-                keep = self.training and args[flag] or (name.startswith("aten.batch_norm") and args[3] is None)
+                keep = (self.training and args[flag]) or (name.startswith("aten.batch_norm") and args[3] is None)
                 args = (*args[:flag], bool(keep), *args[flag + 1 :])
             elif name == "aten.scaled_dot_product_attention.default" and len(args) > 4 and not self.training:
                 args = (*args[:4], 0.0, *args[5:])

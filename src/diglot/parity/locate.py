@@ -11,6 +11,7 @@ from diglot.codegen.weights import ModulePair
 from diglot.errors import WorkerFailed
 from diglot.parity import causes
 from diglot.parity.checks import module_arrays
+from diglot.parity.exported import is_exported
 from diglot.parity.tolerances import PROVEN, relative
 from diglot.parity.variants import Variant, variants
 
@@ -82,7 +83,7 @@ def _live(prover: Prover, module: str) -> Any:
 def _place(prover: Prover, module: str) -> tuple[str | None, int | None]:
     """File and line of a module's forward, for a module that the map does not list."""
     live = _live(prover, module)
-    if live is None:
+    if live is None or is_exported(prover.model.module):
         return None, None
     try:
         return inspect.getsourcefile(type(live)), inspect.getsourcelines(type(live).forward)[1]

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-_WIDE = {
+WIDE = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,
     torch.bfloat16: torch.float64,
@@ -68,9 +68,9 @@ class Float64(TorchFunctionMode):
         if func in _CASTS:
             return args[0].double()
         func = _EXACT.get(func, func)
-        args = tuple(_WIDE.get(arg, arg) if isinstance(arg, torch.dtype) else arg for arg in args)
+        args = tuple(WIDE.get(arg, arg) if isinstance(arg, torch.dtype) else arg for arg in args)
         kwargs = {
-            name: _WIDE.get(value, value) if isinstance(value, torch.dtype) else value
+            name: WIDE.get(value, value) if isinstance(value, torch.dtype) else value
             for name, value in kwargs.items()
         }
         return func(*args, **kwargs)
@@ -153,11 +153,16 @@ def copy_model(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     The original is left as it is. Tensors that it keeps from an earlier call (attention scores and
     the like), which PyTorch refuses to copy, are copied without their history.
     """
+    from diglot.parity.exported import is_exported, private_program
+
     memo: dict[int, Any] = {}
     for child in module.modules():
         for value in _held(vars(child)):
             if value.grad_fn is not None or not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
+    if is_exported(module):
+        program = vars(module)["_program"]
+        memo[id(program)] = private_program(program, dtype)
     clone = copy.deepcopy(module, memo).to("cpu")
     for child in clone.modules():
         for name, value in list(vars(child).items()):

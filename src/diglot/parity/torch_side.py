@@ -14,6 +14,7 @@ from torch import nn
 
 from diglot.codegen.weights import WeightMap
 from diglot.errors import BadInput
+from diglot.parity.exported import is_exported, watch
 from diglot.parity.torch_modes import OperationCounter, computing, copy_model, zero_dropout
 from diglot.runtime.exchange import cotangent
 from diglot.runtime.nests import follow, tensors
@@ -223,6 +224,8 @@ class TorchModel:
                         results[name] = (_arrays(tensors(returned)), of_model)
 
         named = dict(self.module.named_modules(remove_duplicate=False))
+        if module not in named or is_exported(self.module):
+            return results
         handle = named[module].register_forward_hook(hook, with_kwargs=True)
         try:
             self.outputs(inputs, training)
@@ -285,6 +288,8 @@ class TorchModel:
         self, run: Run, names: set[str], module_inputs: bool, training: bool
     ) -> Callable[[], None]:
         """Hook the named modules and every batch norm; gives the function that unhooks them."""
+        if is_exported(self.module):
+            return watch(self.module, run, names, module_inputs, training, _numpy)
         handles: list[Any] = []
         counts: Counter[str] = Counter()
 
