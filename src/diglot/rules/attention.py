@@ -98,9 +98,21 @@ def _reads_scores(op: OpCall) -> bool:
 
 #: Ops that only move a mask's elements about.
 _MOVES = frozenset(
-    "aten.view.default aten.reshape.default aten.unsqueeze.default aten.expand.default aten.slice.Tensor "
-    "aten.to.dtype aten.to.device aten.to.dtype_layout aten.clone.default aten.transpose.int "
-    "aten.contiguous.default aten.triu.default aten.tril.default".split()
+    [
+        "aten.view.default",
+        "aten.reshape.default",
+        "aten.unsqueeze.default",
+        "aten.expand.default",
+        "aten.slice.Tensor",
+        "aten.to.dtype",
+        "aten.to.device",
+        "aten.to.dtype_layout",
+        "aten.clone.default",
+        "aten.transpose.int",
+        "aten.contiguous.default",
+        "aten.triu.default",
+        "aten.tril.default",
+    ]
 )
 
 

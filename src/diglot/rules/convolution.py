@@ -199,7 +199,7 @@ def _cut(x: ast.expr, crop: _Crop) -> ast.expr:
 
 
 def _transposed(op: OpCall) -> ast.expr:
-    channels, per_group, *size = op.logical_shape("weight")
+    _, per_group, *size = op.logical_shape("weight")
     kernel, rank = tuple(size), len(size)
     spatial_rank(op, "input", rank)
     stride, dilation = numbers(op, "stride", rank), numbers(op, "dilation", rank)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static
@@ -114,7 +114,9 @@ def _max(op: OpCall) -> ast.expr:
     x = op.expr("self")
     same = p.padded and _is_same(p) and p.rank < 3
     if p.padded and not same:
-        if p.rank < 3 and getattr(op.writer, "plain", False):  # in a Sequential everything is a layer
+        if p.rank < 3 and getattr(
+            op.writer, "plain", False
+        ):  # in a Sequential everything is a layer
             return E("layer(x)", layer=op.layer(_max_layer(op)), x=x)
         x = pad_spatial(x, p.before, p.after, float("-inf"))
     return _pooled(op, p, "max", x, same)
@@ -283,28 +285,21 @@ def _samples(rank: int, *calls: str) -> tuple[Sample, ...]:
     return tuple(Sample("m(x)", x, c) if c.startswith("nn.") else Sample(c, x) for c in calls)
 
 
-def _rules(rank: int) -> tuple[Rule, ...]:
-    n, fields = f"{rank}d", {"layout": "spatial", "noun": "pooled"}
-    uneven = {1: "3", 2: "(2, 3)", 3: "(1, 2, 3)"}[rank]
-    most = _samples(
+_FIELDS: dict[str, Any] = {"layout": "spatial", "noun": "pooled"}
+_UNEVEN = {1: "3", 2: "(2, 3)", 3: "(1, 2, 3)"}
+
+
+def _max_rules(rank: int) -> tuple[Rule, ...]:
+    n = f"{rank}d"
+    samples = _samples(
         rank,
         f"nn.MaxPool{n}(2)",
         f"nn.MaxPool{n}(3, 2, 1)",
         f"nn.MaxPool{n}(3, 1, 1)",
         f"nn.MaxPool{n}(2, ceil_mode=True)",
         f"nn.MaxPool{n}(3, 2, 1, ceil_mode=True)",
-        f"F.max_pool{n}(x, {uneven})",
+        f"F.max_pool{n}(x, {_UNEVEN[rank]})",
         f"F.max_pool{n}(x, 2, 1)",
-    )
-    mean = _samples(
-        rank,
-        f"nn.AvgPool{n}(2)",
-        f"nn.AvgPool{n}(3, 2, 1)",
-        f"nn.AvgPool{n}(3, 2, 1, count_include_pad=False)",
-        f"nn.AvgPool{n}(3, 2, 1, ceil_mode=True)",
-        f"nn.AvgPool{n}(2, ceil_mode=True, count_include_pad=False)",
-        f"F.avg_pool{n}(x, {uneven})",
-        *((f"nn.AvgPool{n}(3, 2, 1, divisor_override=5)",) if rank > 1 else ()),
     )
     return (
         Rule(
@@ -314,8 +309,8 @@ def _rules(rank: int) -> tuple[Rule, ...]:
             layer=_max_layer,
             topic="Max pool padding",
             note="PyTorch pads both sides with minus infinity; the padding is written out.",
-            samples=most,
-            **fields,
+            samples=samples,
+            **_FIELDS,
         ),
         Rule(
             f"aten.max_pool{n}_with_indices.default",
@@ -323,31 +318,51 @@ def _rules(rank: int) -> tuple[Rule, ...]:
             torch=f"nn.MaxPool{n}(kernel)",
             result=0,
             samples=_samples(rank, f"F.max_pool{n}(x, 3, 2, 1, return_indices=True)[0]"),
-            **fields,
+            **_FIELDS,
         ),
-        Rule(
-            f"aten.avg_pool{n}.default",
-            _average,
-            torch=f"nn.AvgPool{n}(kernel)",
-            layer=_average_layer,
-            topic="Average pool",
-            samples=mean,
-            **fields,
-            note='PyTorch counts the zeros of the padding, Keras\'s "same" does not; the padding is written out.',
-        ),
+    )
+
+
+def _average_rule(rank: int) -> Rule:
+    n = f"{rank}d"
+    samples = _samples(
+        rank,
+        f"nn.AvgPool{n}(2)",
+        f"nn.AvgPool{n}(3, 2, 1)",
+        f"nn.AvgPool{n}(3, 2, 1, count_include_pad=False)",
+        f"nn.AvgPool{n}(3, 2, 1, ceil_mode=True)",
+        f"nn.AvgPool{n}(2, ceil_mode=True, count_include_pad=False)",
+        f"F.avg_pool{n}(x, {_UNEVEN[rank]})",
+        *((f"nn.AvgPool{n}(3, 2, 1, divisor_override=5)",) if rank > 1 else ()),
+    )
+    return Rule(
+        f"aten.avg_pool{n}.default",
+        _average,
+        torch=f"nn.AvgPool{n}(kernel)",
+        layer=_average_layer,
+        topic="Average pool",
+        note="PyTorch counts the zeros of the padding, Keras's padding does not: it is written out.",
+        samples=samples,
+        **_FIELDS,
+    )
+
+
+def _adaptive_rules(rank: int) -> tuple[Rule, ...]:
+    n = f"{rank}d"
+    return (
         Rule(
             f"aten.adaptive_avg_pool{n}.default",
             _adaptive_average,
             torch=f"nn.AdaptiveAvgPool{n}(size)",
             layer=_adaptive_average_layer,
-            **fields,
             samples=_samples(
                 rank,
                 f"nn.AdaptiveAvgPool{n}(1)",
                 f"F.adaptive_avg_pool{n}(x, 1)",
                 f"nn.AdaptiveAvgPool{n}(2)",
-                f"nn.AdaptiveAvgPool{n}({uneven})",
+                f"nn.AdaptiveAvgPool{n}({_UNEVEN[rank]})",
             ),
+            **_FIELDS,
         ),
         Rule(
             f"aten.adaptive_max_pool{n}.default",
@@ -358,11 +373,12 @@ def _rules(rank: int) -> tuple[Rule, ...]:
                 rank,
                 f"nn.AdaptiveMaxPool{n}(1)",
                 f"F.adaptive_max_pool{n}(x, 2)",
-                f"nn.AdaptiveMaxPool{n}({uneven})",
+                f"nn.AdaptiveMaxPool{n}({_UNEVEN[rank]})",
             ),
-            **fields,
+            **_FIELDS,
         ),
     )
 
 
-register(__name__, *_rules(1), *_rules(2), *_rules(3))
+for _rank in (1, 2, 3):
+    register(__name__, *_max_rules(_rank), _average_rule(_rank), *_adaptive_rules(_rank))

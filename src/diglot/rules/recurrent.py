@@ -86,7 +86,8 @@ def _is_default(op: OpCall, state: fx.Node) -> bool:
 
 
 def _read_parts(op: OpCall) -> set[int]:
-    return {u.args[1] for u in op.node.users if u.target is operator.getitem and u.users}
+    users = [u for u in op.node.users if u.target is operator.getitem and u.users]
+    return {int(u.args[1]) for u in users}  # type: ignore[arg-type]
 
 
 def _sequence(op: OpCall) -> ast.expr:
