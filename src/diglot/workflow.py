@@ -48,11 +48,20 @@ def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
     steps = Steps(console)
     with steps.step("Loading PyTorch", "Loaded PyTorch"):
         import torch  # noqa: F401  the slowest import, shown as the step that it is
-    with steps.step(f"Reading {request.source}", f"Read {request.source}"):
+    shown = _short(request.source)
+    with steps.step(f"Reading {shown}", f"Read {shown}"):
         source = load_source(request.source, request.inputs)
     # Keras imports in its own process while PyTorch exports in this one.
     with contextlib.closing(start_worker()):
         return _translate_and_prove(request, source, steps)
+
+
+def _short(spec: str) -> str:
+    """A source as it is shown: a long path by its end."""
+    scheme, colon, place = spec.partition(":")
+    if len(spec) <= 60 or not colon:
+        return spec
+    return f"{scheme}:…/" + "/".join(place.split("/")[-2:])
 
 
 def _translate_and_prove(request: Request, source: LoadedSource, steps: Steps) -> dict[str, Any]:
