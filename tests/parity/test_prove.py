@@ -151,3 +151,71 @@ def test_a_transposition_missing_from_the_map_is_named(worker, tmp_path):
     twin.write(tmp_path / "out", worker)
     found = prove(twin, worker=worker).first_divergence
     assert found["module"] == "square" and "transposed" in found["likely_cause"]
+
+
+class Constant(twins.Mlp):
+    def forward(self, x):
+        return super().forward(x) * 0.0 + 1.0
+
+
+def test_a_proof_of_a_constant_is_no_proof(worker, tmp_path):
+    twin = twins.mlp().replace(
+        "return self.fc2(self.norm(self.square(x)))",
+        "return self.fc2(self.norm(self.square(x))) * 0.0 + 1.0",
+    )
+    twin.source_model.__class__ = Constant
+    proof = prove(twin.write(tmp_path / "out", worker), worker=worker)
+    assert proof.verdict == "unproven" and not proof
+    assert "no output depends on the inputs" in proof.reason
+
+
+def test_weights_that_hide_the_inputs_do_not_spoil_the_proof(worker, tmp_path):
+    twin = twins.mlp()
+    twin.source_model.bn.running_var.fill_(1e20)
+    proof = prove(twin.write(tmp_path / "out", worker), worker=worker)
+    assert proof.sensitivity["real weights, inputs changed"]["output"] < 1e-6
+    assert proof.verdict == "proven"
+
+
+class Noisy(twins.Mlp):
+    def forward(self, x):
+        noise = x.new_empty(x.shape).normal_() if self.training else 0.0
+        return super().forward(x + noise)
+
+
+def test_randomness_in_training_is_listed_as_not_compared(worker, tmp_path):
+    twin = twins.mlp()
+    twin.source_model.__class__ = Noisy
+    proof = prove(twin.write(tmp_path / "out", worker), worker=worker)
+    assert proof.verdict == "proven"
+    assert "training mode" in [item["what"] for item in proof.not_compared]
+    assert {check.mode for check in proof.checks} == {"eval"}
+
+
+def test_batch_norm_on_one_value_is_not_trained(worker, tmp_path):
+    proof = prove(twins.mlp().write(tmp_path / "out", worker), worker=worker)
+    assert proof.verdict == "proven"
+    listed = [item for item in proof.not_compared if item["what"] == "train mode with batch 1"]
+    assert "more than 1 value per channel" in listed[0]["why"]
+
+
+def test_batch_norm_variance_is_explained_with_its_factor(worker, tmp_path):
+    proof = prove(twins.mlp().write(tmp_path / "out", worker), worker=worker)
+    (item,) = [i for i in proof.explained if i["what"] == "running variance of batch norm"]
+    assert item["factors"] == {"2": 2.0, "3": 1.5} and item["error"] < 1e-12
+
+
+def test_a_heavy_model_is_compared_in_every_mode_but_not_in_all_combinations(worker, tmp_path):
+    proof = prove(twins.cnn().write(tmp_path / "out", worker), worker=worker, thorough=False)
+    assert proof.verdict == "proven"
+    outputs = [c for c in proof.checks if c.kind == "outputs" and c.dtype == "float64"]
+    assert {(c.weights, c.mode) for c in outputs} == {
+        (weights, mode) for weights in ("real", "random") for mode in ("eval", "train")
+    }
+    assert {c.sizes["s0"] for c in outputs} == {1, 2, 3}
+
+
+def test_without_a_worker_of_its_own(tmp_path):
+    """One is started, and ended."""
+    twin = twins.mlp().write(tmp_path / "out")
+    assert prove(twin, steps=0)
