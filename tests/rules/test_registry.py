@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from diglot.codegen import helpers
 from diglot.rules import registry
 from diglot.rules.registry import LAYOUTS, Rule, register
@@ -77,7 +78,9 @@ def test_inputs_tell_axes_apart():
     for rule in RULES:
         for sample in rule.samples:
             for spec in sample.inputs.values():
-                sizes = [s for s in re.sub(r"\w+\[|\]|<.*", "", spec).split(",") if s not in ("", "1")]
+                sizes = [
+                    s for s in re.sub(r"\w+\[|\]|<.*", "", spec).split(",") if s not in ("", "1")
+                ]
                 if len(set(sizes)) < len(sizes):
                     repeated.append((rule.op, spec))
     assert len({op for op, _ in repeated}) <= 12, repeated

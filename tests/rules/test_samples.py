@@ -6,6 +6,7 @@ halved until the sample at fault stands alone.
 
 import pytest
 import samples
+
 from diglot.rules import registry
 
 BATCH = 24

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 import torch
 from one_op import cotangent, gap, make_input
-from torch.utils import _pytree as pytree
 
 import diglot
 from diglot.errors import Unsupported
@@ -28,7 +27,6 @@ _COUNTER = itertools.count()
 _HEADER = """import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils import _pytree as pytree
 
 """
 
@@ -48,7 +46,11 @@ class Case:
     def definition(self, name: str) -> str:
         """Return the source of a module that computes the sample."""
         names = list(self.sample.inputs)
-        lines = [f"class {name}(nn.Module):", "    def __init__(self):", "        super().__init__()"]
+        lines = [
+            f"class {name}(nn.Module):",
+            "    def __init__(self):",
+            "        super().__init__()",
+        ]
         if self.sample.module:
             lines.append(f"        self.m = {self.sample.module}")
         body = []
@@ -60,7 +62,12 @@ class Case:
                 body.append(f"        {argument} = self.conv_{argument}({argument})")
         if self.sample.module:
             body.append("        m = self.m")
-        lines += ["", f"    def forward(self, {', '.join(names)}):", *body, f"        return {self.sample.torch}"]
+        lines += [
+            "",
+            f"    def forward(self, {', '.join(names)}):",
+            *body,
+            f"        return {self.sample.torch}",
+        ]
         return "\n".join(lines) + "\n\n\n"
 
 
@@ -118,7 +125,7 @@ def run(batch: list[Case], folder: Path) -> dict[str, str]:
     except Unsupported as error:
         if len(batch) == 1:
             return {str(batch[0]): "; ".join(f"{p.op}: {p.hint}" for p in error.problems)}
-    except Exception as error:  # noqa: BLE001 - one case's crash must not hide the others
+    except Exception as error:
         if len(batch) == 1:
             return {str(batch[0]): f"{type(error).__name__}: {str(error)[:800]}"}
     found: dict[str, str] = {}
@@ -132,8 +139,10 @@ def _compare(batch: list[Case], folder: Path) -> dict[str, str]:
     model, inputs = build(batch, folder)
     narrow = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
     translation = diglot.translate(model, narrow)
-    expected, theirs, weights = _torch_side(model, inputs)
-    outputs, gradients, found_weights = _keras_side(translation, inputs, expected)
+    exact = copy_model(model, torch.float64)
+    expected, theirs, weights = _torch_side(exact, inputs)
+    arrays = translation.target_arrays(exact)
+    outputs, gradients, found_weights = _keras_side(translation, arrays, inputs, expected)
     wrong: dict[str, str] = {}
 
     def check(index: int, what: str, a: Any, b: Any) -> None:
@@ -152,7 +161,12 @@ def _compare(batch: list[Case], folder: Path) -> dict[str, str]:
             continue
         name = entry.sources[0]
         ours = entry.gradient_to_target(sources)
-        check(_index(name.removeprefix("sample_")), f"gradient of {name}", ours, found_weights[entry.target])
+        check(
+            _index(name.removeprefix("sample_")),
+            f"gradient of {name}",
+            ours,
+            found_weights[entry.target],
+        )
     if wrong:
         for key in wrong:
             wrong[key] += "\n" + _class_of(translation.source, [str(c) for c in batch].index(key))
@@ -170,17 +184,12 @@ def _index(path: str) -> int:
     return int(head)
 
 
-def _torch_side(model, inputs):
+def _torch_side(exact, inputs):
     """Return outputs by path, and the gradients of inputs and weights."""
-    exact = copy_model(model, torch.float64)
     leaves = {n: v.clone().requires_grad_(v.is_floating_point()) for n, v in inputs.items()}
     with computing(torch.float64):
         outputs = exact(**leaves)
-    flat = {}
-    for key, value in outputs.items():
-        items = pytree.tree_leaves(value)
-        single = isinstance(value, torch.Tensor)
-        flat.update({key if single else f"{key}/{i}": v for i, v in enumerate(items) if isinstance(v, torch.Tensor)})
+    flat = {path: v for path, v in _flatten(outputs).items() if isinstance(v, torch.Tensor)}
     differentiable = {k: v for k, v in flat.items() if v.is_floating_point() and v.requires_grad}
     wanted = {n: v for n, v in leaves.items() if v.requires_grad}
     parameters = dict(exact.named_parameters())
@@ -212,14 +221,14 @@ def _gradients(loss: torch.Tensor, values: list[torch.Tensor]) -> list[torch.Ten
         return [None] * len(values)
 
 
-def _keras_side(translation, inputs, expected):
+def _keras_side(translation, arrays, inputs, expected):
     """Return outputs by path in PyTorch's layout, and gradients of inputs and weights."""
     keras.config.set_floatx("float64")
     try:
         program = diglot.translation.build_model(translation.source, translation.info["name"])
         weight_map = translation.weight_map
         variables = weight_map.variables(program)
-        for name, array in translation.target_arrays().items():
+        for name, array in arrays.items():
             variables[name].assign(array)
         given = {}
         for spec in weight_map.inputs:
@@ -238,16 +247,25 @@ def _keras_side(translation, inputs, expected):
                 if spec.perm:
                     value = tf.transpose(value, np.argsort(spec.perm))
                 outputs[path] = value
-                if path in expected and expected[path].is_floating_point() and expected[path].requires_grad:
+                if (
+                    path in expected
+                    and expected[path].is_floating_point()
+                    and expected[path].requires_grad
+                ):
                     loss += tf.reduce_sum(value * np.asarray(cotangent(tuple(value.shape))))
         wanted = {**floats, **{f"weight:{n}": v.value for n, v in variables.items()}}
         found = tape.gradient(loss, wanted) if isinstance(loss, tf.Tensor) else {}
     finally:
         keras.config.set_floatx("float32")
     zero = {n: np.zeros(v.shape) for n, v in wanted.items()}
-    made = {n: zero[n] if found.get(n) is None else tf.convert_to_tensor(found[n]).numpy() for n in wanted}
+    made = {
+        n: zero[n] if found.get(n) is None else tf.convert_to_tensor(found[n]).numpy()
+        for n in wanted
+    }
     perms = {spec.name: spec.perm for spec in weight_map.inputs}
-    gradients = {n: made[n].transpose(np.argsort(perms[n])) if perms[n] else made[n] for n in floats}
+    gradients = {
+        n: made[n].transpose(np.argsort(perms[n])) if perms[n] else made[n] for n in floats
+    }
     weights = {n.removeprefix("weight:"): v for n, v in made.items() if n.startswith("weight:")}
     return {p: np.asarray(v) for p, v in outputs.items()}, gradients, weights
 

@@ -80,7 +80,7 @@ def _hardtanh(op: OpCall) -> ast.expr:
 
 def _hardtanh_layer(op: OpCall) -> ast.expr | None:
     if (op.get("min_val", -1), op.get("max_val", 1)) == (0, 6):
-        return E('layers.ReLU(max_value=6)')
+        return E("layers.ReLU(max_value=6)")
     if (op.get("min_val", -1), op.get("max_val", 1)) == (-1, 1):
         return E('layers.Activation("hard_tanh")')
     return None
@@ -96,7 +96,9 @@ def _threshold(op: OpCall) -> ast.expr:
 def _softplus(op: OpCall) -> ast.expr:
     beta, limit = op.get("beta", 1), op.get("threshold", 20)
     if limit < 20:
-        raise op.refuse(f"softplus with threshold={limit} is a different curve from Keras's softplus")
+        raise op.refuse(
+            f"softplus with threshold={limit} is a different curve from Keras's softplus"
+        )
     if beta == 1:
         return op.ops("softplus", op.expr("self"))
     return E("ops.softplus(beta * x) / beta", x=op.expr("self"), beta=beta)
@@ -155,7 +157,6 @@ def _softmax_layer(op: OpCall) -> ast.expr:
     return call("layers.Softmax", axis=... if axis == -1 else axis)
 
 
-
 #: Activations that are the same function in both: ATen's name, Keras's, PyTorch's spelling, the layer.
 _SAME = (
     ("relu", "relu", "F.relu(x)", "layers.ReLU()"),
@@ -170,48 +171,113 @@ _SAME = (
 register(
     __name__,
     *(
-        Rule(f"aten.{aten}.default", f"ops.{keras}(self)", torch=spelling, layer=layer, noun="x",
-             samples=_both(spelling))
+        Rule(
+            f"aten.{aten}.default",
+            f"ops.{keras}(self)",
+            torch=spelling,
+            layer=layer,
+            noun="x",
+            samples=_both(spelling),
+        )
         for aten, keras, spelling, layer in _SAME
     ),
     Rule(
-        "aten.gelu.default", _gelu, torch="F.gelu(x)", layer=_gelu_layer, noun="x",
+        "aten.gelu.default",
+        _gelu,
+        torch="F.gelu(x)",
+        layer=_gelu_layer,
+        noun="x",
         topic="GELU",
         note="`keras.ops.gelu` means the tanh approximation unless told otherwise; PyTorch's default is the exact "
-             "one. Both are written out here, since TensorFlow's own constants are float32.",
+        "one. Both are written out here, since TensorFlow's own constants are float32.",
         samples=(*_both("F.gelu(x)"), Sample('F.gelu(x, approximate="tanh")', _X)),
     ),
-    Rule("aten.mish.default", lambda op: call(op.helper("mish"), op.expr("self")), torch="F.mish(x)", noun="x",
-         layer=lambda op: call("layers.Activation", op.helper("mish")),
-         samples=_both("F.mish(x)")),
     Rule(
-        "aten.leaky_relu.default", _leaky_relu, torch="F.leaky_relu(x)", noun="x", layer=_leaky_relu_layer,
+        "aten.mish.default",
+        lambda op: call(op.helper("mish"), op.expr("self")),
+        torch="F.mish(x)",
+        noun="x",
+        layer=lambda op: call("layers.Activation", op.helper("mish")),
+        samples=_both("F.mish(x)"),
+    ),
+    Rule(
+        "aten.leaky_relu.default",
+        _leaky_relu,
+        torch="F.leaky_relu(x)",
+        noun="x",
+        layer=_leaky_relu_layer,
         topic="LeakyReLU slope",
         note="PyTorch's slope is 0.01, Keras's 0.3 in the layer and 0.2 in the function: it is always passed.",
-        samples=(*_both("F.leaky_relu(x)"), Sample("F.leaky_relu(x, 0.2)", _X), Sample("F.leaky_relu(x, 0.25)", _X)),
+        samples=(
+            *_both("F.leaky_relu(x)"),
+            Sample("F.leaky_relu(x, 0.2)", _X),
+            Sample("F.leaky_relu(x, 0.25)", _X),
+        ),
     ),
-    Rule("aten.elu.default", _elu, torch="F.elu(x)", noun="x",
-         layer=lambda op: call("layers.ELU", **({} if op.get("alpha", 1) == 1 else {"alpha": op["alpha"]})),
-         samples=(*_both("F.elu(x)"), Sample("F.elu(x, alpha=0.7)", _X))),
-    Rule("aten.celu.default", _celu, torch="F.celu(x)", noun="x",
-         samples=(Sample("F.celu(x)", _X), Sample("F.celu(x, alpha=0.7)", _X))),
-    Rule("aten.hardtanh.default", _hardtanh, torch="F.hardtanh(x)", noun="x", layer=_hardtanh_layer,
-         samples=(*_both("F.hardtanh(x)"), Sample("F.hardtanh(x, -0.3, 0.7)", _X))),
-    Rule("aten.threshold.default", _threshold, torch="F.threshold(x, 0.1, 20.0)", noun="x",
-         samples=(Sample("F.threshold(x, 0.1, 2.5)", _X), Sample("F.threshold(x, 0.0, 0.0)", _X))),
     Rule(
-        "aten.softplus.default", _softplus, torch="F.softplus(x)", noun="x", layer=_softplus_layer,
+        "aten.elu.default",
+        _elu,
+        torch="F.elu(x)",
+        noun="x",
+        layer=lambda op: call(
+            "layers.ELU", **({} if op.get("alpha", 1) == 1 else {"alpha": op["alpha"]})
+        ),
+        samples=(*_both("F.elu(x)"), Sample("F.elu(x, alpha=0.7)", _X)),
+    ),
+    Rule(
+        "aten.celu.default",
+        _celu,
+        torch="F.celu(x)",
+        noun="x",
+        samples=(Sample("F.celu(x)", _X), Sample("F.celu(x, alpha=0.7)", _X)),
+    ),
+    Rule(
+        "aten.hardtanh.default",
+        _hardtanh,
+        torch="F.hardtanh(x)",
+        noun="x",
+        layer=_hardtanh_layer,
+        samples=(*_both("F.hardtanh(x)"), Sample("F.hardtanh(x, -0.3, 0.7)", _X)),
+    ),
+    Rule(
+        "aten.threshold.default",
+        _threshold,
+        torch="F.threshold(x, 0.1, 20.0)",
+        noun="x",
+        samples=(Sample("F.threshold(x, 0.1, 2.5)", _X), Sample("F.threshold(x, 0.0, 0.0)", _X)),
+    ),
+    Rule(
+        "aten.softplus.default",
+        _softplus,
+        torch="F.softplus(x)",
+        noun="x",
+        layer=_softplus_layer,
         samples=(*_both("F.softplus(x)"), Sample("F.softplus(x, beta=2)", _X)),
     ),
-    Rule("aten.softshrink.default", _softshrink, torch="F.softshrink(x)", noun="x",
-         samples=(Sample("F.softshrink(x)", _X), Sample("F.softshrink(x, 0.3)", _X))),
-    Rule("aten.hardshrink.default", _hardshrink, torch="F.hardshrink(x)", noun="x",
-         samples=(Sample("F.hardshrink(x)", _X), Sample("F.hardshrink(x, 0.3)", _X))),
     Rule(
-        "aten.prelu.default", _prelu, torch="F.prelu(x, weight)", noun="prelu", weights=("weight",), layout="axis",
+        "aten.softshrink.default",
+        _softshrink,
+        torch="F.softshrink(x)",
+        noun="x",
+        samples=(Sample("F.softshrink(x)", _X), Sample("F.softshrink(x, 0.3)", _X)),
+    ),
+    Rule(
+        "aten.hardshrink.default",
+        _hardshrink,
+        torch="F.hardshrink(x)",
+        noun="x",
+        samples=(Sample("F.hardshrink(x)", _X), Sample("F.hardshrink(x, 0.3)", _X)),
+    ),
+    Rule(
+        "aten.prelu.default",
+        _prelu,
+        torch="F.prelu(x, weight)",
+        noun="prelu",
+        weights=("weight",),
+        layout="axis",
         topic="PReLU",
         note="PyTorch has one slope for all (or one for each channel); Keras one for each element unless "
-             "`shared_axes` is given.",
+        "`shared_axes` is given.",
         samples=(
             Sample("m(x)", _IMAGE, module="nn.PReLU()"),
             Sample("m(x)", _IMAGE, module="nn.PReLU(3)", channels_last=True),
@@ -220,15 +286,42 @@ register(
             Sample("F.prelu(x, w)", {"x": "2,3,5", "w": "1"}),
         ),
     ),
-    Rule("aten.glu.default", _glu, torch="F.glu(x)", noun="x", layout="axis",
-         samples=(Sample("F.glu(x)", {"x": "2,3,8"}), Sample("F.glu(x, dim=1)", {"x": "2,6"}),
-                  Sample("F.glu(x, dim=1)", {"x": "2,6,5,4"}, channels_last=True))),
-    Rule("aten.softmax.int", _along("softmax"), torch="F.softmax(x, dim=-1)", noun="x", layout="axis",
-         layer=_softmax_layer,
-         samples=(Sample("F.softmax(x, dim=-1)", _X), Sample("F.softmax(x, dim=1)", _X),
-                  Sample("F.softmax(x, dim=1)", _IMAGE, channels_last=True),
-                  Sample("F.softmax(x, dim=0, dtype=torch.float32)", {"x": "int64[2,3]<5"}))),
-    Rule("aten.log_softmax.int", _along("log_softmax"), torch="F.log_softmax(x, dim=-1)", noun="x", layout="axis",
-         samples=(Sample("F.log_softmax(x, dim=-1)", _X), Sample("F.log_softmax(x, dim=1)", _X),
-                  Sample("F.log_softmax(x, dim=1)", _IMAGE, channels_last=True))),
-)  # fmt: skip
+    Rule(
+        "aten.glu.default",
+        _glu,
+        torch="F.glu(x)",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("F.glu(x)", {"x": "2,3,8"}),
+            Sample("F.glu(x, dim=1)", {"x": "2,6"}),
+            Sample("F.glu(x, dim=1)", {"x": "2,6,5,4"}, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.softmax.int",
+        _along("softmax"),
+        torch="F.softmax(x, dim=-1)",
+        noun="x",
+        layout="axis",
+        layer=_softmax_layer,
+        samples=(
+            Sample("F.softmax(x, dim=-1)", _X),
+            Sample("F.softmax(x, dim=1)", _X),
+            Sample("F.softmax(x, dim=1)", _IMAGE, channels_last=True),
+            Sample("F.softmax(x, dim=0, dtype=torch.float32)", {"x": "int64[2,3]<5"}),
+        ),
+    ),
+    Rule(
+        "aten.log_softmax.int",
+        _along("log_softmax"),
+        torch="F.log_softmax(x, dim=-1)",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("F.log_softmax(x, dim=-1)", _X),
+            Sample("F.log_softmax(x, dim=1)", _X),
+            Sample("F.log_softmax(x, dim=1)", _IMAGE, channels_last=True),
+        ),
+    ),
+)

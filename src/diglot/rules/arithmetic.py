@@ -1,4 +1,4 @@
-"""Arithmetic, comparison and logic on two tensors, or a tensor and a number."""
+"""Arithmetic on two tensors, or a tensor and a number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E
-from diglot.rules.forms import operand, promoted, twice
+from diglot.rules.forms import operand, twice
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def _div_mode(op: OpCall) -> ast.expr:
         return _floor_divide(op)
     dtype = op.fake().dtype
     if dtype.is_floating_point:
-        return op.ops("trunc", E("x / y", x=operand(op, "self", dtype), y=operand(op, "other", dtype)))
+        return op.ops(
+            "trunc", E("x / y", x=operand(op, "self", dtype), y=operand(op, "other", dtype))
+        )
     x, y = twice(op, "self", "other")
     return E("ops.sign(x) * ops.sign(y) * (ops.abs(x) // ops.abs(y))", x=x, y=y)
 
@@ -99,7 +101,11 @@ def _fmod(op: OpCall) -> ast.expr:
     dtype = op.fake().dtype
     (x,) = twice(op, "self")
     other = op["other"]  # not ops.fmod: TensorFlow would round a plain number to float32
-    y = abs(other) if isinstance(other, (int, float)) else E("ops.abs(y)", y=operand(op, "other", dtype))
+    y = (
+        abs(other)
+        if isinstance(other, (int, float))
+        else E("ops.abs(y)", y=operand(op, "other", dtype))
+    )
     return E("ops.sign(x) * (ops.abs(x) % y)", x=x, y=y)
 
 
@@ -146,29 +152,6 @@ def _extremum(name: str):
     return emit
 
 
-def _compare(template: str):
-    def emit(op: OpCall) -> ast.expr:
-        dtype = promoted(op, "self", "other")
-        return E(template, x=operand(op, "self", dtype), y=operand(op, "other", dtype))
-
-    return emit
-
-
-def _logical(template: str, words: str):
-    """``x & y`` for booleans; ``ops.bitwise_and(x, y)`` for integers."""
-
-    def emit(op: OpCall) -> ast.expr:
-        dtype = op.fake().dtype
-        x, y = operand(op, "self", dtype), operand(op, "other", dtype)
-        return E(template if _is_bool(op) else words, x=x, y=y)
-
-    return emit
-
-
-def _bitwise_not(op: OpCall) -> ast.expr:
-    return op.ops("logical_not" if _is_bool(op) else "bitwise_not", op.expr("self"))
-
-
 def _samples(*expressions: str, inputs: dict[str, str] | None = None) -> tuple[Sample, ...]:
     return tuple(Sample(e, inputs or _PAIR) for e in expressions)
 
@@ -176,7 +159,10 @@ def _samples(*expressions: str, inputs: dict[str, str] | None = None) -> tuple[S
 register(
     __name__,
     Rule(
-        "aten.add.Tensor", _add, torch="x + y", noun="x",
+        "aten.add.Tensor",
+        _add,
+        torch="x + y",
+        noun="x",
         samples=(
             *_samples("x + y", "torch.add(x, y, alpha=0.3)", "x + 2", "x + (-1)"),
             Sample("x + y", _BROADCAST),
@@ -185,17 +171,46 @@ register(
             Sample("F.relu(x) + y", {"x": "2,3,4,5", "y": "2,3,4,5"}, channels_last=True),
         ),
     ),
-    Rule("aten.add.Scalar", _add, torch="torch.ops.aten.add.Scalar(x, 0.3)", noun="x",
-         samples=_samples("torch.ops.aten.add.Scalar(x, 0.3, 2)")),
-    Rule("aten.sub.Tensor", _sub, torch="x - y", noun="x",
-         samples=(*_samples("x - y", "torch.sub(x, y, alpha=2)", "x - 0.7"), Sample("x - y", _INTS))),
-    Rule("aten.sub.Scalar", _sub, torch="torch.ops.aten.sub.Scalar(x, 1)", noun="x",
-         samples=_samples("torch.ops.aten.sub.Scalar(x, 0.3)")),
-    Rule("aten.rsub.Scalar", _rsub, torch="1 - x", noun="x",
-         samples=(*_samples("1 - x", "1.5 - x"), Sample("1.0 - x", {"x": "int64[2,3]<2"}))),
-    Rule("aten.rsub.Tensor", _rsub, torch="torch.rsub(x, y)", noun="x", samples=_samples("torch.rsub(x, y, alpha=2)")),
     Rule(
-        "aten.mul.Tensor", _mul, torch="x * y", noun="x",
+        "aten.add.Scalar",
+        _add,
+        torch="torch.ops.aten.add.Scalar(x, 0.3)",
+        noun="x",
+        samples=_samples("torch.ops.aten.add.Scalar(x, 0.3, 2)"),
+    ),
+    Rule(
+        "aten.sub.Tensor",
+        _sub,
+        torch="x - y",
+        noun="x",
+        samples=(*_samples("x - y", "torch.sub(x, y, alpha=2)", "x - 0.7"), Sample("x - y", _INTS)),
+    ),
+    Rule(
+        "aten.sub.Scalar",
+        _sub,
+        torch="torch.ops.aten.sub.Scalar(x, 1)",
+        noun="x",
+        samples=_samples("torch.ops.aten.sub.Scalar(x, 0.3)"),
+    ),
+    Rule(
+        "aten.rsub.Scalar",
+        _rsub,
+        torch="1 - x",
+        noun="x",
+        samples=(*_samples("1 - x", "1.5 - x"), Sample("1.0 - x", {"x": "int64[2,3]<2"})),
+    ),
+    Rule(
+        "aten.rsub.Tensor",
+        _rsub,
+        torch="torch.rsub(x, y)",
+        noun="x",
+        samples=_samples("torch.rsub(x, y, alpha=2)"),
+    ),
+    Rule(
+        "aten.mul.Tensor",
+        _mul,
+        torch="x * y",
+        noun="x",
         samples=(
             *_samples("x * y", "x * 0.125", "2 * x", "3.0 / (x.abs() + 1)"),
             Sample("x * y", _BROADCAST),
@@ -205,10 +220,18 @@ register(
             Sample("x * y", {"x": "2,3,4,5", "y": "2,3,1,1"}, channels_last=True),
         ),
     ),
-    Rule("aten.mul.Scalar", _mul, torch="torch.ops.aten.mul.Scalar(x, 2)", noun="x",
-         samples=_samples("torch.ops.aten.mul.Scalar(x, 0.3)")),
     Rule(
-        "aten.div.Tensor", _div, torch="x / y", noun="x",
+        "aten.mul.Scalar",
+        _mul,
+        torch="torch.ops.aten.mul.Scalar(x, 2)",
+        noun="x",
+        samples=_samples("torch.ops.aten.mul.Scalar(x, 0.3)"),
+    ),
+    Rule(
+        "aten.div.Tensor",
+        _div,
+        torch="x / y",
+        noun="x",
         topic="int / int",
         note="PyTorch divides integers into float32, TensorFlow into float64: the integers are cast first.",
         samples=(
@@ -217,113 +240,187 @@ register(
             Sample("x / (y + 1)", {"x": "int64[2,3]<7", "y": "int64[2,3]<5"}),
         ),
     ),
-    Rule("aten.div.Scalar", _div, torch="torch.ops.aten.div.Scalar(x, 2)", noun="x",
-         samples=_samples("torch.ops.aten.div.Scalar(x, 3)")),
     Rule(
-        "aten.div.Tensor_mode", _div_mode, torch='torch.div(x, y, rounding_mode="floor")', noun="x",
+        "aten.div.Scalar",
+        _div,
+        torch="torch.ops.aten.div.Scalar(x, 2)",
+        noun="x",
+        samples=_samples("torch.ops.aten.div.Scalar(x, 3)"),
+    ),
+    Rule(
+        "aten.div.Tensor_mode",
+        _div_mode,
+        torch='torch.div(x, y, rounding_mode="floor")',
+        noun="x",
         samples=(
-            *_samples('torch.div(3 * x, 0.7, rounding_mode="floor")', 'torch.div(x, 0.7, rounding_mode="trunc")'),
-            Sample('torch.div(x - 3, y + 1, rounding_mode="floor")', {"x": "int64[2,3]<7", "y": "int64[2,3]<5"}),
-            Sample('torch.div(x - 3, y + 1, rounding_mode="trunc")', {"x": "int64[2,3]<7", "y": "int64[2,3]<5"}),
+            *_samples(
+                'torch.div(3 * x, 0.7, rounding_mode="floor")',
+                'torch.div(x, 0.7, rounding_mode="trunc")',
+            ),
+            Sample(
+                'torch.div(x - 3, y + 1, rounding_mode="floor")',
+                {"x": "int64[2,3]<7", "y": "int64[2,3]<5"},
+            ),
+            Sample(
+                'torch.div(x - 3, y + 1, rounding_mode="trunc")',
+                {"x": "int64[2,3]<7", "y": "int64[2,3]<5"},
+            ),
         ),
     ),
-    Rule("aten.div.Scalar_mode", _div_mode, torch='torch.div(x, 2, rounding_mode="floor")', noun="x",
-         samples=_samples('torch.ops.aten.div.Scalar_mode(x, 0.7, rounding_mode="floor")')),
-    Rule("aten.true_divide.Tensor", _div, torch="torch.true_divide(x, y)", noun="x",
-         samples=_samples("torch.true_divide(x, y.abs() + 1)")),
-    Rule("aten.floor_divide.default", _floor_divide, torch="x // y", noun="x",
-         samples=(*_samples("(3 * x) // 0.7"), Sample("(x - 3) // 2", {"x": "int64[2,3]<7"}))),
-    Rule("aten.floor_divide.Scalar", _floor_divide, torch="torch.ops.aten.floor_divide.Scalar(x, 2)", noun="x",
-         samples=(Sample("torch.ops.aten.floor_divide.Scalar(x, 2)", {"x": "int64[2,3]<7"}),)),
-    Rule("aten.remainder.Scalar", _remainder, torch="x % 2", noun="x",
-         samples=(*_samples("(3 * x) % 0.7"), Sample("(x - 3) % 2", {"x": "int64[2,3]<7"}))),
-    Rule("aten.remainder.Tensor", _remainder, torch="x % y", noun="x",
-         samples=(*_samples("(3 * x) % (y.abs() + 1)"),)),
-    Rule("aten.fmod.Scalar", _fmod, torch="torch.fmod(x, 2)", noun="x", samples=_samples("torch.fmod(3 * x, 0.7)")),
-    Rule("aten.fmod.Tensor", _fmod, torch="torch.fmod(x, y)", noun="x",
-         samples=_samples("torch.fmod(3 * x, y.abs() + 1)")),
     Rule(
-        "aten.pow.Tensor_Scalar", _pow, torch="x ** 2", noun="x",
-        samples=_samples("x ** 2", "x ** 3.0", "(x.abs() + 1) ** 0.5", "(x.abs() + 1) ** -0.5", "(x.abs() + 1) ** 1.7",
-                         "(x.abs() + 1) ** -1", "(x.abs() + 1) ** -2"),
+        "aten.div.Scalar_mode",
+        _div_mode,
+        torch='torch.div(x, 2, rounding_mode="floor")',
+        noun="x",
+        samples=_samples('torch.ops.aten.div.Scalar_mode(x, 0.7, rounding_mode="floor")'),
+    ),
+    Rule(
+        "aten.true_divide.Tensor",
+        _div,
+        torch="torch.true_divide(x, y)",
+        noun="x",
+        samples=_samples("torch.true_divide(x, y.abs() + 1)"),
+    ),
+    Rule(
+        "aten.floor_divide.default",
+        _floor_divide,
+        torch="x // y",
+        noun="x",
+        samples=(*_samples("(3 * x) // 0.7"), Sample("(x - 3) // 2", {"x": "int64[2,3]<7"})),
+    ),
+    Rule(
+        "aten.floor_divide.Scalar",
+        _floor_divide,
+        torch="torch.ops.aten.floor_divide.Scalar(x, 2)",
+        noun="x",
+        samples=(Sample("torch.ops.aten.floor_divide.Scalar(x, 2)", {"x": "int64[2,3]<7"}),),
+    ),
+    Rule(
+        "aten.remainder.Scalar",
+        _remainder,
+        torch="x % 2",
+        noun="x",
+        samples=(*_samples("(3 * x) % 0.7"), Sample("(x - 3) % 2", {"x": "int64[2,3]<7"})),
+    ),
+    Rule(
+        "aten.remainder.Tensor",
+        _remainder,
+        torch="x % y",
+        noun="x",
+        samples=(*_samples("(3 * x) % (y.abs() + 1)"),),
+    ),
+    Rule(
+        "aten.fmod.Scalar",
+        _fmod,
+        torch="torch.fmod(x, 2)",
+        noun="x",
+        samples=_samples("torch.fmod(3 * x, 0.7)"),
+    ),
+    Rule(
+        "aten.fmod.Tensor",
+        _fmod,
+        torch="torch.fmod(x, y)",
+        noun="x",
+        samples=_samples("torch.fmod(3 * x, y.abs() + 1)"),
+    ),
+    Rule(
+        "aten.pow.Tensor_Scalar",
+        _pow,
+        torch="x ** 2",
+        noun="x",
+        samples=_samples(
+            "x ** 2",
+            "x ** 3.0",
+            "(x.abs() + 1) ** 0.5",
+            "(x.abs() + 1) ** -0.5",
+            "(x.abs() + 1) ** 1.7",
+            "(x.abs() + 1) ** -1",
+            "(x.abs() + 1) ** -2",
+        ),
     ),
     Rule("aten.pow.Scalar", _pow, torch="2 ** x", noun="x", samples=_samples("2 ** x", "0.5 ** x")),
-    Rule("aten.pow.Tensor_Tensor", _pow, torch="x ** y", noun="x",
-         samples=_samples("(x.abs() + 1) ** y")),
-    Rule("aten.addcmul.default", _addcmul, torch="torch.addcmul(x, y, y, value=0.5)", noun="x",
-         samples=_samples("torch.addcmul(x, y, y)", "torch.addcmul(x, y, x, value=0.5)")),
-    Rule("aten.addcdiv.default", _addcdiv, torch="torch.addcdiv(x, y, y)", noun="x",
-         samples=_samples("torch.addcdiv(x, y, x.abs() + 1, value=0.5)")),
-    Rule("aten.lerp.Scalar", _lerp, torch="torch.lerp(x, y, 0.3)", noun="x",
-         samples=_samples("torch.lerp(x, y, 0.3)", "torch.lerp(x * 2, y, 0.7)")),
-    Rule("aten.lerp.Tensor", _lerp, torch="torch.lerp(x, y, w)", noun="x",
-         samples=_samples("torch.lerp(x, y, x.sigmoid())")),
-    Rule("aten.maximum.default", _extremum("maximum"), torch="torch.maximum(x, y)", noun="x",
-         samples=_samples("torch.maximum(x, y)")),
-    Rule("aten.minimum.default", _extremum("minimum"), torch="torch.minimum(x, y)", noun="x",
-         samples=_samples("torch.minimum(x, y)")),
-    Rule("aten.max.other", _extremum("maximum"), torch="torch.max(x, y)", noun="x",
-         samples=_samples("torch.max(x, y)")),
-    Rule("aten.min.other", _extremum("minimum"), torch="torch.min(x, y)", noun="x",
-         samples=_samples("torch.min(x, y)")),
-    Rule("aten.logaddexp.default", "ops.logaddexp(self, other)", torch="torch.logaddexp(x, y)", noun="x",
-         samples=_samples("torch.logaddexp(x, y)")),
-    Rule("aten.atan2.default", "ops.arctan2(self, other)", torch="torch.atan2(x, y)", noun="angle",
-         samples=_samples("torch.atan2(x, y)")),
-    Rule("aten.hypot.default", "ops.hypot(self, other)", torch="torch.hypot(x, y)", noun="x",
-         samples=_samples("torch.hypot(x, y)")),
-)  # fmt: skip
-
-_COMPARISONS = {
-    "gt": ("x > y", ">"),
-    "ge": ("x >= y", ">="),
-    "lt": ("x < y", "<"),
-    "le": ("x <= y", "<="),
-    "eq": ("ops.equal(x, y)", "=="),
-    "ne": ("ops.not_equal(x, y)", "!="),
-}
-for _name, (_template, _sign) in _COMPARISONS.items():
-    register(
-        __name__,
-        Rule(f"aten.{_name}.Tensor", _compare(_template), torch=f"x {_sign} y", noun="mask", samples=(
-            Sample(f"x {_sign} y", {"x": "2,3,5", "y": "3,1"}),
-            Sample(f"(x {_sign} y) * 1.5", {"x": "int64[2,3]<3", "y": "int64[2,3]<3"}),
-            Sample(f"x {_sign} y", {"x": "int64[2,3]<3", "y": "2,3"}),
-        )),
-        Rule(f"aten.{_name}.Scalar", _compare(_template), torch=f"x {_sign} 0", noun="mask", samples=(
-            Sample(f"x {_sign} 0", {"x": "2,3,5"}),
-            Sample(f"x {_sign} 1", {"x": "int64[2,3]<3"}),
-            Sample(f"x {_sign} 0.5", {"x": "int64[2,3]<3"}),
-        )),
-    )  # fmt: skip
-
-_BITS = {
-    "and": ("x & y", "ops.bitwise_and(x, y)", "&"),
-    "or": ("x | y", "ops.bitwise_or(x, y)", "|"),
-    "xor": ("x ^ y", "ops.bitwise_xor(x, y)", "^"),
-}
-_MASKS = {"x": "bool[2,3]", "y": "bool[2,3]"}
-for _name, (_template, _words, _sign) in _BITS.items():
-    _emit = _logical(_template, _words)
-    _both = (Sample(f"x {_sign} y", _MASKS), Sample(f"x {_sign} y", {"x": "int64[2,3]<7", "y": "int64[2,3]<7"}))
-    register(
-        __name__,
-        Rule(f"aten.__{_name}__.Tensor", _emit, torch=f"x {_sign} y", noun="mask", samples=_both),
-        Rule(f"aten.__{_name}__.Scalar", _emit, torch=f"x {_sign} 3", noun="mask",
-             samples=(Sample(f"x {_sign} 3", {"x": "int64[2,3]<7"}),)),
-        Rule(f"aten.bitwise_{_name}.Tensor", _emit, torch=f"torch.bitwise_{_name}(x, y)", noun="mask",
-             samples=(Sample(f"torch.bitwise_{_name}(x, y)", _MASKS),)),
-        Rule(f"aten.bitwise_{_name}.Scalar", _emit, torch=f"torch.bitwise_{_name}(x, 3)", noun="mask",
-             samples=(Sample(f"torch.bitwise_{_name}(x, 3)", {"x": "int64[2,3]<7"}),)),
-        Rule(f"aten.logical_{_name}.default", f"ops.logical_{_name}(self, other)",
-             torch=f"torch.logical_{_name}(x, y)", noun="mask",
-             samples=(Sample(f"torch.logical_{_name}(x, y)", _MASKS),)),
-    )  # fmt: skip
-
-register(
-    __name__,
-    Rule("aten.logical_not.default", "ops.logical_not(self)", torch="torch.logical_not(x)", noun="mask",
-         samples=(Sample("torch.logical_not(x)", {"x": "bool[2,3]"}),)),
-    Rule("aten.bitwise_not.default", _bitwise_not, torch="~x", noun="mask",
-         samples=(Sample("~x", {"x": "bool[2,3]"}), Sample("~x", {"x": "int64[2,3]<7"}))),
-)  # fmt: skip
+    Rule(
+        "aten.pow.Tensor_Tensor",
+        _pow,
+        torch="x ** y",
+        noun="x",
+        samples=_samples("(x.abs() + 1) ** y"),
+    ),
+    Rule(
+        "aten.addcmul.default",
+        _addcmul,
+        torch="torch.addcmul(x, y, y, value=0.5)",
+        noun="x",
+        samples=_samples("torch.addcmul(x, y, y)", "torch.addcmul(x, y, x, value=0.5)"),
+    ),
+    Rule(
+        "aten.addcdiv.default",
+        _addcdiv,
+        torch="torch.addcdiv(x, y, y)",
+        noun="x",
+        samples=_samples("torch.addcdiv(x, y, x.abs() + 1, value=0.5)"),
+    ),
+    Rule(
+        "aten.lerp.Scalar",
+        _lerp,
+        torch="torch.lerp(x, y, 0.3)",
+        noun="x",
+        samples=_samples("torch.lerp(x, y, 0.3)", "torch.lerp(x * 2, y, 0.7)"),
+    ),
+    Rule(
+        "aten.lerp.Tensor",
+        _lerp,
+        torch="torch.lerp(x, y, w)",
+        noun="x",
+        samples=_samples("torch.lerp(x, y, x.sigmoid())"),
+    ),
+    Rule(
+        "aten.maximum.default",
+        _extremum("maximum"),
+        torch="torch.maximum(x, y)",
+        noun="x",
+        samples=_samples("torch.maximum(x, y)"),
+    ),
+    Rule(
+        "aten.minimum.default",
+        _extremum("minimum"),
+        torch="torch.minimum(x, y)",
+        noun="x",
+        samples=_samples("torch.minimum(x, y)"),
+    ),
+    Rule(
+        "aten.max.other",
+        _extremum("maximum"),
+        torch="torch.max(x, y)",
+        noun="x",
+        samples=_samples("torch.max(x, y)"),
+    ),
+    Rule(
+        "aten.min.other",
+        _extremum("minimum"),
+        torch="torch.min(x, y)",
+        noun="x",
+        samples=_samples("torch.min(x, y)"),
+    ),
+    Rule(
+        "aten.logaddexp.default",
+        "ops.logaddexp(self, other)",
+        torch="torch.logaddexp(x, y)",
+        noun="x",
+        samples=_samples("torch.logaddexp(x, y)"),
+    ),
+    Rule(
+        "aten.atan2.default",
+        "ops.arctan2(self, other)",
+        torch="torch.atan2(x, y)",
+        noun="angle",
+        samples=_samples("torch.atan2(x, y)"),
+    ),
+    Rule(
+        "aten.hypot.default",
+        "ops.hypot(self, other)",
+        torch="torch.hypot(x, y)",
+        noun="x",
+        samples=_samples("torch.hypot(x, y)"),
+    ),
+)

@@ -111,7 +111,10 @@ def _top_k(op: OpCall) -> ast.expr:
     k, axis = op.value(op["k"]), op.axis(op.get("dim", -1))
     if axis == -1 and op.get("largest", True):
         return op.ops("top_k", op.expr("self"), k)
-    given = {"axis": ... if axis == -1 else axis, "largest": ... if op.get("largest", True) else False}
+    given = {
+        "axis": ... if axis == -1 else axis,
+        "largest": ... if op.get("largest", True) else False,
+    }
     return call(op.helper("top_k_along"), op.expr("self"), k, **given)
 
 
@@ -163,7 +166,9 @@ def _windows(op: OpCall) -> ast.expr:
 
 def _unfold_image(op: OpCall) -> ast.expr:
     """``F.unfold``: patches, each with its channels first."""
-    kernel, dilation, padding, stride = (list(op[n]) for n in ("kernel_size", "dilation", "padding", "stride"))
+    kernel, dilation, padding, stride = (
+        list(op[n]) for n in ("kernel_size", "dilation", "padding", "stride")
+    )
     channels, height, width = op.logical_shape("self")[1:]
     if not all(is_static(s) for s in (channels, height, width)):
         raise op.refuse("F.unfold of an image of dynamic size")
@@ -171,13 +176,19 @@ def _unfold_image(op: OpCall) -> ast.expr:
     if any(padding):
         x = call("ops.pad", x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
     patches = call(
-        "ops.image.extract_patches", x, tuple(kernel), strides=tuple(stride),
-        dilation_rate=... if dilation == [1, 1] else tuple(dilation), data_format="channels_last",
-    )  # fmt: skip
+        "ops.image.extract_patches",
+        x,
+        tuple(kernel),
+        strides=tuple(stride),
+        dilation_rate=... if dilation == [1, 1] else tuple(dilation),
+        data_format="channels_last",
+    )
     area = kernel[0] * kernel[1]
     count = size_of(op.fake().shape[2])
     patches = call("ops.reshape", patches, (-1, count, area, channels))
-    return call("ops.reshape", call("ops.transpose", patches, (0, 3, 2, 1)), (-1, channels * area, count))
+    return call(
+        "ops.reshape", call("ops.transpose", patches, (0, 3, 2, 1)), (-1, channels * area, count)
+    )
 
 
 def _meshgrid(op: OpCall) -> ast.expr:
@@ -198,83 +209,264 @@ def _diff(op: OpCall) -> ast.expr:
     if op.get("prepend") is not None or op.get("append") is not None:
         raise op.refuse("diff with prepend or append; concatenate first")
     axis = op.axis(op.get("dim", -1))
-    return op.ops("diff", op.expr("self"), n=op.get("n", 1) if op.get("n", 1) != 1 else ..., axis=... if axis == -1 else axis)
+    return op.ops(
+        "diff",
+        op.expr("self"),
+        n=op.get("n", 1) if op.get("n", 1) != 1 else ...,
+        axis=... if axis == -1 else axis,
+    )
 
 
-_TOPK_NOTE = "Where values are equal, PyTorch may return any of their places first, Keras the lowest."
+_TOPK_NOTE = (
+    "Where values are equal, PyTorch may return any of their places first, Keras the lowest."
+)
 _PAIR = {"x": "2,3,5", "y": "2,4,5"}
 
 register(
     __name__,
-    Rule("aten.cat.default", _concatenate, torch="torch.cat([x, y], dim=1)", noun="x", layout="concat",
-         samples=(Sample("torch.cat([x, y], dim=1)", _PAIR), Sample("torch.cat([x, x * 2])", _X),
-                  Sample("torch.cat([x, y], dim=-1)", {"x": "2,3", "y": "int64[2,4]<5"}),
-                  Sample("torch.cat([x, y], dim=1)", {"x": "2,3,4,5", "y": "2,6,4,5"}, channels_last=True),
-                  Sample("torch.cat([x, x.tanh()], dim=-1)", _IMAGE, channels_last=True))),
-    Rule("aten.stack.default", _stack, torch="torch.stack([x, y], dim=1)", noun="x", layout="concat",
-         samples=(Sample("torch.stack([x, x * 2], dim=1)", _X), Sample("torch.stack([x, x.tanh()])", _X),
-                  Sample("torch.stack([x, x * 3], dim=-1)", _X),
-                  Sample("torch.stack([x, x * 3], dim=2).sum(2)", _IMAGE, channels_last=True))),
+    Rule(
+        "aten.cat.default",
+        _concatenate,
+        torch="torch.cat([x, y], dim=1)",
+        noun="x",
+        layout="concat",
+        samples=(
+            Sample("torch.cat([x, y], dim=1)", _PAIR),
+            Sample("torch.cat([x, x * 2])", _X),
+            Sample("torch.cat([x, y], dim=-1)", {"x": "2,3", "y": "int64[2,4]<5"}),
+            Sample(
+                "torch.cat([x, y], dim=1)", {"x": "2,3,4,5", "y": "2,6,4,5"}, channels_last=True
+            ),
+            Sample("torch.cat([x, x.tanh()], dim=-1)", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.stack.default",
+        _stack,
+        torch="torch.stack([x, y], dim=1)",
+        noun="x",
+        layout="concat",
+        samples=(
+            Sample("torch.stack([x, x * 2], dim=1)", _X),
+            Sample("torch.stack([x, x.tanh()])", _X),
+            Sample("torch.stack([x, x * 3], dim=-1)", _X),
+            Sample("torch.stack([x, x * 3], dim=2).sum(2)", _IMAGE, channels_last=True),
+        ),
+    ),
     *(
         Rule(f"aten.{op}", _split, torch=spelling, noun="part", layout="axis", samples=samples)
         for op, spelling, samples in (
-            ("split.Tensor", "x.split(2, dim=1)", (
-                Sample("x.split(2, dim=1)", _WIDE), Sample("x.split(2, dim=-1)", _WIDE),
-                Sample("x.split(3, dim=1)[1]", _WIDE), Sample("x.split(3, 1)", _IMAGE, channels_last=True))),
-            ("split_with_sizes.default", "x.split([1, 2], dim=1)", (
-                Sample("torch.split_with_sizes(x, [1, 3, 2], 1)", _WIDE),
-                Sample("torch.split_with_sizes(x, [2, 4], 1)", _IMAGE, channels_last=True))),
-            ("split.sizes", "x.split([1, 2], dim=1)", (
-                Sample("torch.ops.aten.split.sizes(x, [1, 3, 2], 1)", _WIDE),)),
-            ("chunk.default", "x.chunk(2, dim=1)", (
-                Sample("x.chunk(2, dim=1)", _WIDE), Sample("x.chunk(3, dim=-1)", _WIDE), Sample("x.chunk(1)", _X),
-                Sample("x.chunk(2, 1)", _IMAGE, channels_last=True))),
-            ("tensor_split.sections", "x.tensor_split(2, dim=1)", (Sample("x.tensor_split(4, dim=1)", _WIDE),)),
+            (
+                "split.Tensor",
+                "x.split(2, dim=1)",
+                (
+                    Sample("x.split(2, dim=1)", _WIDE),
+                    Sample("x.split(2, dim=-1)", _WIDE),
+                    Sample("x.split(3, dim=1)[1]", _WIDE),
+                    Sample("x.split(3, 1)", _IMAGE, channels_last=True),
+                ),
+            ),
+            (
+                "split_with_sizes.default",
+                "x.split([1, 2], dim=1)",
+                (
+                    Sample("torch.split_with_sizes(x, [1, 3, 2], 1)", _WIDE),
+                    Sample("torch.split_with_sizes(x, [2, 4], 1)", _IMAGE, channels_last=True),
+                ),
+            ),
+            (
+                "split.sizes",
+                "x.split([1, 2], dim=1)",
+                (Sample("torch.ops.aten.split.sizes(x, [1, 3, 2], 1)", _WIDE),),
+            ),
+            (
+                "chunk.default",
+                "x.chunk(2, dim=1)",
+                (
+                    Sample("x.chunk(2, dim=1)", _WIDE),
+                    Sample("x.chunk(3, dim=-1)", _WIDE),
+                    Sample("x.chunk(1)", _X),
+                    Sample("x.chunk(2, 1)", _IMAGE, channels_last=True),
+                ),
+            ),
+            (
+                "tensor_split.sections",
+                "x.tensor_split(2, dim=1)",
+                (Sample("x.tensor_split(4, dim=1)", _WIDE),),
+            ),
         )
     ),
-    Rule("aten.unbind.int", _unbind, torch="x.unbind(1)", noun="part", layout="axis",
-         samples=(Sample("x.unbind(1)", _X), Sample("x.unbind(0)[1]", _X), Sample("x.unbind(-1)[2]", _X),
-                  Sample("x.unbind(1)", {"x": "2,3,4,5"}, channels_last=True))),
-    Rule("aten.repeat.default", _tile, torch="x.repeat(1, 2, 1)", noun="x", layout="logical",
-         samples=(Sample("x.repeat(1, 2, 3)", _X), Sample("x.repeat(2, 1, 1, 2)", _X))),
-    Rule("aten.tile.default", _tile, torch="x.tile((2,))", noun="x", layout="logical",
-         samples=(Sample("x.tile((2,))", _X), Sample("x.tile((2, 1, 3, 1))", _X))),
-    Rule("aten.repeat_interleave.self_int", _repeat_interleave, torch="x.repeat_interleave(2, dim=1)", noun="x",
-         layout="axis",
-         samples=(Sample("x.repeat_interleave(2, dim=1)", _X), Sample("x.repeat_interleave(3, dim=-1)", _X),
-                  Sample("x.repeat_interleave(2)", {"x": "4"}),
-                  Sample("x.repeat_interleave(2, dim=1)", _IMAGE, channels_last=True))),
-    Rule("aten.topk.default", _top_k, torch="x.topk(2)", noun="highest", layout="logical",
-         topic="topk ties", note=_TOPK_NOTE,
-         samples=(Sample("x.topk(2)", _X), Sample("x.topk(2, dim=1)", _X), Sample("x.topk(3, largest=False)", _X),
-                  Sample("x.topk(2)[0]", _X))),
-    Rule("aten.sort.default", _sort, torch="x.sort(dim=1)", noun="ordered", layout="logical",
-         samples=(Sample("x.sort(dim=1)", _X), Sample("x.sort(descending=True)", _X), Sample("x.sort(0)[0]", _X))),
-    Rule("aten.sort.stable", _sort, torch="x.sort(dim=1, stable=True)", noun="ordered", layout="logical",
-         samples=(Sample("x.sort(dim=1, stable=True)", _X),)),
-    Rule("aten.argsort.default", _argsort, torch="x.argsort(dim=1)", noun="order", layout="logical",
-         samples=(Sample("x.argsort(dim=1)", _X), Sample("x.argsort(descending=True)", _X))),
-    Rule("aten.argsort.stable", _argsort, torch="x.argsort(dim=1, stable=True)", noun="order", layout="logical",
-         samples=(Sample("x.argsort(dim=1, stable=True)", _X),)),
-    Rule("aten.flip.default", _flip, torch="x.flip(1)", noun="x", layout="axis",
-         samples=(Sample("x.flip(1)", _X), Sample("x.flip((0, -1))", _X),
-                  Sample("x.flip((1, 3))", _IMAGE, channels_last=True))),
-    Rule("aten.roll.default", _roll, torch="x.roll(1, 1)", noun="x", layout="axis",
-         samples=(Sample("x.roll(1, 1)", _X), Sample("x.roll((1, -2), (2, 1))", _X), Sample("x.roll(3)", _X),
-                  Sample("x.roll((1, 2), (3, 1))", _IMAGE, channels_last=True))),
-    Rule("aten.unfold.default", _windows, torch="x.unfold(1, 3, 2)", noun="windows", layout="logical",
-         samples=(Sample("x.unfold(1, 3, 2)", {"x": "2,8,5"}), Sample("x.unfold(-1, 2, 1)", _X))),
-    Rule("aten.im2col.default", _unfold_image, torch="F.unfold(x, 3)", noun="patches", layout="logical",
-         samples=(Sample("F.unfold(x, 2)", _IMAGE), Sample("F.unfold(x, (3, 2), padding=1, stride=2)", _IMAGE),
-                  Sample("F.unfold(x, 2, dilation=2)", _IMAGE))),
-    Rule("aten.meshgrid.indexing", _meshgrid, torch='torch.meshgrid(x, y, indexing="ij")', noun="grid",
-         layout="logical",
-         samples=(Sample('torch.meshgrid(x, y, indexing="ij")', {"x": "3", "y": "5"}),
-                  Sample('torch.meshgrid(x, y, indexing="xy")', {"x": "3", "y": "5"}))),
-    Rule("aten.meshgrid.default", _meshgrid, torch="torch.meshgrid(x, y)", noun="grid", layout="logical",
-         samples=(Sample("torch.ops.aten.meshgrid.default([x, y])", {"x": "3", "y": "5"}),)),
-    Rule("aten.diagonal.default", _diagonal, torch="x.diagonal()", noun="diagonal", layout="logical",
-         samples=(Sample("x.diagonal()", {"x": "3,4"}), Sample("x.diagonal(1, -2, -1)", _X))),
-    Rule("aten.diff.default", _diff, torch="x.diff()", noun="x", layout="axis",
-         samples=(Sample("x.diff()", _X), Sample("x.diff(dim=1)", _X))),
-)  # fmt: skip
+    Rule(
+        "aten.unbind.int",
+        _unbind,
+        torch="x.unbind(1)",
+        noun="part",
+        layout="axis",
+        samples=(
+            Sample("x.unbind(1)", _X),
+            Sample("x.unbind(0)[1]", _X),
+            Sample("x.unbind(-1)[2]", _X),
+            Sample("x.unbind(1)", {"x": "2,3,4,5"}, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.repeat.default",
+        _tile,
+        torch="x.repeat(1, 2, 1)",
+        noun="x",
+        layout="logical",
+        samples=(Sample("x.repeat(1, 2, 3)", _X), Sample("x.repeat(2, 1, 1, 2)", _X)),
+    ),
+    Rule(
+        "aten.tile.default",
+        _tile,
+        torch="x.tile((2,))",
+        noun="x",
+        layout="logical",
+        samples=(Sample("x.tile((2,))", _X), Sample("x.tile((2, 1, 3, 1))", _X)),
+    ),
+    Rule(
+        "aten.repeat_interleave.self_int",
+        _repeat_interleave,
+        torch="x.repeat_interleave(2, dim=1)",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("x.repeat_interleave(2, dim=1)", _X),
+            Sample("x.repeat_interleave(3, dim=-1)", _X),
+            Sample("x.repeat_interleave(2)", {"x": "4"}),
+            Sample("x.repeat_interleave(2, dim=1)", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.topk.default",
+        _top_k,
+        torch="x.topk(2)",
+        noun="highest",
+        layout="logical",
+        topic="topk ties",
+        note=_TOPK_NOTE,
+        samples=(
+            Sample("x.topk(2)", _X),
+            Sample("x.topk(2, dim=1)", _X),
+            Sample("x.topk(3, largest=False)", _X),
+            Sample("x.topk(2)[0]", _X),
+        ),
+    ),
+    Rule(
+        "aten.sort.default",
+        _sort,
+        torch="x.sort(dim=1)",
+        noun="ordered",
+        layout="logical",
+        samples=(
+            Sample("x.sort(dim=1)", _X),
+            Sample("x.sort(descending=True)", _X),
+            Sample("x.sort(0)[0]", _X),
+        ),
+    ),
+    Rule(
+        "aten.sort.stable",
+        _sort,
+        torch="x.sort(dim=1, stable=True)",
+        noun="ordered",
+        layout="logical",
+        samples=(Sample("x.sort(dim=1, stable=True)", _X),),
+    ),
+    Rule(
+        "aten.argsort.default",
+        _argsort,
+        torch="x.argsort(dim=1)",
+        noun="order",
+        layout="logical",
+        samples=(Sample("x.argsort(dim=1)", _X), Sample("x.argsort(descending=True)", _X)),
+    ),
+    Rule(
+        "aten.argsort.stable",
+        _argsort,
+        torch="x.argsort(dim=1, stable=True)",
+        noun="order",
+        layout="logical",
+        samples=(Sample("x.argsort(dim=1, stable=True)", _X),),
+    ),
+    Rule(
+        "aten.flip.default",
+        _flip,
+        torch="x.flip(1)",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("x.flip(1)", _X),
+            Sample("x.flip((0, -1))", _X),
+            Sample("x.flip((1, 3))", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.roll.default",
+        _roll,
+        torch="x.roll(1, 1)",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("x.roll(1, 1)", _X),
+            Sample("x.roll((1, -2), (2, 1))", _X),
+            Sample("x.roll(3)", _X),
+            Sample("x.roll((1, 2), (3, 1))", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.unfold.default",
+        _windows,
+        torch="x.unfold(1, 3, 2)",
+        noun="windows",
+        layout="logical",
+        samples=(Sample("x.unfold(1, 3, 2)", {"x": "2,8,5"}), Sample("x.unfold(-1, 2, 1)", _X)),
+    ),
+    Rule(
+        "aten.im2col.default",
+        _unfold_image,
+        torch="F.unfold(x, 3)",
+        noun="patches",
+        layout="logical",
+        samples=(
+            Sample("F.unfold(x, 2)", _IMAGE),
+            Sample("F.unfold(x, (3, 2), padding=1, stride=2)", _IMAGE),
+            Sample("F.unfold(x, 2, dilation=2)", _IMAGE),
+        ),
+    ),
+    Rule(
+        "aten.meshgrid.indexing",
+        _meshgrid,
+        torch='torch.meshgrid(x, y, indexing="ij")',
+        noun="grid",
+        layout="logical",
+        samples=(
+            Sample('torch.meshgrid(x, y, indexing="ij")', {"x": "3", "y": "5"}),
+            Sample('torch.meshgrid(x, y, indexing="xy")', {"x": "3", "y": "5"}),
+        ),
+    ),
+    Rule(
+        "aten.meshgrid.default",
+        _meshgrid,
+        torch="torch.meshgrid(x, y)",
+        noun="grid",
+        layout="logical",
+        samples=(Sample("torch.ops.aten.meshgrid.default([x, y])", {"x": "3", "y": "5"}),),
+    ),
+    Rule(
+        "aten.diagonal.default",
+        _diagonal,
+        torch="x.diagonal()",
+        noun="diagonal",
+        layout="logical",
+        samples=(Sample("x.diagonal()", {"x": "3,4"}), Sample("x.diagonal(1, -2, -1)", _X)),
+    ),
+    Rule(
+        "aten.diff.default",
+        _diff,
+        torch="x.diff()",
+        noun="x",
+        layout="axis",
+        samples=(Sample("x.diff()", _X), Sample("x.diff(dim=1)", _X)),
+    ),
+)

@@ -60,7 +60,9 @@ def used_parts(op: OpCall) -> set[int]:
 def parts(op: OpCall, *made: ast.expr) -> ast.Tuple:
     """Return an op's results as a tuple, ``None`` for those that nobody reads."""
     read = used_parts(op)
-    return ast.Tuple([e if i in read else ast.Constant(None) for i, e in enumerate(made)], ast.Load())
+    return ast.Tuple(
+        [e if i in read else ast.Constant(None) for i, e in enumerate(made)], ast.Load()
+    )
 
 
 def keepdims(op: OpCall, name: str = "keepdim") -> Any:
@@ -97,7 +99,12 @@ def _all() -> ast.Slice:
 
 
 def _is_all(item: ast.expr) -> bool:
-    return isinstance(item, ast.Slice) and item.lower is None and item.upper is None and item.step is None
+    return (
+        isinstance(item, ast.Slice)
+        and item.lower is None
+        and item.upper is None
+        and item.step is None
+    )
 
 
 def _index(base: ast.expr, items: list[Any]) -> ast.expr:
@@ -118,13 +125,14 @@ def _join(base: ast.Subscript, axis: int, item: ast.expr) -> ast.expr | None:
         if place == axis:
             if not _is_all(old):
                 return None
-            return _index(copy.deepcopy(base.value), items[:position] + [item] + items[position + 1 :])
+            joined = [*items[:position], item, *items[position + 1 :]]
+            return _index(copy.deepcopy(base.value), joined)
     items += [_all() for _ in range(axis - place - 1)] + [item]
     return _index(copy.deepcopy(base.value), items)
 
 
 def _keeps_axis(item: ast.expr) -> bool:
-    return isinstance(item, ast.Slice) or isinstance(item, ast.Constant) and item.value is None
+    return isinstance(item, ast.Slice) or (isinstance(item, ast.Constant) and item.value is None)
 
 
 def _drops_axis(item: ast.expr) -> bool:

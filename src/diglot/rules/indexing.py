@@ -47,8 +47,12 @@ def _bounds(op: OpCall, size: Any) -> ast.Slice | None:
     """``start:end:step`` without what is implied, or ``None`` for all of the axis."""
     start, end, step = op.get("start"), op.get("end"), op.get("step", 1)
     low, high = _known(0 if start is None else start), _known(_END if end is None else end)
-    whole = is_static(high) and (high >= _END or (is_static(size) and high >= size)) or high == size
-    lower = None if low == 0 or (is_static(low) and is_static(size) and low <= -size) else op.value(start)
+    whole = (is_static(high) and (high >= _END or (is_static(size) and high >= size))) or high == size
+    lower = (
+        None
+        if low == 0 or (is_static(low) and is_static(size) and low <= -size)
+        else op.value(start)
+    )
     upper = None if whole else op.value(end)
     if lower is None and upper is None and step == 1:
         return None
@@ -90,7 +94,9 @@ def _gather(op: OpCall) -> ast.expr:
 
 def _take_along_dim(op: OpCall) -> ast.expr:
     axis = op.get("dim")
-    return op.ops("take_along_axis", op.expr("self"), op.expr("indices"), axis=... if axis is None else axis)
+    return op.ops(
+        "take_along_axis", op.expr("self"), op.expr("indices"), axis=... if axis is None else axis
+    )
 
 
 # --- masks ---------------------------------------------------------------------------------------------
@@ -110,7 +116,11 @@ def _fill_value(op: OpCall, value: Any) -> Any:
 
 def _masked_fill(op: OpCall) -> ast.expr:
     value = op["value"]
-    filled = to_ast(_fill_value(op, value)) if isinstance(value, (bool, int, float)) else _part(op, "value")
+    filled = (
+        to_ast(_fill_value(op, value))
+        if isinstance(value, (bool, int, float))
+        else _part(op, "value")
+    )
     return choose(_mask(op, "mask"), filled, op.expr("self"))
 
 
@@ -131,7 +141,9 @@ def _where_numbers(op: OpCall) -> ast.expr:
     yes, no = op["self"], op["other"]
     if (yes, no) == (1, 0):
         return call("ops.cast", _mask(op, "condition"), op.dtype_ast(op.fake().dtype))
-    chosen = choose(_mask(op, "condition"), to_ast(_fill_value(op, yes)), to_ast(_fill_value(op, no)))
+    chosen = choose(
+        _mask(op, "condition"), to_ast(_fill_value(op, yes)), to_ast(_fill_value(op, no))
+    )
     return chosen if op.is_float() else call("ops.cast", chosen, op.dtype_ast(op.fake().dtype))
 
 
@@ -141,7 +153,9 @@ def _index_put(op: OpCall) -> ast.expr:
     mask = indices[0] if len(indices) == 1 else None
     is_mask = mask is not None and str(mask.meta["val"].dtype) == "torch.bool"
     if not is_mask or op.fake("values").numel() != 1 or op.get("accumulate", False):
-        raise op.refuse("x[index] = values has no Keras form that every backend has; x[mask] = number has")
+        raise op.refuse(
+            "x[index] = values has no Keras form that every backend has; x[mask] = number has"
+        )
     condition = op.value(mask)
     for _ in range(op.fake("self").dim() - mask.meta["val"].dim()):
         condition = E("c[..., None]", c=condition)
@@ -164,7 +178,11 @@ def _slice_scatter(op: OpCall) -> ast.expr:
             raise op.refuse("a write to every n-th place of an axis of dynamic size")
         bounds = [to_ast(None) if b is None else b for b in (piece.lower, piece.upper, piece.step)]
         return call(op.helper("put_every"), op.expr("self"), value, dim, *bounds)
-    x = op.variable("self") if piece.lower is not None and piece.upper is not None else op.expr("self")
+    x = (
+        op.variable("self")
+        if piece.lower is not None and piece.upper is not None
+        else op.expr("self")
+    )
     parts = [value]
     if piece.lower is not None:
         parts.insert(0, subscript(x, dim, rank, ast.Slice(None, piece.lower, None)))
@@ -197,9 +215,13 @@ def _scatter(op: OpCall) -> ast.expr:
     sizes, places = op.logical_shape("self"), op.logical_shape("index")
     rest = [a for a in range(rank) if a != dim]
     if any(sizes[a] != places[a] for a in rest) or not is_static(sizes[dim]):
-        raise op.refuse("scatter with an index smaller than the tensor, or along an axis of dynamic size")
+        raise op.refuse(
+            "scatter with an index smaller than the tensor, or along an axis of dynamic size"
+        )
     if "src" in op.args and places[dim] != 1:
-        raise op.refuse("scatter of several values along the axis; scatter of one value for each row is translated")
+        raise op.refuse(
+            "scatter of several values along the axis; scatter of one value for each row is translated"
+        )
     hot = E("ops.any(ops.one_hot(i, n, axis=a, dtype='bool'), axis=b)", i=op.expr("index"), n=sizes[dim],
             a=dim, b=dim + 1)  # fmt: skip
     value = op["value"] if "value" in op.args else None
@@ -225,73 +247,253 @@ def _one_hot(op: OpCall) -> ast.expr:
 def _bucketize(op: OpCall) -> ast.expr:
     """Count the edges below each value: ``ops.searchsorted`` takes no more than one axis on TensorFlow."""
     template = "ops.sum(ops.cast(x[..., None] >= b, 'int32'), axis=-1)"
-    return E(template if op.get("right", False) else template.replace(">=", ">"), x=op.expr("self"), b=op.expr("boundaries"))
+    return E(
+        template if op.get("right", False) else template.replace(">=", ">"),
+        x=op.expr("self"),
+        b=op.expr("boundaries"),
+    )
 
 
 _MASKED = {"x": "2,3,5", "mask": "bool[3,5]"}
 
 register(
     __name__,
-    Rule("aten.select.int", _select, torch="x[:, 0]", noun="x", layout="axis",
-         samples=(Sample("x[:, 0]", _X), Sample("x[1]", _X), Sample("x[..., -1]", _X), Sample("x[:, -2, 1]", _X),
-                  Sample("x[:, 1]", _IMAGE, channels_last=True))),
-    Rule("aten.slice.Tensor", _slice, torch="x[:, 1:3]", noun="x", layout="axis",
-         samples=(Sample("x[:, 1:]", _X), Sample("x[:, :-1]", _X), Sample("x[..., -2:]", _X),
-                  Sample("x[:, ::2, 1:4:2]", _X), Sample("x[0, :, -9:3]", _X), Sample("x[:, :2, None]", _X),
-                  Sample("x[:, 1:, :, 1:3]", _IMAGE, channels_last=True))),
-    Rule("aten.index.Tensor", _index, torch="x[:, index]", noun="x", layout="logical",
-         samples=(Sample("x[i]", {**_X, "i": "int64[4]<2"}), Sample("x[:, i]", {**_X, "i": "int64[4,2]<3"}),
-                  Sample("x[i, j]", {**_X, "i": "int64[4]<2", "j": "int64[4]<3"}),
-                  Sample("x[:, i, j - 5]", {**_X, "i": "int64[4,1]<3", "j": "int64[2]<5"}),
-                  Sample("x[torch.arange(x.shape[0]), i]", {**_X, "i": "int64[2]<3"}))),
-    Rule("aten.index_select.default", _index_select, torch="x.index_select(1, index)", noun="x", layout="axis",
-         samples=(Sample("x.index_select(1, i)", {**_X, "i": "int64[4]<3"}),
-                  Sample("x.index_select(-1, i)", {**_X, "i": "int64[4]<5"}),
-                  Sample("x.index_select(1, i)", {**_IMAGE, "i": "int64[4]<3"}, channels_last=True))),
-    Rule("aten.gather.default", _gather, torch="x.gather(1, index)", noun="x", layout="logical",
-         samples=(Sample("x.gather(1, i)", {**_X, "i": "int64[2,4,5]<3"}),
-                  Sample("x.gather(-1, i)", {**_X, "i": "int64[2,2,3]<5"}))),
-    Rule("aten.take_along_dim.default", _take_along_dim, torch="x.take_along_dim(index, 1)", noun="x",
-         layout="logical", samples=(Sample("x.take_along_dim(i, 1)", {**_X, "i": "int64[2,4,1]<3"}),
-                                    Sample("x.take_along_dim(i, -1)", {**_X, "i": "int64[2,3,4]<5"}))),
-    Rule("aten.masked_fill.Scalar", _masked_fill, torch="x.masked_fill(mask, -1e9)", noun="x",
-         samples=(Sample("x.masked_fill(mask, -1e9)", _MASKED), Sample("x.masked_fill(mask, float('-inf'))", _MASKED),
-                  Sample("x.masked_fill(x == 3, -100)", {"x": "int64[2,3]<5"}),
-                  Sample("x.masked_fill(x > 0.3, 0)", _IMAGE, channels_last=True))),
-    Rule("aten.masked_fill.Tensor", _masked_fill, torch="x.masked_fill(mask, value)", noun="x",
-         samples=(Sample("x.masked_fill(mask, x.mean())", _MASKED),)),
-    Rule("aten.where.self", _where, torch="torch.where(mask, x, y)", noun="x",
-         samples=(Sample("torch.where(mask, x, y)", {**_MASKED, "y": "2,3,1"}),
-                  Sample("torch.where(mask, x, y)", {"x": "int64[2,3]<5", "y": "2,3", "mask": "bool[2,3]"}))),
-    Rule("aten.where.ScalarOther", _where, torch="torch.where(mask, x, 0.0)", noun="x",
-         samples=(Sample("torch.where(mask, x, 0.0)", _MASKED), Sample("torch.where(x > 1, x, 0)", {"x": "int64[2,3]<5"}))),
-    Rule("aten.where.ScalarSelf", _where, torch="torch.where(mask, 0.0, x)", noun="x",
-         samples=(Sample("torch.where(mask, 0.5, x)", _MASKED),)),
-    Rule("aten.where.Scalar", _where_numbers, torch="torch.where(mask, 1.0, 0.0)", noun="x",
-         samples=(Sample("torch.where(x > 0, 1.0, 0.0) * x", _X), Sample("torch.where(x > 0, 3, 5)", _X))),
-    Rule("aten.index_put.default", _index_put, torch="x[mask] = 0", noun="x", layout="logical",
-         samples=(Sample("torch.ops.aten.index_put(x, [mask], torch.tensor(0.5))", {**_X, "mask": "bool[2,3,5]"}),
-                  Sample("torch.ops.aten.index_put(x, [mask], torch.tensor(0.5))", {**_X, "mask": "bool[2,3]"}))),
-    Rule("aten.slice_scatter.default", _slice_scatter, torch="x[:, 1:2] = value", noun="x", layout="logical",
-         samples=(Sample("torch.slice_scatter(x, y, 1, 1, 2)", {**_X, "y": "2,1,5"}),
-                  Sample("torch.slice_scatter(x, y, 2, 0, 2)", {**_X, "y": "2,3,2"}),
-                  Sample("torch.slice_scatter(x, y, 2, -2)", {**_X, "y": "2,3,2"}),
-                  Sample("torch.slice_scatter(x, y, 2, 1, 5, 2)", {**_X, "y": "2,3,2"}))),
-    Rule("aten.select_scatter.default", _select_scatter, torch="x[:, 0] = value", noun="x", layout="logical",
-         samples=(Sample("torch.select_scatter(x, y, 1, 0)", {**_X, "y": "2,5"}),
-                  Sample("torch.select_scatter(x, y, 1, 1)", {**_X, "y": "2,5"}),
-                  Sample("torch.select_scatter(x, y, 2, -1)", {**_X, "y": "2,3"}),
-                  Sample("torch.select_scatter(x, y, 2, -2)", {**_X, "y": "2,3"}))),
-    Rule("aten.scatter.value", _scatter, torch="x.scatter(1, index, 1.0)", noun="x", layout="logical",
-         samples=(Sample("x.scatter(1, i, 0.5)", {"x": "2,5", "i": "int64[2,3]<5"}),)),
-    Rule("aten.scatter.src", _scatter, torch="x.scatter(1, index, values)", noun="x", layout="logical",
-         samples=(Sample("x.scatter(-1, i, y)", {"x": "2,5", "i": "int64[2,1]<5", "y": "2,1"}),)),
-    Rule("aten.tril.default", _tri("tril"), torch="x.tril()", noun="x", layout="logical",
-         samples=(Sample("x.tril()", _X), Sample("x.tril(-1)", _X), Sample("x.tril(1)", {"x": "bool[3,4]"}))),
-    Rule("aten.triu.default", _tri("triu"), torch="x.triu()", noun="x", layout="logical",
-         samples=(Sample("x.triu()", _X), Sample("x.triu(diagonal=1)", _X), Sample("x.triu(1)", {"x": "int64[3,4]<5"}))),
-    Rule("aten.one_hot.default", _one_hot, torch="F.one_hot(x, 10)", noun="x", layout="logical",
-         samples=(Sample("F.one_hot(x, 6)", {"x": "int64[2,3]<6"}), Sample("F.one_hot(x, 6) * 0.5", {"x": "int64[4]<6"}))),
-    Rule("aten.bucketize.Tensor", _bucketize, torch="torch.bucketize(x, edges)", noun="index", layout="logical",
-         samples=(Sample("torch.bucketize(x, torch.tensor([-0.5, 0.0, 0.7]))", _X),)),
-)  # fmt: skip
+    Rule(
+        "aten.select.int",
+        _select,
+        torch="x[:, 0]",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("x[:, 0]", _X),
+            Sample("x[1]", _X),
+            Sample("x[..., -1]", _X),
+            Sample("x[:, -2, 1]", _X),
+            Sample("x[:, 1]", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.slice.Tensor",
+        _slice,
+        torch="x[:, 1:3]",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("x[:, 1:]", _X),
+            Sample("x[:, :-1]", _X),
+            Sample("x[..., -2:]", _X),
+            Sample("x[:, ::2, 1:4:2]", _X),
+            Sample("x[0, :, -9:3]", _X),
+            Sample("x[:, :2, None]", _X),
+            Sample("x[:, 1:, :, 1:3]", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.index.Tensor",
+        _index,
+        torch="x[:, index]",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("x[i]", {**_X, "i": "int64[4]<2"}),
+            Sample("x[:, i]", {**_X, "i": "int64[4,2]<3"}),
+            Sample("x[i, j]", {**_X, "i": "int64[4]<2", "j": "int64[4]<3"}),
+            Sample("x[:, i, j - 5]", {**_X, "i": "int64[4,1]<3", "j": "int64[2]<5"}),
+            Sample("x[torch.arange(x.shape[0]), i]", {**_X, "i": "int64[2]<3"}),
+        ),
+    ),
+    Rule(
+        "aten.index_select.default",
+        _index_select,
+        torch="x.index_select(1, index)",
+        noun="x",
+        layout="axis",
+        samples=(
+            Sample("x.index_select(1, i)", {**_X, "i": "int64[4]<3"}),
+            Sample("x.index_select(-1, i)", {**_X, "i": "int64[4]<5"}),
+            Sample("x.index_select(1, i)", {**_IMAGE, "i": "int64[4]<3"}, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.gather.default",
+        _gather,
+        torch="x.gather(1, index)",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("x.gather(1, i)", {**_X, "i": "int64[2,4,5]<3"}),
+            Sample("x.gather(-1, i)", {**_X, "i": "int64[2,2,3]<5"}),
+        ),
+    ),
+    Rule(
+        "aten.take_along_dim.default",
+        _take_along_dim,
+        torch="x.take_along_dim(index, 1)",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("x.take_along_dim(i, 1)", {**_X, "i": "int64[2,4,1]<3"}),
+            Sample("x.take_along_dim(i, -1)", {**_X, "i": "int64[2,3,4]<5"}),
+        ),
+    ),
+    Rule(
+        "aten.masked_fill.Scalar",
+        _masked_fill,
+        torch="x.masked_fill(mask, -1e9)",
+        noun="x",
+        samples=(
+            Sample("x.masked_fill(mask, -1e9)", _MASKED),
+            Sample("x.masked_fill(mask, float('-inf'))", _MASKED),
+            Sample("x.masked_fill(x == 3, -100)", {"x": "int64[2,3]<5"}),
+            Sample("x.masked_fill(x > 0.3, 0)", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.masked_fill.Tensor",
+        _masked_fill,
+        torch="x.masked_fill(mask, value)",
+        noun="x",
+        samples=(Sample("x.masked_fill(mask, x.mean())", _MASKED),),
+    ),
+    Rule(
+        "aten.where.self",
+        _where,
+        torch="torch.where(mask, x, y)",
+        noun="x",
+        samples=(
+            Sample("torch.where(mask, x, y)", {**_MASKED, "y": "2,3,1"}),
+            Sample(
+                "torch.where(mask, x, y)", {"x": "int64[2,3]<5", "y": "2,3", "mask": "bool[2,3]"}
+            ),
+        ),
+    ),
+    Rule(
+        "aten.where.ScalarOther",
+        _where,
+        torch="torch.where(mask, x, 0.0)",
+        noun="x",
+        samples=(
+            Sample("torch.where(mask, x, 0.0)", _MASKED),
+            Sample("torch.where(x > 1, x, 0)", {"x": "int64[2,3]<5"}),
+        ),
+    ),
+    Rule(
+        "aten.where.ScalarSelf",
+        _where,
+        torch="torch.where(mask, 0.0, x)",
+        noun="x",
+        samples=(Sample("torch.where(mask, 0.5, x)", _MASKED),),
+    ),
+    Rule(
+        "aten.where.Scalar",
+        _where_numbers,
+        torch="torch.where(mask, 1.0, 0.0)",
+        noun="x",
+        samples=(
+            Sample("torch.where(x > 0, 1.0, 0.0) * x", _X),
+            Sample("torch.where(x > 0, 3, 5)", _X),
+        ),
+    ),
+    Rule(
+        "aten.index_put.default",
+        _index_put,
+        torch="x[mask] = 0",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample(
+                "torch.ops.aten.index_put(x, [mask], torch.tensor(0.5))",
+                {**_X, "mask": "bool[2,3,5]"},
+            ),
+            Sample(
+                "torch.ops.aten.index_put(x, [mask], torch.tensor(0.5))",
+                {**_X, "mask": "bool[2,3]"},
+            ),
+        ),
+    ),
+    Rule(
+        "aten.slice_scatter.default",
+        _slice_scatter,
+        torch="x[:, 1:2] = value",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("torch.slice_scatter(x, y, 1, 1, 2)", {**_X, "y": "2,1,5"}),
+            Sample("torch.slice_scatter(x, y, 2, 0, 2)", {**_X, "y": "2,3,2"}),
+            Sample("torch.slice_scatter(x, y, 2, -2)", {**_X, "y": "2,3,2"}),
+            Sample("torch.slice_scatter(x, y, 2, 1, 5, 2)", {**_X, "y": "2,3,2"}),
+        ),
+    ),
+    Rule(
+        "aten.select_scatter.default",
+        _select_scatter,
+        torch="x[:, 0] = value",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("torch.select_scatter(x, y, 1, 0)", {**_X, "y": "2,5"}),
+            Sample("torch.select_scatter(x, y, 1, 1)", {**_X, "y": "2,5"}),
+            Sample("torch.select_scatter(x, y, 2, -1)", {**_X, "y": "2,3"}),
+            Sample("torch.select_scatter(x, y, 2, -2)", {**_X, "y": "2,3"}),
+        ),
+    ),
+    Rule(
+        "aten.scatter.value",
+        _scatter,
+        torch="x.scatter(1, index, 1.0)",
+        noun="x",
+        layout="logical",
+        samples=(Sample("x.scatter(1, i, 0.5)", {"x": "2,5", "i": "int64[2,3]<5"}),),
+    ),
+    Rule(
+        "aten.scatter.src",
+        _scatter,
+        torch="x.scatter(1, index, values)",
+        noun="x",
+        layout="logical",
+        samples=(Sample("x.scatter(-1, i, y)", {"x": "2,5", "i": "int64[2,1]<5", "y": "2,1"}),),
+    ),
+    Rule(
+        "aten.tril.default",
+        _tri("tril"),
+        torch="x.tril()",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("x.tril()", _X),
+            Sample("x.tril(-1)", _X),
+            Sample("x.tril(1)", {"x": "bool[3,4]"}),
+        ),
+    ),
+    Rule(
+        "aten.triu.default",
+        _tri("triu"),
+        torch="x.triu()",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("x.triu()", _X),
+            Sample("x.triu(diagonal=1)", _X),
+            Sample("x.triu(1)", {"x": "int64[3,4]<5"}),
+        ),
+    ),
+    Rule(
+        "aten.one_hot.default",
+        _one_hot,
+        torch="F.one_hot(x, 10)",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("F.one_hot(x, 6)", {"x": "int64[2,3]<6"}),
+            Sample("F.one_hot(x, 6) * 0.5", {"x": "int64[4]<6"}),
+        ),
+    ),
+    Rule(
+        "aten.bucketize.Tensor",
+        _bucketize,
+        torch="torch.bucketize(x, edges)",
+        noun="index",
+        layout="logical",
+        samples=(Sample("torch.bucketize(x, torch.tensor([-0.5, 0.0, 0.7]))", _X),),
+    ),
+)

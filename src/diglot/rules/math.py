@@ -50,7 +50,7 @@ _SAME = (
     ("tan", "tan", "x"),
     ("tanh", "tanh", "x"),
     ("trunc", "trunc", "3 * x"),
-)  # fmt: skip
+)
 
 _LAYERS = {"sigmoid", "tanh", "exp", "square"}
 _NOUNS = {"isnan": "mask", "isinf": "mask", "isfinite": "mask"}
@@ -66,7 +66,10 @@ def _float_function(name: str):
 
 
 def _rule(aten: str, keras: str, argument: str) -> Rule:
-    keeps_dtype = aten in ("abs", "ceil", "floor", "round", "sign", "sgn", "square", "trunc") or aten in _NOUNS
+    keeps_dtype = (
+        aten in ("abs", "ceil", "floor", "round", "sign", "sgn", "square", "trunc")
+        or aten in _NOUNS
+    )
     layer = f'layers.Activation("{keras}")' if aten in ("sigmoid", "tanh") else None
     samples = [Sample(f"torch.{aten}({argument})", _X)]
     if aten in ("sigmoid", "tanh", "sqrt", "exp"):
@@ -123,7 +126,9 @@ def _frac(op: OpCall) -> ast.expr:
 def _logit(op: OpCall) -> ast.expr:
     eps = op.get("eps")
     if eps is not None:
-        raise op.refuse("logit that clamps its input (eps=…) has no rule; write torch.clamp and torch.log")
+        raise op.refuse(
+            "logit that clamps its input (eps=…) has no rule; write torch.clamp and torch.log"
+        )
     return E("ops.log(x / (1.0 - x))", x=op.variable("self"))
 
 
@@ -135,27 +140,87 @@ register(__name__, *(_rule(*row) for row in _SAME))
 register(
     __name__,
     Rule("aten.neg.default", "-self", torch="-x", noun="x", samples=(Sample("-x", _X),)),
-    Rule("aten.reciprocal.default", _reciprocal, torch="1 / x", noun="x",
-         samples=(Sample("torch.reciprocal(x.exp())", _X), Sample("torch.reciprocal(x + 1)", {"x": "int64[2,3]<7"}))),
-    Rule("aten.exp2.default", lambda op: E("2.0 ** x", x=operand(op, "self", op.fake().dtype)), torch="torch.exp2(x)",
-         noun="x", samples=(Sample("torch.exp2(x)", _X),)),
-    Rule("aten.erfinv.default", "ops.erfinv(self)", torch="torch.erfinv(x)", noun="x",
-         samples=(Sample("torch.erfinv(x.tanh() * 0.9)", _X),)),
-    Rule("aten.frac.default", _frac, torch="torch.frac(x)", noun="x", samples=(Sample("torch.frac(3 * x)", _X),)),
-    Rule("aten.logit.default", _logit, torch="torch.logit(x)", noun="x",
-         samples=(Sample("torch.logit(x.sigmoid())", _X),)),
-    Rule("aten.special_expit.default", "ops.sigmoid(self)", torch="torch.special.expit(x)", noun="x",
-         samples=(Sample("torch.special.expit(x)", _X),)),
-    Rule("aten.heaviside.default", _heaviside, torch="torch.heaviside(x, y)", noun="x",
-         samples=(Sample("torch.heaviside(x, y)", {"x": "2,3", "y": "2,3"}),)),
-    Rule("aten.round.decimals", _round_decimals, torch="torch.round(x, decimals=2)", noun="x",
-         samples=(Sample("torch.round(x, decimals=2)", _X), Sample("torch.round(90 * x, decimals=-1)", _X))),
-    Rule("aten.deg2rad.default", "ops.deg2rad(self)", torch="torch.deg2rad(x)", noun="x",
-         samples=(Sample("torch.deg2rad(x)", _X),)),
-    Rule("aten.sinc.default", "ops.sinc(self)", torch="torch.sinc(x)", noun="x",
-         samples=(Sample("torch.sinc(x)", _X),)),
     Rule(
-        "aten.clamp.default", _clamp, torch="torch.clamp(x, 0.0, 1.0)", noun="x",
+        "aten.reciprocal.default",
+        _reciprocal,
+        torch="1 / x",
+        noun="x",
+        samples=(
+            Sample("torch.reciprocal(x.exp())", _X),
+            Sample("torch.reciprocal(x + 1)", {"x": "int64[2,3]<7"}),
+        ),
+    ),
+    Rule(
+        "aten.exp2.default",
+        lambda op: E("2.0 ** x", x=operand(op, "self", op.fake().dtype)),
+        torch="torch.exp2(x)",
+        noun="x",
+        samples=(Sample("torch.exp2(x)", _X),),
+    ),
+    Rule(
+        "aten.erfinv.default",
+        "ops.erfinv(self)",
+        torch="torch.erfinv(x)",
+        noun="x",
+        samples=(Sample("torch.erfinv(x.tanh() * 0.9)", _X),),
+    ),
+    Rule(
+        "aten.frac.default",
+        _frac,
+        torch="torch.frac(x)",
+        noun="x",
+        samples=(Sample("torch.frac(3 * x)", _X),),
+    ),
+    Rule(
+        "aten.logit.default",
+        _logit,
+        torch="torch.logit(x)",
+        noun="x",
+        samples=(Sample("torch.logit(x.sigmoid())", _X),),
+    ),
+    Rule(
+        "aten.special_expit.default",
+        "ops.sigmoid(self)",
+        torch="torch.special.expit(x)",
+        noun="x",
+        samples=(Sample("torch.special.expit(x)", _X),),
+    ),
+    Rule(
+        "aten.heaviside.default",
+        _heaviside,
+        torch="torch.heaviside(x, y)",
+        noun="x",
+        samples=(Sample("torch.heaviside(x, y)", {"x": "2,3", "y": "2,3"}),),
+    ),
+    Rule(
+        "aten.round.decimals",
+        _round_decimals,
+        torch="torch.round(x, decimals=2)",
+        noun="x",
+        samples=(
+            Sample("torch.round(x, decimals=2)", _X),
+            Sample("torch.round(90 * x, decimals=-1)", _X),
+        ),
+    ),
+    Rule(
+        "aten.deg2rad.default",
+        "ops.deg2rad(self)",
+        torch="torch.deg2rad(x)",
+        noun="x",
+        samples=(Sample("torch.deg2rad(x)", _X),),
+    ),
+    Rule(
+        "aten.sinc.default",
+        "ops.sinc(self)",
+        torch="torch.sinc(x)",
+        noun="x",
+        samples=(Sample("torch.sinc(x)", _X),),
+    ),
+    Rule(
+        "aten.clamp.default",
+        _clamp,
+        torch="torch.clamp(x, 0.0, 1.0)",
+        noun="x",
         samples=(
             Sample("torch.clamp(x, -0.3, 0.7)", _X),
             Sample("torch.clamp(x, min=0.1)", _X),
@@ -164,16 +229,46 @@ register(
             Sample("torch.clamp(x, 0.3, 0.7)", {"x": "2,3,4,5"}, channels_last=True),
         ),
     ),
-    Rule("aten.clamp.Tensor", _clamp, torch="torch.clamp(x, y, z)", noun="x",
-         samples=(Sample("torch.clamp(x, -y.abs(), y.abs())", {"x": "2,3", "y": "2,3"}),
-                  Sample("torch.clamp(x, max=y)", {"x": "2,3", "y": "2,3"}))),
-    Rule("aten.clamp_min.default", _clamp, torch="torch.clamp_min(x, 0)", noun="x",
-         samples=(Sample("torch.clamp_min(x, 0.1)", _X),)),
-    Rule("aten.clamp_max.default", _clamp, torch="torch.clamp_max(x, 0)", noun="x",
-         samples=(Sample("torch.clamp_max(x, 0.1)", _X),)),
-    Rule("aten.clip.default", _clamp, torch="torch.clip(x, 0, 1)", noun="x",
-         samples=(Sample("torch.clip(x, -0.1, 0.4)", _X),)),
-    Rule("aten.nan_to_num.default", _nan_to_num, torch="torch.nan_to_num(x)", noun="x",
-         samples=(Sample("torch.nan_to_num(x.log())", _X), Sample("torch.nan_to_num(x.log(), nan=1.5)", _X),
-                  Sample("torch.nan_to_num(x / 0, 0.0, 2.0, -3.0)", _X))),
-)  # fmt: skip
+    Rule(
+        "aten.clamp.Tensor",
+        _clamp,
+        torch="torch.clamp(x, y, z)",
+        noun="x",
+        samples=(
+            Sample("torch.clamp(x, -y.abs(), y.abs())", {"x": "2,3", "y": "2,3"}),
+            Sample("torch.clamp(x, max=y)", {"x": "2,3", "y": "2,3"}),
+        ),
+    ),
+    Rule(
+        "aten.clamp_min.default",
+        _clamp,
+        torch="torch.clamp_min(x, 0)",
+        noun="x",
+        samples=(Sample("torch.clamp_min(x, 0.1)", _X),),
+    ),
+    Rule(
+        "aten.clamp_max.default",
+        _clamp,
+        torch="torch.clamp_max(x, 0)",
+        noun="x",
+        samples=(Sample("torch.clamp_max(x, 0.1)", _X),),
+    ),
+    Rule(
+        "aten.clip.default",
+        _clamp,
+        torch="torch.clip(x, 0, 1)",
+        noun="x",
+        samples=(Sample("torch.clip(x, -0.1, 0.4)", _X),),
+    ),
+    Rule(
+        "aten.nan_to_num.default",
+        _nan_to_num,
+        torch="torch.nan_to_num(x)",
+        noun="x",
+        samples=(
+            Sample("torch.nan_to_num(x.log())", _X),
+            Sample("torch.nan_to_num(x.log(), nan=1.5)", _X),
+            Sample("torch.nan_to_num(x / 0, 0.0, 2.0, -3.0)", _X),
+        ),
+    ),
+)

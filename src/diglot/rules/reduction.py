@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
@@ -89,39 +88,6 @@ def _with_mean(made: Any):
     return emit
 
 
-# --- norms ---------------------------------------------------------------------------------------------
-
-
-def _norm(order: str):
-    def emit(op: OpCall) -> ast.expr:
-        p = op.get(order, 2)
-        given = {"axis": axis_or_all(op), "keepdims": keepdims(op)}
-        x = operand(op, "self", op.fake().dtype)
-        if p == 2 and (isinstance(given["axis"], int) or op.fake("self").dim() == 1):
-            return op.ops("norm", x, **given)
-        if p == 2:  # over several axes ops.norm means matrices
-            return op.ops("sqrt", op.ops("sum", op.ops("square", x), **given))
-        if p == 1:
-            return op.ops("sum", call("ops.abs", x), **given)
-        if p in (math.inf, -math.inf):
-            return op.ops("max" if p > 0 else "min", call("ops.abs", x), **given)
-        if p == 0:
-            return op.ops("sum", call("ops.cast", E("ops.not_equal(x, 0)", x=x), op.dtype_ast(None)), **given)
-        return call(op.helper("vector_norm"), x, p, **given)
-
-    return emit
-
-
-def _cosine_similarity(op: OpCall) -> ast.expr:
-    axis, eps = op.axis(op.get("dim", 1), "x1"), op.get("eps", 1e-8)
-    if op.fake("x1").dim() != op.fake("x2").dim():
-        raise op.refuse("cosine_similarity of tensors with different numbers of axes; unsqueeze the smaller one")
-    return call(
-        op.helper("cosine_similarity"), op.expr("x1"), op.expr("x2"),
-        axis=... if axis == 1 else axis, epsilon=... if eps == 1e-8 else eps,
-    )  # fmt: skip
-
-
 def _running(name: str):
     def emit(op: OpCall) -> ast.expr:
         return op.ops(name, operand(op, "self", op.fake().dtype), axis=op.axis(op["dim"]))
@@ -162,103 +128,316 @@ _VAR_NOTE = (
 
 register(
     __name__,
-    Rule("aten.mean.default", _reduce("mean"), torch="x.mean()", noun="mean", layout="axis",
-         samples=_samples("x.mean()")),
-    Rule("aten.mean.dim", _reduce("mean"), torch="x.mean(dim=1)", noun="mean", layout="axis",
-         samples=(*_samples("x.mean(dim=1)", "x.mean(-1, keepdim=True)", "x.mean(dim=(0, 2))"),
-                  Sample("x.mean((-2, -1))", _IMAGE, channels_last=True),
-                  Sample("x.mean(1, keepdim=True)", _IMAGE, channels_last=True))),
-    Rule("aten.sum.default", _reduce("sum"), torch="x.sum()", noun="total", layout="axis",
-         samples=(*_samples("x.sum()"), Sample("x.sum()", {"x": "bool[2,3]"}))),
-    Rule("aten.sum.dim_IntList", _reduce("sum"), torch="x.sum(dim=1)", noun="total", layout="axis",
-         samples=(*_samples("x.sum(dim=1)", "x.sum(-1, keepdim=True)", "x.sum(dim=(0, 2))"),
-                  Sample("x.sum(1)", {"x": "bool[2,3]"}), Sample("x.sum(1, dtype=torch.float32)", _INTS),
-                  Sample("x.sum((2, 3))", _IMAGE, channels_last=True))),
-    Rule("aten.amax.default", _reduce("max"), torch="x.amax(dim=1)", noun="highest", layout="axis",
-         samples=(*_samples("x.amax(dim=1)", "x.amax(dim=(-2, -1), keepdim=True)", "x.amax()"),
-                  Sample("x.amax(1)", _IMAGE, channels_last=True))),
-    Rule("aten.amin.default", _reduce("min"), torch="x.amin(dim=1)", noun="lowest", layout="axis",
-         samples=_samples("x.amin(dim=1)", "x.amin(dim=(-2, -1), keepdim=True)", "x.amin()")),
-    Rule("aten.max.default", "ops.max(self)", torch="x.max()", noun="highest", layout="axis",
-         samples=_samples("x.max()")),
-    Rule("aten.min.default", "ops.min(self)", torch="x.min()", noun="lowest", layout="axis",
-         samples=_samples("x.min()")),
-    Rule("aten.max.dim", _extreme_of_axis("max"), torch="x.max(dim=1)", noun="highest", layout="axis",
-         samples=(*_samples("x.max(dim=1)", "x.max(1)[0]", "x.max(-1, keepdim=True)[1]", "x.max(2).values"),
-                  Sample("x.max(1)[0]", _IMAGE, channels_last=True))),
-    Rule("aten.min.dim", _extreme_of_axis("min"), torch="x.min(dim=1)", noun="lowest", layout="axis",
-         samples=_samples("x.min(dim=1)", "x.min(1)[0]", "x.min(-1, keepdim=True)[1]")),
-    Rule("aten.argmax.default", _select("argmax"), torch="x.argmax(dim=1)", noun="index", layout="axis",
-         samples=(*_samples("x.argmax(dim=1)", "x.argmax(-1, keepdim=True)", "x.argmax()"),
-                  Sample("x.argmax(1)", _IMAGE, channels_last=True))),
-    Rule("aten.argmin.default", _select("argmin"), torch="x.argmin(dim=1)", noun="index", layout="axis",
-         samples=_samples("x.argmin(dim=1)", "x.argmin(-1, keepdim=True)", "x.argmin()")),
-    Rule("aten.any.default", _select("any"), torch="mask.any()", noun="mask", layout="axis",
-         samples=(Sample("x.any()", {"x": "bool[2,3]"}),)),
-    Rule("aten.any.dim", _select("any"), torch="mask.any(dim=1)", noun="mask", layout="axis",
-         samples=(Sample("x.any(dim=1)", {"x": "bool[2,3]"}), Sample("x.any(-1, keepdim=True)", _INTS))),
-    Rule("aten.all.default", _select("all"), torch="mask.all()", noun="mask", layout="axis",
-         samples=(Sample("x.all()", {"x": "bool[2,3]"}),)),
-    Rule("aten.all.dim", _select("all"), torch="mask.all(dim=1)", noun="mask", layout="axis",
-         samples=(Sample("x.all(dim=1)", {"x": "bool[2,3]"}), Sample("x.all(-1, keepdim=True)", _INTS))),
-    Rule("aten.prod.default", _reduce("prod"), torch="x.prod()", noun="product", layout="axis",
-         samples=_samples("x.prod()")),
-    Rule("aten.prod.dim_int", _reduce("prod"), torch="x.prod(dim=1)", noun="product", layout="axis",
-         samples=_samples("x.prod(dim=1)", "x.prod(-1, keepdim=True)")),
-    Rule("aten.logsumexp.default", _reduce("logsumexp"), torch="x.logsumexp(dim=1)", noun="total", layout="axis",
-         samples=_samples("x.logsumexp(dim=1)", "x.logsumexp((-2, -1), keepdim=True)")),
-    Rule("aten.cumsum.default", _running("cumsum"), torch="x.cumsum(dim=1)", noun="total", layout="axis",
-         samples=(*_samples("x.cumsum(dim=1)", "x.cumsum(-1)"), Sample("x.cumsum(1)", _INTS),
-                  Sample("x.cumsum(1)", {"x": "bool[2,3]"}), Sample("x.cumsum(1)", _IMAGE, channels_last=True))),
-    Rule("aten.cumprod.default", _running("cumprod"), torch="x.cumprod(dim=1)", noun="product", layout="axis",
-         samples=_samples("x.cumprod(dim=1)", "x.cumprod(-1)")),
+    Rule(
+        "aten.mean.default",
+        _reduce("mean"),
+        torch="x.mean()",
+        noun="mean",
+        layout="axis",
+        samples=_samples("x.mean()"),
+    ),
+    Rule(
+        "aten.mean.dim",
+        _reduce("mean"),
+        torch="x.mean(dim=1)",
+        noun="mean",
+        layout="axis",
+        samples=(
+            *_samples("x.mean(dim=1)", "x.mean(-1, keepdim=True)", "x.mean(dim=(0, 2))"),
+            Sample("x.mean((-2, -1))", _IMAGE, channels_last=True),
+            Sample("x.mean(1, keepdim=True)", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.sum.default",
+        _reduce("sum"),
+        torch="x.sum()",
+        noun="total",
+        layout="axis",
+        samples=(*_samples("x.sum()"), Sample("x.sum()", {"x": "bool[2,3]"})),
+    ),
+    Rule(
+        "aten.sum.dim_IntList",
+        _reduce("sum"),
+        torch="x.sum(dim=1)",
+        noun="total",
+        layout="axis",
+        samples=(
+            *_samples("x.sum(dim=1)", "x.sum(-1, keepdim=True)", "x.sum(dim=(0, 2))"),
+            Sample("x.sum(1)", {"x": "bool[2,3]"}),
+            Sample("x.sum(1, dtype=torch.float32)", _INTS),
+            Sample("x.sum((2, 3))", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.amax.default",
+        _reduce("max"),
+        torch="x.amax(dim=1)",
+        noun="highest",
+        layout="axis",
+        samples=(
+            *_samples("x.amax(dim=1)", "x.amax(dim=(-2, -1), keepdim=True)", "x.amax()"),
+            Sample("x.amax(1)", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.amin.default",
+        _reduce("min"),
+        torch="x.amin(dim=1)",
+        noun="lowest",
+        layout="axis",
+        samples=_samples("x.amin(dim=1)", "x.amin(dim=(-2, -1), keepdim=True)", "x.amin()"),
+    ),
+    Rule(
+        "aten.max.default",
+        "ops.max(self)",
+        torch="x.max()",
+        noun="highest",
+        layout="axis",
+        samples=_samples("x.max()"),
+    ),
+    Rule(
+        "aten.min.default",
+        "ops.min(self)",
+        torch="x.min()",
+        noun="lowest",
+        layout="axis",
+        samples=_samples("x.min()"),
+    ),
+    Rule(
+        "aten.max.dim",
+        _extreme_of_axis("max"),
+        torch="x.max(dim=1)",
+        noun="highest",
+        layout="axis",
+        samples=(
+            *_samples(
+                "x.max(dim=1)", "x.max(1)[0]", "x.max(-1, keepdim=True)[1]", "x.max(2).values"
+            ),
+            Sample("x.max(1)[0]", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.min.dim",
+        _extreme_of_axis("min"),
+        torch="x.min(dim=1)",
+        noun="lowest",
+        layout="axis",
+        samples=_samples("x.min(dim=1)", "x.min(1)[0]", "x.min(-1, keepdim=True)[1]"),
+    ),
+    Rule(
+        "aten.argmax.default",
+        _select("argmax"),
+        torch="x.argmax(dim=1)",
+        noun="index",
+        layout="axis",
+        samples=(
+            *_samples("x.argmax(dim=1)", "x.argmax(-1, keepdim=True)", "x.argmax()"),
+            Sample("x.argmax(1)", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.argmin.default",
+        _select("argmin"),
+        torch="x.argmin(dim=1)",
+        noun="index",
+        layout="axis",
+        samples=_samples("x.argmin(dim=1)", "x.argmin(-1, keepdim=True)", "x.argmin()"),
+    ),
+    Rule(
+        "aten.any.default",
+        _select("any"),
+        torch="mask.any()",
+        noun="mask",
+        layout="axis",
+        samples=(Sample("x.any()", {"x": "bool[2,3]"}),),
+    ),
+    Rule(
+        "aten.any.dim",
+        _select("any"),
+        torch="mask.any(dim=1)",
+        noun="mask",
+        layout="axis",
+        samples=(
+            Sample("x.any(dim=1)", {"x": "bool[2,3]"}),
+            Sample("x.any(-1, keepdim=True)", _INTS),
+        ),
+    ),
+    Rule(
+        "aten.all.default",
+        _select("all"),
+        torch="mask.all()",
+        noun="mask",
+        layout="axis",
+        samples=(Sample("x.all()", {"x": "bool[2,3]"}),),
+    ),
+    Rule(
+        "aten.all.dim",
+        _select("all"),
+        torch="mask.all(dim=1)",
+        noun="mask",
+        layout="axis",
+        samples=(
+            Sample("x.all(dim=1)", {"x": "bool[2,3]"}),
+            Sample("x.all(-1, keepdim=True)", _INTS),
+        ),
+    ),
+    Rule(
+        "aten.prod.default",
+        _reduce("prod"),
+        torch="x.prod()",
+        noun="product",
+        layout="axis",
+        samples=_samples("x.prod()"),
+    ),
+    Rule(
+        "aten.prod.dim_int",
+        _reduce("prod"),
+        torch="x.prod(dim=1)",
+        noun="product",
+        layout="axis",
+        samples=_samples("x.prod(dim=1)", "x.prod(-1, keepdim=True)"),
+    ),
+    Rule(
+        "aten.logsumexp.default",
+        _reduce("logsumexp"),
+        torch="x.logsumexp(dim=1)",
+        noun="total",
+        layout="axis",
+        samples=_samples("x.logsumexp(dim=1)", "x.logsumexp((-2, -1), keepdim=True)"),
+    ),
+    Rule(
+        "aten.cumsum.default",
+        _running("cumsum"),
+        torch="x.cumsum(dim=1)",
+        noun="total",
+        layout="axis",
+        samples=(
+            *_samples("x.cumsum(dim=1)", "x.cumsum(-1)"),
+            Sample("x.cumsum(1)", _INTS),
+            Sample("x.cumsum(1)", {"x": "bool[2,3]"}),
+            Sample("x.cumsum(1)", _IMAGE, channels_last=True),
+        ),
+    ),
+    Rule(
+        "aten.cumprod.default",
+        _running("cumprod"),
+        torch="x.cumprod(dim=1)",
+        noun="product",
+        layout="axis",
+        samples=_samples("x.cumprod(dim=1)", "x.cumprod(-1)"),
+    ),
     *(
-        Rule(f"aten.var.{overload}", _variance, torch=spelling, noun="variance", layout="axis",
-             topic="var/std, median", note=_VAR_NOTE, samples=samples)
+        Rule(
+            f"aten.var.{overload}",
+            _variance,
+            torch=spelling,
+            noun="variance",
+            layout="axis",
+            topic="var/std, median",
+            note=_VAR_NOTE,
+            samples=samples,
+        )
         for overload, spelling, samples in (
-            ("correction", "x.var(dim=1)", _samples(
-                "x.var(dim=1, correction=1)", "x.var(dim=-1, keepdim=True, correction=0)",
-                "x.var(dim=(1, 2), correction=2)")),
-            ("dim", "x.var(1)", _samples("x.var(1)", "x.var(-1, False)", "x.var(-1, unbiased=True, keepdim=True)")),
+            (
+                "correction",
+                "x.var(dim=1)",
+                _samples(
+                    "x.var(dim=1, correction=1)",
+                    "x.var(dim=-1, keepdim=True, correction=0)",
+                    "x.var(dim=(1, 2), correction=2)",
+                ),
+            ),
+            (
+                "dim",
+                "x.var(1)",
+                _samples("x.var(1)", "x.var(-1, False)", "x.var(-1, unbiased=True, keepdim=True)"),
+            ),
             ("default", "x.var()", _samples("x.var(False)", "x.var(True)")),
         )
     ),
     *(
-        Rule(f"aten.std.{overload}", _deviation, torch=spelling, noun="std", layout="axis",
-             topic="var/std, median", note=_VAR_NOTE, samples=samples)
+        Rule(
+            f"aten.std.{overload}",
+            _deviation,
+            torch=spelling,
+            noun="std",
+            layout="axis",
+            topic="var/std, median",
+            note=_VAR_NOTE,
+            samples=samples,
+        )
         for overload, spelling, samples in (
-            ("correction", "x.std(dim=1)", (*_samples(
-                "x.std(dim=1, correction=1)", "x.std(dim=-1, keepdim=True, correction=0)"),
-                Sample("x.std(dim=(2, 3), correction=1)", _IMAGE, channels_last=True))),
-            ("dim", "x.std(1)", _samples("x.std(1)", "x.std(-1, False)", "x.std(-1, keepdim=True)")),
+            (
+                "correction",
+                "x.std(dim=1)",
+                (
+                    *_samples(
+                        "x.std(dim=1, correction=1)", "x.std(dim=-1, keepdim=True, correction=0)"
+                    ),
+                    Sample("x.std(dim=(2, 3), correction=1)", _IMAGE, channels_last=True),
+                ),
+            ),
+            (
+                "dim",
+                "x.std(1)",
+                _samples("x.std(1)", "x.std(-1, False)", "x.std(-1, keepdim=True)"),
+            ),
             ("default", "x.std()", _samples("x.std(False)", "x.std(True)")),
         )
     ),
-    Rule("aten.var_mean.correction", _with_mean(_variance), torch="torch.var_mean(x, dim=1)", noun="variance",
-         layout="axis", samples=_samples("torch.var_mean(x, dim=1, correction=0)", "torch.var_mean(x, dim=1, correction=1)[0]")),
-    Rule("aten.var_mean.dim", _with_mean(_variance), torch="torch.var_mean(x, 1)", noun="variance", layout="axis",
-         samples=_samples("torch.var_mean(x, 1)", "torch.var_mean(x, 1, False, True)")),
-    Rule("aten.std_mean.correction", _with_mean(_deviation), torch="torch.std_mean(x, dim=1)", noun="std",
-         layout="axis", samples=_samples("torch.std_mean(x, dim=1, correction=0)")),
-    Rule("aten.std_mean.dim", _with_mean(_deviation), torch="torch.std_mean(x, 1)", noun="std", layout="axis",
-         samples=_samples("torch.std_mean(x, 1)")),
-    Rule("aten.linalg_vector_norm.default", _norm("ord"), torch="torch.linalg.vector_norm(x, dim=-1)", noun="norm",
-         layout="axis", samples=(*_samples(
-             "torch.linalg.vector_norm(x, dim=-1, keepdim=True)", "torch.linalg.vector_norm(x, ord=1, dim=1)",
-             "torch.linalg.vector_norm(x, ord=3, dim=(0, 1))", "torch.linalg.vector_norm(x)",
-             "torch.linalg.vector_norm(x, ord=float('inf'), dim=1)", "F.normalize(x, dim=1)"),
-             Sample("F.normalize(x, dim=1)", _IMAGE, channels_last=True))),
-    Rule("aten.norm.ScalarOpt_dim", _norm("p"), torch="x.norm(dim=1)", noun="norm", layout="axis",
-         samples=_samples("torch.ops.aten.norm.ScalarOpt_dim(x, 2, [1], True)",
-                          "torch.ops.aten.norm.ScalarOpt_dim(x, 1, [-1])")),
-    Rule("aten.norm.Scalar", _norm("p"), torch="x.norm()", noun="norm", layout="axis",
-         samples=_samples("torch.ops.aten.norm.Scalar(x, 2)")),
-    Rule("aten.cosine_similarity.default", _cosine_similarity, torch="F.cosine_similarity(x, y)", noun="similarity",
-         layout="logical",
-         samples=(Sample("F.cosine_similarity(x, y)", {"x": "2,3,5", "y": "2,3,5"}),
-                  Sample("F.cosine_similarity(x, y, dim=-1)", {"x": "2,3,5", "y": "1,3,5"}))),
-    Rule("aten.median.default", _lower_median, torch="x.median()", noun="median", layout="logical",
-         topic="var/std, median", note=_VAR_NOTE, samples=_samples("x.median()")),
-    Rule("aten.median.dim", _lower_median, torch="x.median(dim=1).values", noun="median", layout="logical",
-         topic="var/std, median", note=_VAR_NOTE, samples=(Sample("x.median(dim=1).values", {"x": "2,6,5"}),)),
-)  # fmt: skip
+    Rule(
+        "aten.var_mean.correction",
+        _with_mean(_variance),
+        torch="torch.var_mean(x, dim=1)",
+        noun="variance",
+        layout="axis",
+        samples=_samples(
+            "torch.var_mean(x, dim=1, correction=0)", "torch.var_mean(x, dim=1, correction=1)[0]"
+        ),
+    ),
+    Rule(
+        "aten.var_mean.dim",
+        _with_mean(_variance),
+        torch="torch.var_mean(x, 1)",
+        noun="variance",
+        layout="axis",
+        samples=_samples("torch.var_mean(x, 1)", "torch.var_mean(x, 1, False, True)"),
+    ),
+    Rule(
+        "aten.std_mean.correction",
+        _with_mean(_deviation),
+        torch="torch.std_mean(x, dim=1)",
+        noun="std",
+        layout="axis",
+        samples=_samples("torch.std_mean(x, dim=1, correction=0)"),
+    ),
+    Rule(
+        "aten.std_mean.dim",
+        _with_mean(_deviation),
+        torch="torch.std_mean(x, 1)",
+        noun="std",
+        layout="axis",
+        samples=_samples("torch.std_mean(x, 1)"),
+    ),
+    Rule(
+        "aten.median.default",
+        _lower_median,
+        torch="x.median()",
+        noun="median",
+        layout="logical",
+        topic="var/std, median",
+        note=_VAR_NOTE,
+        samples=_samples("x.median()"),
+    ),
+    Rule(
+        "aten.median.dim",
+        _lower_median,
+        torch="x.median(dim=1).values",
+        noun="median",
+        layout="logical",
+        topic="var/std, median",
+        note=_VAR_NOTE,
+        samples=(Sample("x.median(dim=1).values", {"x": "2,6,5"}),),
+    ),
+)

@@ -7,7 +7,7 @@ def take_together(x, indices, axis=0):
     """Return x[:, i, j] for index tensors i, j that broadcast; they belong to the axes from `axis` on."""
     shape = ops.shape(x)
     place = 0
-    for index, size in zip(indices, shape[axis:]):
+    for index, size in zip(indices, shape[axis:], strict=False):
         place = place * size + index % size
     flat = ops.reshape(x, (*shape[:axis], -1, *shape[axis + len(indices) :]))
     return ops.take(flat, place, axis=axis)
