@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call
 from diglot.ir.hub import is_mark, target_name
+from diglot.ir.sizes import is_static
 from diglot.rules.arguments import unless
 from diglot.rules.registry import Rule, Sample, register
 
@@ -30,7 +31,13 @@ def _attention(op: OpCall) -> ast.expr:
         options["bias" if op.is_float("attn_mask") else "mask"] = op.expr("attn_mask")
     if op["is_causal"]:
         options["is_causal"] = True
-    if op["scale"] is not None:
+    size = op.logical_shape("query")[-1]
+    usual = (
+        is_static(size)
+        and isinstance(op["scale"], float)
+        and abs(op["scale"] * size**0.5 - 1) < 1e-12
+    )
+    if op["scale"] is not None and not usual:
         options["scale"] = op.value(op["scale"])
     if op["dropout_p"]:
         options["dropout"] = op.layer(
