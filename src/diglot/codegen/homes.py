@@ -112,6 +112,8 @@ class Homes:
     def read(self, writer: RegionWriter, node: fx.Node) -> ast.expr:
         """Return an expression for a weight in PyTorch's orientation (or in the layout its uses share)."""
         home = self.of_node.get(node)
+        if self.program.style == "functional":
+            return self._read_functional(writer, node, home)
         if home is None:
             home = self._declare(writer, node)
         if home is None:
@@ -121,6 +123,14 @@ class Homes:
             return writer.read_outside(node)
         base = self._attribute(inner, home)
         return self._undo(base, home)
+
+    def _read_functional(self, writer: Any, node: fx.Node, home: Home | None) -> ast.expr:
+        from diglot.codegen.opcall import Refusal
+
+        if home is not None and home.attribute != "value":
+            raise Refusal("a layer's weight is used a second time, which a Functional model cannot show; use style='layers'")
+        shape, steps = self._layout(node, tuple(self.program.hub.parameters[node].value.shape))
+        return writer.weight(node, shape, steps)
 
     def _attribute(self, base: ast.expr, home: Home) -> ast.expr:
         from diglot.codegen.region import ListIndex

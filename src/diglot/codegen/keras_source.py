@@ -119,18 +119,24 @@ def input_shape(node: Any) -> tuple[int | None, ...]:
 
 
 def build_function(
-    program: Program, construct: ast.expr, root_name: str, statements: list[Statement] | None = None, result: Any = None
+    program: Program,
+    construct: ast.expr,
+    root_name: str,
+    statements: list[Statement] | None = None,
+    result: Any = None,
+    variables: list[str] | None = None,
 ) -> ast.FunctionDef:
     """Return ``def build_model(weights=None)``."""
     hub = program.hub
     body: list[ast.stmt] = [ast.Expr(ast.Constant("Build the model; ``weights`` is the path of a ``.weights.h5`` file."))]
-    variables = [names.local(n) for n in hub.input_names]
-    for node, name in zip(hub.inputs, variables, strict=True):
+    given = [names.local(n) for n in hub.input_names]
+    variables = variables or given
+    for node, variable, name in zip(hub.inputs, variables, given, strict=True):
         shape = shape_of(node.meta["val"])
         dtype = input_dtype(node.meta["val"]) or ...
         fixed = shape[0] if shape and is_static(shape[0]) else ...
         made = call("keras.Input", input_shape(node), batch_size=fixed, dtype=dtype, name=name)
-        body.append(ast.Assign([ast.Name(name, ast.Store())], made))
+        body.append(ast.Assign([ast.Name(variable, ast.Store())], made))
     inputs: ast.expr = ast.Name(variables[0], ast.Load())
     if hub.input_structure == "list":
         inputs = to_ast([ast.Name(v, ast.Load()) for v in variables])
@@ -147,7 +153,6 @@ def build_function(
         body.extend(s.node for s in statements)
     body.append(ast.Assign([ast.Name("outputs", ast.Store())], result))
     body.append(ast.Assign([ast.Name("model", ast.Store())], E("keras.Model(i, outputs, name=n)", i=inputs, n=root_name)))
-    body += ast.parse("if weights is not None:\n    model.load_weights(weights)\nreturn model").body[:1] if False else []
     body += _tail()
     arguments = ast.arguments([], [ast.arg("weights")], None, [], [], None, [ast.Constant(None)])
     return ast.FunctionDef("build_model", arguments, body, [])

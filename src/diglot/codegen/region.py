@@ -144,7 +144,7 @@ class RegionWriter:
     def _drop_unread(self) -> None:
         """Drop values (sizes, initial states) that were made for an op whose rule did without them."""
         kept: list[Statement] = []
-        read: set[str] = set()
+        read = self._read_at_end()
         for statement in reversed(self.statements):
             node = statement.node
             target = node.targets[0] if isinstance(node, ast.Assign) else None
@@ -153,6 +153,10 @@ class RegionWriter:
             read |= names_in(node) if target is None or not isinstance(target, ast.Name) else names_in(node.value)
             kept.append(statement)
         self.statements = kept[::-1]
+
+    def _read_at_end(self) -> set[str]:
+        """Return the variables that are read after the last statement."""
+        return set()
 
     def _parameter(self, port: Port) -> None:
         name = names.local(self.program.port_name(self.call, port))
@@ -546,15 +550,6 @@ class RegionWriter:
         self.holder[name] = "size"
         self.sizes[size] = name
         return ast.Name(name, ast.Load())
-
-    def _drop_unread_sizes(self) -> None:
-        for name in self.sizes.values():
-            def_at = next(
-                i for i, s in enumerate(self.statements)
-                if isinstance(s.node, ast.Assign) and isinstance(s.node.targets[0], ast.Name) and s.node.targets[0].id == name
-            )  # fmt: skip
-            if not any(name in names_in(s.node) for i, s in enumerate(self.statements) if i != def_at):
-                del self.statements[def_at]
 
     # --- layers ---------------------------------------------------------------------------------------------
 

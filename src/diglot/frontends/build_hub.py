@@ -29,15 +29,12 @@ def build(
     """
     graph = inline_regions(program.graph_module)
     signature = program.graph_signature
-    # By target: a copied graph renames a node that is called like a builtin (`input`).
-    placeholders = {str(n.target): n for n in graph.nodes if n.op == "placeholder"}
+    # In order: a copied graph renames a node that is called like a builtin (`input`).
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
     parameters: dict[fx.Node, Parameter] = {}
     constants: dict[fx.Node, torch.Tensor] = {}
     inputs: list[fx.Node] = []
-    for spec in signature.input_specs:
-        node = placeholders.get(spec.arg.name) if hasattr(spec.arg, "name") else None
-        if node is None:
-            continue
+    for node, spec in zip(placeholders, signature.input_specs, strict=True):
         if spec.kind is InputKind.USER_INPUT:
             if isinstance(node.meta.get("val"), torch.Tensor):
                 inputs.append(node)

@@ -194,7 +194,8 @@ class Assigner:
         rank = source.meta["val"].dim()
         dims = permuted_dims(node, rank)
         layout = source.meta.get("layout")
-        if layout is not None or (self.wants.channels_last(node) and perms.after_permute(None, dims) == perms.channels_last(rank)):
+        becomes = perms.after_permute(None, dims) == perms.channels_last(rank)
+        if layout is not None or (becomes and (rank > 3 or self.wants.channels_last(node))):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True
             return
