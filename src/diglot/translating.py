@@ -248,7 +248,7 @@ def _qualified(model: nn.Module | None) -> str | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of what a translation depends on."""
-    found = {"torch": torch.__version__}
+    found = {"torch": str(torch.__version__)}
     for name in ("keras", "tensorflow-cpu", "tensorflow", "transformers", "timm", "numpy"):
         version = _version(name)
         if version:

@@ -62,7 +62,7 @@ class Translation:
     def state(self, model: nn.Module | None = None) -> dict[str, np.ndarray]:
         """Return the source's weights and buffers as arrays, by ``state_dict`` name."""
         source = self._source(model)
-        state = dict(source.named_parameters(remove_duplicate=False))
+        state: dict[str, torch.Tensor] = dict(source.named_parameters(remove_duplicate=False))
         state.update(source.named_buffers(remove_duplicate=False))
         wanted = {name for entry in self.weight_map.entries for name in entry.sources}
         return {n: _numpy(state[n]) for n in wanted if n in state}
@@ -98,7 +98,7 @@ class Translation:
         variables = self.weight_map.variables(self.model)
         arrays = {name: np.asarray(_keras_numpy(v)) for name, v in variables.items()}
         changed = self.weight_map.invert(arrays, self.state(source))
-        tensors = dict(source.named_parameters(remove_duplicate=False))
+        tensors: dict[str, torch.Tensor] = dict(source.named_parameters(remove_duplicate=False))
         tensors.update(source.named_buffers(remove_duplicate=False))
         with torch.no_grad():
             for name, array in changed.items():

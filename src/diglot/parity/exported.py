@@ -169,7 +169,7 @@ def watch(
             before = run.norms.get(name)
             numel = value.numel() // value.shape[1]
             run.norms[name] = NormFact(
-                float(node.args[6]), numel, before.calls + 1 if before else 1
+                float(str(node.args[6])), numel, before.calls + 1 if before else 1
             )
 
     vars(module)["observer"] = observe

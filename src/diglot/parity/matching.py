@@ -87,7 +87,7 @@ def score(a: Node, b: Node) -> float:
     if _kind(a.kind) == _kind(b.kind):
         total += 1.5
     names = [re.sub(r"[\W_]+", "", n.path.rpartition(".")[2].lower()) for n in (a, b)]
-    total += difflib.SequenceMatcher(None, *names).ratio()
+    total += difflib.SequenceMatcher(None, names[0], names[1]).ratio()
     if a.outputs and b.outputs:
         total += 0.5 if a.outputs[0].size == b.outputs[0].size else -0.5
     return total

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
-from torch import fx
-
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, size_of
 from diglot.rules.forms import choose, operand, subscript
@@ -22,7 +20,7 @@ _END = 2**62  # what a slice without an end has in PyTorch is larger than this
 
 def _known(value: Any) -> Any:
     """Return an index, start or end as an int or a sympy expression."""
-    return size_of(value.meta["val"]) if isinstance(value, fx.Node) else size_of(value)
+    return size_of(value.meta["val"] if hasattr(value, "meta") else value)
 
 
 # --- subscripts ----------------------------------------------------------------------------------------

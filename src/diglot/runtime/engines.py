@@ -101,7 +101,7 @@ def _torch(
     targets = [variable.value for variable in variables]
     gradients = torch.autograd.grad(loss, targets + floats, allow_unused=True)
     dense = [
-        np.zeros(tuple(target.shape), keras.ops.convert_to_numpy(target).dtype)
+        np.zeros(tuple(target.shape), np.asarray(keras.ops.convert_to_numpy(target)).dtype)
         if gradient is None
         else gradient.detach().cpu().numpy()
         for gradient, target in zip(gradients, targets + floats, strict=True)

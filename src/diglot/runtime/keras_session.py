@@ -23,6 +23,7 @@ from diglot.runtime import capture
 from diglot.runtime.capture import describe_layer
 from diglot.runtime.engines import value_and_gradients
 from diglot.runtime.exchange import cotangent
+from diglot.runtime.keras_exact import set_width
 from diglot.runtime.nests import follow
 
 
@@ -47,7 +48,7 @@ class KerasSession:
         import keras
 
         keras.utils.clear_session()
-        keras.config.set_floatx(floatx)
+        set_width(floatx)
         self.directory = Path(directory)
         self.weight_map = WeightMap.load(self.directory / "weight_map.json")
         build_model = self._import_model().build_model
@@ -147,7 +148,7 @@ class KerasSession:
         from keras import ops
 
         return {
-            entry.target: ops.convert_to_numpy(self.variables[entry.target].value)
+            entry.target: np.asarray(ops.convert_to_numpy(self.variables[entry.target].value))
             for entry in self.weight_map.entries
             if entry.target in self.variables and (entry.kind == "buffer" or not buffers_only)
         }
@@ -218,12 +219,16 @@ class KerasSession:
 
             def forward(tensors: Any) -> tuple[Any, Any]:
                 outputs = self._outputs(self._call(list(tensors), training))
-                return self._loss(outputs, seed), (outputs, list(recorder.calls))
+                # Tensors only: JAX must see them to give their values back.
+                seen = [(call.inputs, call.outputs) for call in recorder.calls]
+                return self._loss(outputs, seed), (outputs, seen)
 
             if gradients:
-                (outputs, calls), by_variable, by_input = value_and_gradients(
+                (outputs, seen), by_variable, by_input = value_and_gradients(
                     self.model, forward, inputs, list(trained.values())
                 )
+                paths = [call.path for call in recorder.calls]
+                calls = [capture.Call(p, *held) for p, held in zip(paths, seen, strict=True)]
             else:
                 tensors = [ops.convert_to_tensor(array) for array in inputs]
                 outputs = self._outputs(self._call(tensors, training))
