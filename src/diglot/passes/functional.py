@@ -46,6 +46,8 @@ def _functional_target(node: fx.Node) -> torch._ops.OpOverload | None:
     space, op, overload = target_name(node).split(".")
     if not op.endswith("_") or op.endswith("__"):
         return None
+    if target_name(node) == "aten.bernoulli_.float":
+        return torch.ops.aten.bernoulli.p
     packet = getattr(getattr(torch.ops, space), op[:-1], None)
     if packet is None:
         return None

@@ -49,6 +49,18 @@ def _feature_layer(op: OpCall) -> ast.expr:
     return call(f"layers.SpatialDropout{rank}D", _rate(op))
 
 
+def _rows(op: OpCall) -> ast.expr:
+    """Stochastic depth: a whole example is dropped, or none of it."""
+    if _is_off(op):
+        return op.expr("input")
+    return E("layer(x)", layer=op.layer(_rows_layer(op)), x=op.expr("input"))
+
+
+def _rows_layer(op: OpCall) -> ast.expr:
+    ones = [1] * (op.fake("input").dim() - 1)
+    return call("layers.Dropout", _rate(op), noise_shape=(None, *ones))
+
+
 def _alpha(op: OpCall) -> ast.expr:
     if _is_off(op):
         return op.expr("input")
@@ -111,5 +123,14 @@ register(
         torch="nn.FeatureAlphaDropout(p)",
         noun="dropout",
         samples=(Sample("F.feature_alpha_dropout(x, 0.2, False)", {"x": "2,3,5"}),),
+    ),
+    Rule(
+        "diglot.row_dropout.default",
+        _rows,
+        torch="DropPath(p)",
+        layer=_rows_layer,
+        noun="drop_path",
+        topic="Randomness",
+        note=_NOTE,
     ),
 )
