@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar o
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test lint format docs clean
+.PHONY: help install demo test lint format docs sweep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,7 +24,9 @@ help:
 	@echo "make test     the test suite"
 	@echo "make lint     ruff, pyright and the import rules"
 	@echo "make format   let ruff format the code"
+	@echo "make sweep    translate many models of timm and Hugging Face and compare (an hour)"
 	@echo "make docs     write docs/coverage.md and docs/false_friends.md from the rules"
+	@echo "make sweep    translate many models of timm and Hugging Face and compare (an hour)"
 	@echo "make docs     write docs/coverage.md and docs/false_friends.md anew from the rules"
 	@echo "make install  only create .venv with the pinned versions"
 	@echo "make clean    remove .venv and caches"
@@ -61,8 +63,14 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+sweep: install
+	$(BIN)/python tests/sweep/run.py $(SWEEP_ARGS)
+
 docs: install
 	$(BIN)/python -m diglot.report.docs
+
+sweep: install
+	$(BIN)/python tests/sweep/run.py $(SWEEP_ARGS)
 
 docs: install
 	$(BIN)/python -m diglot.report.docs
