@@ -26,8 +26,6 @@ help:
 	@echo "make format   let ruff format the code"
 	@echo "make sweep    translate many models of timm and Hugging Face and compare (an hour)"
 	@echo "make docs     write docs/coverage.md and docs/false_friends.md from the rules"
-	@echo "make sweep    translate many models of timm and Hugging Face and compare (an hour)"
-	@echo "make docs     write docs/coverage.md and docs/false_friends.md anew from the rules"
 	@echo "make install  only create .venv with the pinned versions"
 	@echo "make clean    remove .venv and caches"
 
@@ -62,12 +60,6 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-sweep: install
-	$(BIN)/python tests/sweep/run.py $(SWEEP_ARGS)
-
-docs: install
-	$(BIN)/python -m diglot.report.docs
 
 sweep: install
 	$(BIN)/python tests/sweep/run.py $(SWEEP_ARGS)
