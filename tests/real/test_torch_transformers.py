@@ -30,7 +30,9 @@ def test_a_fresh_python_computes_the_same(factory):
 @pytest.mark.parametrize("factory", ["make_encoder_only", "make_decoder_only"])
 def test_it_trains(factory):
     fit = run_fresh(translated("torch_transformers", factory), "fit")["fit"]
-    assert fit["changed"] == fit["trainable"] > 0
+    # The bias of the keys adds the same number to all scores of a row: softmax ignores it.
+    layers = 2 if factory == "make_encoder_only" else 4
+    assert fit["changed"] >= fit["trainable"] - layers > 0
 
 
 @pytest.mark.parametrize("factory", FACTORIES)

@@ -22,6 +22,8 @@ from diglot.errors import DiglotError
 from diglot.ir.hub import Call, Hub
 from diglot.ir.sizes import is_static, shape_of
 
+LINE_LENGTH = 100
+
 
 @dataclasses.dataclass
 class Written:
@@ -75,7 +77,10 @@ def docstring(program: Program) -> str:
     """Return the first lines of the generated file."""
     name = program.hub.root.class_name
     where = program.hub.root.cls.__module__ if program.hub.root.cls else "a saved program"
-    return f'"""{name} in Keras, translated from PyTorch ({where}.{name}) by Diglot."""'
+    line = f'"""{name} in Keras, translated from PyTorch ({where}.{name}) by Diglot."""'
+    if len(line) <= LINE_LENGTH:
+        return line
+    return f'"""{name} in Keras.\n\nTranslated from PyTorch ({where}.{name}) by Diglot.\n"""'
 
 
 def finish(program: Program, body: list[ast.stmt], head: str) -> str:
@@ -95,7 +100,7 @@ def format_source(source: str) -> str:
     """Format with ruff. Raises :class:`DiglotError` where ruff refuses what was written."""
     from ruff import find_ruff_bin
 
-    command = [find_ruff_bin(), "format", "--isolated", "--line-length", "100", "-"]
+    command = [find_ruff_bin(), "format", "--isolated", "--line-length", str(LINE_LENGTH), "-"]
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DiglotError("the generated program could not be formatted", received=done.stderr.strip())

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 
 def masked_softmax(scores, mask):
-    """Softmax over the last axis where ``mask`` is True; the rest is 0, also where nothing is left."""
+    """Softmax over the last axis where ``mask`` is True; 0 elsewhere, even if nothing is left."""
     scores = ops.where(mask, scores, -1e9)
     return ops.where(mask, ops.softmax(scores, axis=-1), 0)
 

@@ -4,7 +4,7 @@ from keras import ops
 
 
 def take_together(x, indices, axis=0):
-    """Return x[:, i, j] for index tensors i, j that broadcast; they belong to the axes from `axis` on."""
+    """Return x[:, i, j] for index tensors i, j that broadcast; their axes start at `axis`."""
     shape = ops.shape(x)
     place = 0
     for index, size in zip(indices, shape[axis:], strict=False):

@@ -6,7 +6,7 @@ from keras import ops
 
 
 def resize_positions(x, axis, count, scale=None, align_corners=False):
-    """Return where each of ``count`` cells along an axis falls in the input, counted in its cells."""
+    """Return where each of ``count`` cells along an axis falls in the input, in its cells."""
     length = ops.cast(ops.shape(x)[axis], x.dtype)
     place = ops.arange(count, dtype=x.dtype)
     if align_corners:
