@@ -175,8 +175,10 @@ def load(directory: str | os.PathLike[str]) -> Translation:
         from diglot.archive import load_exported
         from diglot.frontends import attention, marks  # noqa: F401  they define the ops in the file
         from diglot.ir.runnable import RunnableProgram
+        from diglot.passes import stochastic_depth
 
         exported = load_exported(folder / "source.pt2", own=True)
+        stochastic_depth.rewrite(exported.graph_module.graph)  # noise that training alone must draw
         source_model = RunnableProgram(exported, info.get("output_structure")).eval()
     source = (folder / "model.py").read_text(encoding="utf-8")
     made = Translation(source, weight_map, info, source_model, exported, directory=folder)
