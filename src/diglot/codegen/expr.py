@@ -33,6 +33,18 @@ def E(template: str, **values: Any) -> ast.expr:  # noqa: N802 - reads as a lite
     return _Substitute(values).visit(tree)
 
 
+class _Large(float):
+    """A large float, written ``1e9`` as a person does."""
+
+    def __repr__(self) -> str:
+        digits, _, exponent = f"{float(self):.16e}".partition("e")
+        short = f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+        plain = float.__repr__(self)
+        return short if len(short) < len(plain) and float(short) == self else plain
+
+    __str__ = __repr__
+
+
 def to_ast(value: Any) -> ast.expr:
     """Turn a Python value (number, string, ``None``, tuple, list, expression) into an expression."""
     if isinstance(value, ast.AST):
@@ -48,7 +60,9 @@ def to_ast(value: Any) -> ast.expr:
     if isinstance(value, float) and value != value:
         return E("float('nan')")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-        return ast.UnaryOp(ast.USub(), ast.Constant(-value))
+        return ast.UnaryOp(ast.USub(), to_ast(-value))
+    if type(value) is float and abs(value) >= 1e5:
+        return ast.Constant(_Large(value))
     return ast.Constant(value)
 
 
