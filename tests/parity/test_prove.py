@@ -219,3 +219,14 @@ def test_without_a_worker_of_its_own(tmp_path):
     """One is started, and ended."""
     twin = twins.mlp().write(tmp_path / "out")
     assert prove(twin, steps=0)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["mlp", "tagger"])
+def test_on_other_backends(name, backend, tmp_path):
+    pytest.importorskip(backend)
+    with KerasWorker(backend) as other:
+        twin = getattr(twins, name)().write(tmp_path / "out", other)
+        proof = prove(twin, worker=other, backend=backend, thorough=False)
+    assert proof.verdict == "proven", str(proof)
+    assert proof.versions["backend"] == backend

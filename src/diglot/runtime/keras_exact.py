@@ -40,6 +40,20 @@ def no_dropout(model: Any) -> Iterator[None]:
             setattr(layer, name, value)
 
 
+def set_width(floatx: str) -> None:
+    """Make Keras compute in `floatx`: "float32" or "float64".
+
+    On JAX and PyTorch, Keras makes float32 of every float64 that it computes with, even where
+    floatx is float64; for a proof it must not.
+    """
+    import keras
+    from keras.src.backend.common import dtypes
+
+    keras.config.set_floatx(floatx)
+    if keras.backend.backend() != "tensorflow":
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = floatx
+
+
 @contextlib.contextmanager
 def exact() -> Iterator[Counter[str]]:
     """Within the block float64 attention keeps its scale in float64; counts where it did.
