@@ -49,7 +49,7 @@ class _Writer:
     def owns(self, node: fx.Node, weights: list[fx.Node]) -> bool:
         return self.owned and bool(weights) and all(w in self.parameters for w in weights)
 
-    def layer(self, node, construct, weights, default, suffix="") -> ast.expr:
+    def layer(self, node, construct, weights, default, suffix="", stands=True) -> ast.expr:
         key = f"m_{suffix}" if suffix else "m"
         self.layers[key] = (construct, weights)
         return E(f"self.{key}")

@@ -178,14 +178,19 @@ class OpCall:
         *,
         default: str = "",
         suffix: str = "",
+        stands: bool | None = None,
     ) -> ast.expr:
         """Declare a layer and return ``self.<name>``.
 
         ``weights`` maps the layer's own weight (``kernel``, ``cell.bias``) to ``(argument node or nodes, steps)``,
         or to a dict of WeightEntry fields with ``nodes``. ``suffix`` names a second layer of the same op, such as
-        the padding before a convolution: ``self.conv1_pad``.
+        the padding before a convolution: ``self.conv1_pad``. ``stands`` tells whether the layer's result is the
+        source module's, so that the two can be compared; without it a layer with a suffix does not.
         """
-        return self.writer.layer(self.node, construct, weights or {}, default or self.rule.noun, suffix)
+        if stands is None:
+            stands = not suffix
+        default = default or self.rule.noun
+        return self.writer.layer(self.node, construct, weights or {}, default, suffix, stands)
 
     def helper(self, name: str) -> ast.expr:
         """Name a function of the generated module's own (see ``codegen/helpers.py``), adding it once."""

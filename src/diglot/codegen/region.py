@@ -572,7 +572,13 @@ class RegionWriter:
         return self.program.weights.home_of_layer(self, node, weights) is not None
 
     def layer(
-        self, node: fx.Node, construct: ast.expr, weights: dict[str, Any], default: str, suffix: str = ""
+        self,
+        node: fx.Node,
+        construct: ast.expr,
+        weights: dict[str, Any],
+        default: str,
+        suffix: str = "",
+        stands: bool = True,
     ) -> ast.expr:
         """Declare a layer (once) and return the expression that names it."""
         nodes = [n for value in weights.values() for n in _nodes(value)]
@@ -581,6 +587,7 @@ class RegionWriter:
             leaf = self.leaf_path(node)
             path = self.relative(leaf) if leaf else ""
             path = "" if path is None else path
+        module = path
         if suffix:
             path = f"{path or names.identifier(default or 'layer')}_{suffix}"
         key = self.key(path or f"{names.identifier(default or 'layer')}")
@@ -589,7 +596,8 @@ class RegionWriter:
         if key in self.members:
             self.program.weights.check_same(self, self.members[key], construct, node)
         else:
-            self.members[key] = self._member(node, construct, path, weights)
+            member = self._member(node, construct, module if suffix and stands else path, weights)
+            self.members[key] = dataclasses.replace(member, whole=member.whole and stands)
             self.program.weights.settle(self, key, weights, node)
         return self.attribute(key)
 

@@ -84,7 +84,7 @@ def _construct(op: OpCall, w: _Window) -> tuple[ast.expr, dict[str, Any]]:
     """Return the Keras layer and its weights."""
     has_bias = op["bias"] is not None
     common = {
-        "strides": unless(brief(w.stride), 1),
+        "strides": unless(brief(w.stride), None if _strides_vary(op) else 1),
         "padding": unless(w.padding, "valid"),
         "dilation_rate": unless(brief(w.dilation), 1),
     }
@@ -142,9 +142,37 @@ def _every(x: ast.expr, steps: Numbers) -> ast.expr:
     return ast.Subscript(x, ast.Tuple(slices, ast.Load()), ast.Load())
 
 
+def _strides_vary(op: OpCall) -> bool:
+    return op.fake("weight").dim() == 4 and op.writer.program.strides_vary(op.writer, op.node)
+
+
+def _padded(op: OpCall, w: _Window) -> ast.expr | None:
+    """One spelling for a layer that strides in some instances of its class and not in others."""
+    size, stride = w.kernel[0], w.stride[0]
+    square = len(set(w.kernel)) == len(set(w.stride)) == 1 and size % 2 == 1 and size > 1
+    even = stride == 1 or w.before == w.after == ((size - 1) // 2,) * w.rank
+    plain = w.rank == 2 and w.groups == 1 and set(w.dilation) == {1} and not w.every
+    if not (square and even and plain and op.writer.program.strides_vary(op.writer, op.node)):
+        return None
+    if w.padding != "same" and not w.before:
+        return None
+    has_bias = op["bias"] is not None
+    construct = call(
+        op.helper("padded_conv2d"), w.filters, size, strides=stride, use_bias=unless(has_bias, True)
+    )
+    inner = "layers.1." if stride > 1 else ""
+    weights: dict[str, Any] = {f"{inner}kernel": (op["weight"], [["permute", [2, 3, 1, 0]]])}
+    if has_bias:
+        weights[f"{inner}bias"] = (op["bias"], [])
+    return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
+
+
 def _convolution(op: OpCall) -> ast.expr:
     w = _window(op)
     is_layer = op.is_layer("weight", "bias")
+    padded = _padded(op, w) if is_layer else None
+    if padded is not None:
+        return padded
     x = op.expr("input")
     if w.before and is_layer:
         pad = call(f"layers.ZeroPadding{w.rank}D", brief(w.before))
@@ -153,7 +181,7 @@ def _convolution(op: OpCall) -> ast.expr:
         x = pad_spatial(x, w.before, w.after)
     if is_layer:
         construct, weights = _construct(op, w)
-        made = E("layer(x)", layer=op.layer(construct, weights), x=x)
+        made = E("layer(x)", layer=op.layer(construct, weights, stands=not w.every), x=x)
     else:
         made = _function(op, w, x)
     return _every(made, w.every) if w.every else made
@@ -188,6 +216,14 @@ def _crop(
     return _Crop(tuple(start), tuple(stop), tuple(extra))
 
 
+def _is_same(kernel: Numbers, stride: Numbers, padding: Numbers, output: Numbers) -> bool:
+    """Tell whether Keras's "same" cuts alike: as much on either side, down to size times stride."""
+    return all(
+        k > s and 2 * p == k - s and o == 0
+        for k, s, p, o in zip(kernel, stride, padding, output, strict=True)
+    )
+
+
 def _cut(x: ast.expr, crop: _Crop) -> ast.expr:
     slices: list[ast.expr] = [ast.Slice(None, None, None)]
     for start, stop in zip(crop.start, crop.stop, strict=True):
@@ -212,20 +248,27 @@ def _transposed(op: OpCall) -> ast.expr:
     spatial = range(2, 2 + rank)
     strides = unless(brief(stride), 1)
     has_bias = op["bias"] is not None
-    # Zeros that output_padding adds behind a "valid" result hold the bias too: then the bias is
-    # added by hand.
+    # Zeros that output_padding adds behind a "valid" result hold the bias too: then the bias is added by hand.
     if not any(crop.extra) and op.is_layer("weight", "bias"):
+        same = _is_same(kernel, stride, padding, output)
+        cropped = not same and (any(crop.start) or any(crop.stop))
         construct = call(
             f"layers.Conv{rank}DTranspose",
             per_group,
             brief(kernel),
             strides=strides,
+            padding="same" if same else ...,
             use_bias=unless(has_bias, True),
         )
         weights = {"kernel": (op["weight"], [["permute", [*spatial, 1, 0]]])}
         if has_bias:
             weights["bias"] = (op["bias"], [])
-        return _cut(E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input")), crop)
+        made = E("f(x)", f=op.layer(construct, weights, stands=not cropped), x=op.expr("input"))
+        if not cropped:
+            return made
+        cuts: Any = tuple(zip(crop.start, crop.stop, strict=True))
+        cutter = call(f"layers.Cropping{rank}D", cuts[0] if rank == 1 else cuts)
+        return E("f(x)", f=op.layer(cutter, suffix="crop", stands=True), x=made)
     weight = E("ops.transpose(w, axes)", w=op.expr("weight"), axes=to_ast((*spatial, 1, 0)))
     made = _cut(op.ops("conv_transpose", op.expr("input"), weight, brief(stride)), crop)
     if any(crop.extra):

@@ -133,7 +133,8 @@ def _pooled(op: OpCall, p: _Pool, kind: str, x: ast.expr, same: bool = False) ->
         construct = call(
             f"layers.{long}Pooling{p.rank}D", brief(p.kernel), strides=strides, padding=padding
         )
-        return E("layer(x)", layer=op.layer(construct), x=x)
+        stands = not op.args.get("divisor_override")  # else a factor follows
+        return E("layer(x)", layer=op.layer(construct, stands=stands), x=x)
     return op.ops(f"{kind}_pool", x, brief(p.kernel), strides=strides, padding=padding)
 
 
