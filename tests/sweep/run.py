@@ -1,0 +1,150 @@
+"""Translate models of other people's and compare both programs in float32 (``make sweep``; not part of ``make test``).
+
+``python tests/sweep/run.py [NAME …] [--group timm|hugging_face|styles] [--source] [--functional] [--prove]``
+A NAME selects every model whose name contains it. The exit status is 1 when any model fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "models")]
+warnings.filterwarnings("ignore")
+
+import torchvision_stub  # noqa: E402, F401
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from randomise import seeded  # noqa: E402
+
+import diglot  # noqa: E402
+from diglot.errors import DiglotError  # noqa: E402
+
+TOLERANCE = 2e-4  # float32, some models are a hundred layers deep
+Factory = Callable[[], tuple[Any, Any]]
+
+
+class TookTooLongError(Exception):
+    """A model used up its time."""
+
+
+def tensors(value: Any) -> Iterator[Any]:
+    """Yield the tensors of a nest of outputs, in order."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors(item)
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
+        yield value
+
+
+def compare(model: torch.nn.Module, example: Any, translation: Any) -> float:
+    """Return the largest difference of the outputs, relative to the largest value of each.
+
+    Raises ValueError where a number or a shape of outputs differs.
+    """
+    arguments = example if isinstance(example, dict) else example if isinstance(example, tuple) else (example,)
+    with torch.no_grad():
+        expected = model(**arguments) if isinstance(arguments, dict) else model(*arguments)
+    values = list(arguments.values()) if isinstance(arguments, dict) else list(arguments)
+    fed = {}
+    for value, spec in zip(values, translation.weight_map.inputs, strict=True):
+        fed[spec.name] = np.ascontiguousarray((value.permute(spec.perm) if spec.perm else value).numpy())
+    structure = translation.weight_map.structure["inputs"]
+    given = fed if structure == "dict" else list(fed.values())
+    got = list(tensors(translation.model(given[0] if structure == "single" else given, training=False)))
+    wanted = [t for t in tensors(expected) if isinstance(t, torch.Tensor)]
+    if len(got) != len(wanted):
+        raise ValueError(f"{len(got)} outputs, PyTorch has {len(wanted)}")
+    worst = 0.0
+    for ours, theirs, spec in zip(got, wanted, translation.weight_map.outputs, strict=True):
+        theirs = (theirs.permute(spec.perm) if spec.perm else theirs).numpy()
+        ours = np.asarray(ours)
+        if ours.shape != theirs.shape:
+            raise ValueError(f"shape {ours.shape}, PyTorch has {theirs.shape}")
+        error = np.abs(ours.astype("float64") - theirs.astype("float64")).max()
+        worst = max(worst, float(error / (np.abs(theirs.astype("float64")).max() + 1e-9)))
+    return worst
+
+
+def groups() -> dict[str, dict[str, Factory]]:
+    """Return every model's factory by group and name."""
+    import hugging_face_zoo
+    import styles
+    import timm_zoo
+
+    return {"styles": styles.MODELS, "hugging_face": hugging_face_zoo.MODELS, "timm": timm_zoo.MODELS}
+
+
+def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
+    """Translate and compare one model; return whether it agrees and a line about it."""
+    began = time.time()
+    try:
+        model, example = seeded(factory)()
+        model.eval()
+        translation = diglot.translate(model, example, style="functional" if options.functional else "layers")
+        took = time.time() - began
+        if options.source:
+            print(translation.source)
+        error = compare(model, example, translation)
+        lines = translation.source.count("\n")
+        verdict = f" {diglot.prove(translation).verdict}" if options.prove else ""
+        agrees = error <= TOLERANCE and (not options.prove or verdict == " proven")
+        return agrees, f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
+    except DiglotError as error:
+        return False, f"{type(error).__name__}: {' / '.join(str(error).splitlines())[: options.width]}"
+    except Exception as error:  # noqa: BLE001 - a sweep reports every kind of failure and goes on
+        places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
+        if options.trace:
+            traceback.print_exc()
+        said = " ".join(str(error).split())[: options.width]
+        return False, f"{type(error).__name__}: {said} {places}"
+
+
+def main() -> int:
+    """Run the chosen models, one line each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--group", choices=["timm", "hugging_face", "styles"])
+    parser.add_argument("--source", action="store_true", help="print the translated program")
+    parser.add_argument("--functional", action="store_true")
+    parser.add_argument("--prove", action="store_true")
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--width", type=int, default=400)
+    parser.add_argument("--seconds", type=int, default=180, help="time for one model")
+    options = parser.parse_args()
+
+    def stop(*_: Any) -> None:
+        raise TookTooLongError(f"more than {options.seconds} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    failed = total = 0
+    for group, models in groups().items():
+        for name, factory in models.items():
+            if (options.group and group != options.group) or (
+                options.names and not any(n in name for n in options.names)
+            ):
+                continue
+            signal.alarm(options.seconds)
+            agrees, line = one(name, factory, options)
+            signal.alarm(0)
+            total, failed = total + 1, failed + (not agrees)
+            print(f"{'ok    ' if agrees else 'FAILED'} {group}:{name:<28s} {line}", flush=True)
+    print(f"{total - failed} of {total} agree")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
