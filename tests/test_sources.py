@@ -82,8 +82,15 @@ def test_input_options_replace_the_examples(net):
     loaded = load_source(f"{net}:make_with_inputs", ["float32[batch,4]"])
     assert loaded.example_inputs.shape == (2, 4)
     assert loaded.dynamic == {"0": {0: "batch"}}
-    loaded = load_source(f"{net}:make", ["x=float32[batch,4]"])
+    loaded = load_source(f"{net}:Net", ["x=float32[batch,4]"])
     assert set(loaded.example_inputs) == {"x"} and loaded.dynamic == {"x": {0: "batch"}}
+
+
+@pytest.mark.parametrize("given", ["float32[batch,5]", "int64[batch,4]", "y=float32[batch,4]"])
+def test_inputs_that_the_model_does_not_take_are_told(net, given):
+    with pytest.raises(BadInput) as caught:
+        load_source(f"{net}:Net", [given])
+    assert f'--input "{given}"' in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,33 @@ def load_source(spec: str, inputs: Sequence[str] = ()) -> LoadedSource:
     if wanted:
         source.example_inputs = input_specs.make_examples(wanted, source.model)
         source.dynamic = input_specs.dynamic_sizes(wanted)
+    _try_out(source, inputs)
     return source
+
+
+def _try_out(source: LoadedSource, inputs: Sequence[str]) -> None:
+    """Call the model once, so that inputs that do not fit are told before any work is done.
+
+    Exporting runs on shapes alone, which lets some wrong dtypes pass.
+    """
+    import torch
+
+    model = source.model
+    modes = {module: module.training for module in model.modules()}
+    generator = torch.random.get_rng_state()
+    given = " ".join(f'--input "{text}"' for text in inputs) or "its example inputs"
+    hint = "shapes, dtypes and names must be those that the model's forward takes"
+    try:
+        model.eval()
+        with (
+            torch.no_grad(),
+            _TheirCode(f"The model, called with {given},", hint):
+        ):
+            input_specs.call(model, source.example_inputs)
+    finally:
+        torch.random.set_rng_state(generator)
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _dispatch(spec: str, needs_examples: bool) -> LoadedSource:
@@ -136,8 +162,9 @@ def _parse_call(text: str, spec: str) -> tuple[str, list[Any], dict[str, Any]]:
 class _TheirCode(contextlib.AbstractContextManager["_TheirCode"]):
     """Whatever the user's code raises becomes one :class:`BadInput` that names the line."""
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, hint: str | None = None) -> None:
         self.doing = doing
+        self.hint = hint or "fix it, or run it in Python to see the whole traceback"
 
     def __exit__(
         self,
@@ -154,14 +181,18 @@ class _TheirCode(contextlib.AbstractContextManager["_TheirCode"]):
         else:
             own = str(Path(__file__).parent)
             frames = [f for f in traceback.extract_tb(trace) if not f.filename.startswith("<")]
-            theirs = [f for f in frames if not f.filename.startswith(own)]
+            theirs = [
+                f
+                for f in frames
+                if not f.filename.startswith(own) and "/site-packages/" not in f.filename
+            ]
             where = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else None
         text = " ".join(str(error).split())
         raise BadInput(
             f"{self.doing} raised an error.",
             where=where,
             received=f"{type(error).__name__}: {text}" if text else type(error).__name__,
-            hint="fix it, or run it in Python to see the whole traceback",
+            hint=self.hint,
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -146,8 +147,11 @@ class Translation:
             return
         import torch
 
+        # Through memory: on a full disk torch's own writer ends the whole process.
+        content = io.BytesIO()
+        torch.export.save(self.exported, content)
         part = path.with_name("source.part.pt2")
-        torch.export.save(self.exported, part)
+        part.write_bytes(content.getbuffer())
         part.replace(path)
 
 

@@ -110,7 +110,7 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(n) for n in ("torch.export", "torch.fx", "torch._export", "torch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)  # what goes wrong is told as a BadInput
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
