@@ -83,7 +83,7 @@ def _try_out(source: LoadedSource, inputs: Sequence[str]) -> None:
         model.eval()
         with (
             torch.no_grad(),
-            _TheirCode(f"The model, called with {given},", hint):
+            _TheirCode(f"The model, called with {given},", hint),
         ):
             input_specs.call(model, source.example_inputs)
     finally:
