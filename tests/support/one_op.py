@@ -34,7 +34,9 @@ class _Writer:
     def __init__(self, parameters: set[fx.Node], owned: bool) -> None:
         self.parameters, self.owned = parameters, owned
         self.layers: dict[str, tuple[ast.expr, dict[str, Any]]] = {}
-        self.program = types.SimpleNamespace(helpers=set(), float_dtype=torch.float32)
+        self.program = types.SimpleNamespace(
+            helpers=set(), float_dtype=torch.float32, strides_vary=lambda *_: False
+        )
         self.call = types.SimpleNamespace(path="")
 
     def read(self, node: fx.Node) -> ast.expr:

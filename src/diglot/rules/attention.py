@@ -52,8 +52,7 @@ def _repeated(op: OpCall, name: str, made: ast.expr, heads: int) -> ast.expr:
     return made if times == 1 else op.ops("repeat", made, times, axis=-3)
 
 
-# --- the layer
-# --------------------------------------------------------------------------------------
+# --- the layer -----------------------------------------------------------------------------------
 
 
 def _parts(op: OpCall) -> dict[str, Any]:
@@ -233,8 +232,7 @@ def _own(op: OpCall, scores: bool) -> ast.expr:
     return made if scores else ast.Tuple([E("y[0]", y=made), ast.Constant(None)], ast.Load())
 
 
-# --- samples
-# -------------------------------------------------------------------------------------------
+# --- samples -------------------------------------------------------------------------------------
 
 _QKV = {"q": "2,3,4,6", "k": "2,3,5,6", "v": "2,3,5,7"}
 _SELF = {"x": "3,5,8"}

@@ -187,15 +187,14 @@ def _convolution(op: OpCall) -> ast.expr:
     return _every(made, w.every) if w.every else made
 
 
-# --- transposed
-# ------------------------------------------------------------------------------------
+# --- transposed ----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class _Crop:
-    """What to take of a "valid" transposed convolution: cut ``start``, then keep up to ``stop``
-    (from the end),
-    after adding ``extra`` zeros."""
+    """What to take of a "valid" transposed convolution: cut ``start``, then keep up to
+    ``stop`` (from the end), after adding ``extra`` zeros.
+    """
 
     start: Numbers
     stop: Numbers
@@ -276,8 +275,7 @@ def _transposed(op: OpCall) -> ast.expr:
     return E("y + bias", y=made, bias=op.expr("bias")) if has_bias else made
 
 
-# --- samples
-# ------------------------------------------------------------------------------------------
+# --- samples -------------------------------------------------------------------------------------
 
 
 def _samples(rank: int) -> tuple[Sample, ...]:

@@ -39,8 +39,7 @@ def _affine(op: OpCall, made: ast.expr) -> ast.expr:
     return made
 
 
-# --- batch norm
-# --------------------------------------------------------------------------------------
+# --- batch norm ----------------------------------------------------------------------------------
 
 
 def _batch_norm(op: OpCall) -> ast.expr:
@@ -82,8 +81,7 @@ def _batch_norm_layer(op: OpCall) -> ast.expr:
     return E("layer(x, training=False)", layer=layer, x=op.expr("input"))
 
 
-# --- layer norm, RMS norm
-# -----------------------------------------------------------------------------
+# --- layer norm, RMS norm ------------------------------------------------------------------------
 
 
 def _normalised_axes(op: OpCall) -> tuple[list[int], list | None]:
@@ -160,8 +158,7 @@ def _rms_norm(op: OpCall) -> ast.expr:
     )
 
 
-# --- group norm, instance norm
-# --------------------------------------------------------------------------
+# --- group norm, instance norm -------------------------------------------------------------------
 
 
 def _group_norm(op: OpCall) -> ast.expr:
