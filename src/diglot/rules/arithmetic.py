@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E
-from diglot.rules.forms import operand, twice
+from diglot.rules.forms import operand, same_number, twice
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -27,7 +27,16 @@ def _scaled(op: OpCall, made: ast.expr) -> ast.expr:
     return made if alpha == 1 else E("alpha * y", alpha=alpha, y=made)
 
 
+def _is_neutral(op: OpCall, number: int) -> bool:
+    """Tell whether the second operand changes nothing: ``x * 1``, ``x + 0``."""
+    other = op["other"]
+    plain = isinstance(other, (int, float)) and not isinstance(other, bool)
+    return plain and other == number and op.fake("self").dtype == op.fake().dtype
+
+
 def _add(op: OpCall) -> ast.expr:
+    if _is_neutral(op, 0):
+        return op.expr("self")
     dtype = op.fake().dtype
     if _is_bool(op):
         return op.ops("logical_or", op.expr("self"), op.expr("other"))
@@ -38,6 +47,8 @@ def _add(op: OpCall) -> ast.expr:
 
 
 def _sub(op: OpCall) -> ast.expr:
+    if _is_neutral(op, 0):
+        return op.expr("self")
     dtype = op.fake().dtype
     return E("x - y", x=operand(op, "self", dtype), y=_scaled(op, operand(op, "other", dtype)))
 
@@ -49,6 +60,8 @@ def _rsub(op: OpCall) -> ast.expr:
 
 
 def _mul(op: OpCall) -> ast.expr:
+    if _is_neutral(op, 1):
+        return op.expr("self")
     dtype = op.fake().dtype
     if _is_bool(op):
         return op.ops("logical_and", op.expr("self"), op.expr("other"))
@@ -68,6 +81,8 @@ def _is_reciprocal(made: ast.expr) -> bool:
 
 
 def _div(op: OpCall) -> ast.expr:
+    if _is_neutral(op, 1):
+        return op.expr("self")
     dtype = op.fake().dtype
     return E("x / y", x=operand(op, "self", dtype), y=operand(op, "other", dtype))
 
@@ -147,7 +162,10 @@ def _lerp(op: OpCall) -> ast.expr:
 def _extremum(name: str):
     def emit(op: OpCall) -> ast.expr:
         dtype = op.fake().dtype
-        return op.ops(name, operand(op, "self", dtype), operand(op, "other", dtype))
+        number = same_number(op, "other")
+        if number is None:
+            return op.ops(name, operand(op, "self", dtype), operand(op, "other", dtype))
+        return op.ops(name, operand(op, "self", dtype), float(number) if op.is_float() else number)
 
     return emit
 
@@ -212,7 +230,7 @@ register(
         torch="x * y",
         noun="x",
         samples=(
-            *_samples("x * y", "x * 0.125", "2 * x", "3.0 / (x.abs() + 1)"),
+            *_samples("x * y", "x * 0.125", "2 * x", "x.tanh() * 1.0", "3.0 / (x.abs() + 1)"),
             Sample("x * y", _BROADCAST),
             Sample("x * y", _INTS),
             Sample("(x > 0) * y", _PAIR),
@@ -379,7 +397,7 @@ register(
         _extremum("maximum"),
         torch="torch.maximum(x, y)",
         noun="x",
-        samples=_samples("torch.maximum(x, y)"),
+        samples=_samples("torch.maximum(x, y)", "torch.maximum(x, torch.zeros_like(x))"),
     ),
     Rule(
         "aten.minimum.default",

@@ -8,6 +8,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
+from diglot.ir.hub import target_name
 
 if TYPE_CHECKING:
     from diglot.codegen.opcall import OpCall
@@ -30,6 +31,45 @@ def operand(op: OpCall, name: str, dtype: Any) -> ast.expr:
     if not isinstance(value, (bool, int, float)) and dtype.is_floating_point:
         return call("ops.cast", made, op.dtype_ast(dtype))  # a dynamic size
     return made
+
+
+#: Ops that fill a tensor with one number: the number, or the argument that holds it.
+_FILLS: dict[str, int] = {
+    "zeros": 0,
+    "ones": 1,
+    "zeros_like": 0,
+    "ones_like": 1,
+    "new_zeros": 0,
+    "new_ones": 1,
+}
+_FULL = {"full": 1, "full_like": 1, "new_full": 2}
+
+
+def same_number(op: OpCall, name: str) -> bool | int | float | None:
+    """Return the one number that fills an argument, where another argument alone gives the result's shape.
+
+    ``torch.minimum(x, torch.zeros_like(x))`` is ``ops.minimum(x, 0)``.
+    """
+    node = op[name]
+    if not op.is_tensor(name):
+        return None
+    shape = op.logical_shape()
+    others = [other for other in op.args if other != name and op.is_tensor(other)]
+    if not any(op.logical_shape(other) == shape for other in others):
+        return None
+    constants = getattr(getattr(op.writer.program, "hub", None), "constants", {})
+    if node in constants:
+        value = constants[node].flatten()
+        exact = (
+            value.numel() and bool((value == value[0]).all()) and value[0].item() == int(value[0])
+        )
+        return value[0].item() if exact else None
+    space, _, rest = target_name(node).partition(".")
+    kind = rest.partition(".")[0]
+    if space != "aten" or kind not in (*_FILLS, *_FULL):
+        return None
+    value = _FILLS[kind] if kind in _FILLS else node.args[_FULL[kind]]
+    return value if isinstance(value, (bool, int, float)) else None
 
 
 def promoted(op: OpCall, first: str, second: str) -> Any:

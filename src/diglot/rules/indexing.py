@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, size_of
-from diglot.rules.forms import choose, operand, subscript
+from diglot.rules.forms import choose, operand, same_number, subscript
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def _bounds(op: OpCall, size: Any) -> ast.Slice | None:
     """``start:end:step`` without what is implied, or ``None`` for all of the axis."""
     start, end, step = op.get("start"), op.get("end"), op.get("step", 1)
     low, high = _known(0 if start is None else start), _known(_END if end is None else end)
-    whole = (is_static(high) and (high >= _END or (is_static(size) and high >= size))) or high == size
+    whole = (
+        is_static(high) and (high >= _END or (is_static(size) and high >= size))
+    ) or high == size
     lower = (
         None
         if low == 0 or (is_static(low) and is_static(size) and low <= -size)
@@ -129,7 +131,8 @@ def _part(op: OpCall, name: str) -> ast.expr:
 def _where(op: OpCall) -> ast.expr:
     parts = []
     for name in ("self", "other"):
-        value = op[name]
+        filled = same_number(op, name)
+        value = op[name] if filled is None else filled
         number = isinstance(value, (bool, int, float))
         parts.append(to_ast(_fill_value(op, value)) if number else _part(op, name))
     return choose(_mask(op, "condition"), *parts)
@@ -225,14 +228,6 @@ def _scatter(op: OpCall) -> ast.expr:
     value = op["value"] if "value" in op.args else None
     written = to_ast(_fill_value(op, value)) if value is not None else _part(op, "src")
     return choose(hot, written, op.expr("self"))
-
-
-def _tri(name: str):
-    def emit(op: OpCall) -> ast.expr:
-        diagonal = op.get("diagonal", 0)
-        return op.ops(name, op.expr("self"), k=diagonal or ...)
-
-    return emit
 
 
 def _one_hot(op: OpCall) -> ast.expr:
@@ -360,6 +355,8 @@ register(
         noun="x",
         samples=(
             Sample("torch.where(mask, x, y)", {**_MASKED, "y": "2,3,1"}),
+            Sample("torch.where(mask, x, torch.zeros_like(x))", _MASKED),
+            Sample("torch.where(mask, torch.full_like(x, 0.7), x)", _MASKED),
             Sample(
                 "torch.where(mask, x, y)", {"x": "int64[2,3]<5", "y": "2,3", "mask": "bool[2,3]"}
             ),
@@ -450,30 +447,6 @@ register(
         noun="x",
         layout="logical",
         samples=(Sample("x.scatter(-1, i, y)", {"x": "2,5", "i": "int64[2,1]<5", "y": "2,1"}),),
-    ),
-    Rule(
-        "aten.tril.default",
-        _tri("tril"),
-        torch="x.tril()",
-        noun="x",
-        layout="logical",
-        samples=(
-            Sample("x.tril()", _X),
-            Sample("x.tril(-1)", _X),
-            Sample("x.tril(1)", {"x": "bool[3,4]"}),
-        ),
-    ),
-    Rule(
-        "aten.triu.default",
-        _tri("triu"),
-        torch="x.triu()",
-        noun="x",
-        layout="logical",
-        samples=(
-            Sample("x.triu()", _X),
-            Sample("x.triu(diagonal=1)", _X),
-            Sample("x.triu(1)", {"x": "int64[3,4]<5"}),
-        ),
     ),
     Rule(
         "aten.one_hot.default",

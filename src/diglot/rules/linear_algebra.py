@@ -1,4 +1,4 @@
-"""Products of matrices and vectors."""
+"""Products of matrices and vectors; triangles of matrices."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ def _cross(op: OpCall) -> ast.expr:
     return op.ops("cross", op.expr("self"), op.expr("other"), axis=... if axis == -1 else axis)
 
 
+def _tri(name: str):
+    def emit(op: OpCall) -> ast.expr:
+        diagonal = op.get("diagonal", 0)
+        return op.ops(name, op.expr("self"), k=diagonal or ...)
+
+    return emit
+
+
+_X = {"x": "2,3,5"}
 _PAIR = {"x": "2,3,5", "y": "2,5,4"}
 
 register(
@@ -190,5 +199,29 @@ register(
         noun="x",
         layout="logical",
         samples=(Sample("torch.trace(x)", {"x": "3,5"}),),
+    ),
+    Rule(
+        "aten.tril.default",
+        _tri("tril"),
+        torch="x.tril()",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("x.tril()", _X),
+            Sample("x.tril(-1)", _X),
+            Sample("x.tril(1)", {"x": "bool[3,4]"}),
+        ),
+    ),
+    Rule(
+        "aten.triu.default",
+        _tri("triu"),
+        torch="x.triu()",
+        noun="x",
+        layout="logical",
+        samples=(
+            Sample("x.triu()", _X),
+            Sample("x.triu(diagonal=1)", _X),
+            Sample("x.triu(1)", {"x": "int64[3,4]<5"}),
+        ),
     ),
 )
