@@ -151,11 +151,14 @@ def _is_library(filename: str) -> bool:
 
 @contextlib.contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Put back plain attributes that ``forward`` assigns (``self.attention_scores = …``).
+    """Put back plain attributes that ``forward`` assigns (``self.attention_scores = …``), and hooks that it adds.
 
-    ``torch.export`` refuses to see tensors appear on modules; here they are forgotten after each call.
+    ``torch.export`` refuses to see tensors appear on modules; here they are forgotten after each call. Hooks go with
+    the attribute that says they are there: transformers would add them a second time.
     """
     before = {module: dict(module.__dict__) for module in model.modules()}
+    hooks = {module: {k: dict(v) for k, v in module.__dict__.items() if "_hooks" in k and isinstance(v, dict)}
+             for module in model.modules()}  # fmt: skip
     training = {module: module.training for module in model.modules()}
     try:
         yield
@@ -163,6 +166,9 @@ def _attributes_kept(model: nn.Module) -> Iterator[None]:
         for module, attributes in before.items():
             module.__dict__.clear()
             module.__dict__.update(attributes)
+            for name, registered in hooks[module].items():
+                module.__dict__[name].clear()
+                module.__dict__[name].update(registered)
             module.training = training[module]
 
 

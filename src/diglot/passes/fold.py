@@ -6,8 +6,11 @@ Requires: functional graph. Ensures: a node whose inputs are all constants is a 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx
+from torch.utils._pytree import tree_map
 
 from diglot.ir.hub import Hub, is_mark, target_name
 
@@ -42,8 +45,30 @@ def fold_constants(hub: Hub) -> None:
         kwargs = {k: v for k, v in fx.map_arg(node.kwargs, known.__getitem__).items() if k != "device"}
         if _has_device(args):
             continue
-        known[node] = node.target(*args, **kwargs)
+        known[node] = _evaluate(node, args, kwargs)
     _keep_used(hub, known)
+
+
+def _evaluate(node: fx.Node, args: tuple, kwargs: dict) -> torch.Tensor:
+    """Run a node on constants, in float64 where it says float32.
+
+    The program is compared in float64, and 0.1 that went through float32 would stay 0.10000000149. Dropped
+    copies leave values that only a reshape can view.
+    """
+    target = torch.ops.aten.reshape.default if target_name(node) == "aten.view.default" else node.target
+    wider = tree_map(_widen, {"args": args, "kwargs": kwargs})
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if usual == torch.float32 else usual)
+    try:
+        return target(*wider["args"], **wider["kwargs"])
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def _widen(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
+        return value.double()
+    return torch.float64 if value is torch.float32 else value
 
 
 def _drop_template(node: fx.Node) -> None:
