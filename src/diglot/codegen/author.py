@@ -10,7 +10,11 @@ import functools
 import inspect
 import linecache
 import re
+import sys
+import textwrap
 from typing import Any
+
+import torch
 
 from diglot.ir.hub import Frame
 
@@ -113,8 +117,6 @@ def class_location(cls: type) -> tuple[str, int, int] | None:
 
 @functools.lru_cache(maxsize=512)
 def _init_tree(cls: type) -> ast.FunctionDef | None:
-    import textwrap
-
     try:
         source = textwrap.dedent(inspect.getsource(cls.__init__))
         node = ast.parse(source).body[0]
@@ -150,6 +152,54 @@ def _layer_arguments(cls: type) -> dict[str, tuple[str, tuple[tuple[str, str], .
         pairs += [(k.arg, ast.unparse(k.value)) for k in node.value.keywords if k.arg]
         found[target.attr] = (name, tuple(pairs))
     return found
+
+
+@functools.lru_cache(maxsize=2048)
+def slot_expression(cls: type, attribute: str, slot: str) -> str | None:
+    """Return what a constructor passes to a layer: ``planes`` for ``out_channels`` of ``self.conv1``.
+
+    Follows one small helper function (``conv3x3(inplanes, planes, stride)``) of the class's own module.
+    """
+    found = _layer_arguments(cls).get(attribute)
+    if found is None:
+        return None
+    name, pairs = found
+    given = dict(pairs)
+    layer = getattr(torch.nn, name, None)
+    if layer is not None:
+        return _slot(given, constructor_parameters(layer), slot)
+    helper = getattr(sys.modules.get(cls.__module__), name, None)
+    made = _returned_call(helper) if inspect.isfunction(helper) else None
+    if made is None:
+        return None
+    layer_name, inner, parameters = made
+    layer = getattr(torch.nn, layer_name, None)
+    expression = _slot(inner, constructor_parameters(layer), slot) if layer is not None else None
+    return _slot(given, parameters, expression) if expression in parameters else None
+
+
+def _slot(given: dict[str, str], parameters: tuple[str, ...], slot: str) -> str | None:
+    if slot in given:
+        return given[slot]
+    return given.get(str(parameters.index(slot))) if slot in parameters else None
+
+
+def _returned_call(function: Any) -> tuple[str, dict[str, str], tuple[str, ...]] | None:
+    """Return ``(layer, {slot: expression}, parameters)`` of a function that returns one layer."""
+    try:
+        node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return None
+    if not isinstance(node, ast.FunctionDef):
+        return None
+    last = node.body[-1]
+    if not (isinstance(last, ast.Return) and isinstance(last.value, ast.Call)):
+        return None
+    call = last.value
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    pairs = {str(i): ast.unparse(a) for i, a in enumerate(call.args)}
+    pairs |= {k.arg: ast.unparse(k.value) for k in call.keywords if k.arg}
+    return name, pairs, tuple(a.arg for a in node.args.args)
 
 
 def constructor_values(module: Any) -> dict[str, Any]:

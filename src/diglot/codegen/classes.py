@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen import author, names
 from diglot.codegen.expr import E, call, to_ast
+from diglot.codegen.optional import Any_, Instance, Mask, merge_optional
 from diglot.codegen.region import ListIndex, Member, RegionWriter, Statement
 from diglot.ir.hub import Call
 
@@ -18,12 +19,22 @@ if TYPE_CHECKING:
 #: What the positional arguments of a Keras layer are called.
 _POSITIONAL = {
     "Dense": ("units",), "Conv1D": ("filters", "kernel_size"), "Conv2D": ("filters", "kernel_size"),
-    "Conv3D": ("filters", "kernel_size"), "Conv2DTranspose": ("filters", "kernel_size"),
+    "Conv3D": ("filters", "kernel_size"),
+    "padded_conv2d": ("filters", "kernel_size"), "Conv2DTranspose": ("filters", "kernel_size"),
     "Conv1DTranspose": ("filters", "kernel_size"), "DepthwiseConv2D": ("kernel_size",),
     "DepthwiseConv1D": ("kernel_size",), "Embedding": ("input_dim", "output_dim"), "Dropout": ("rate",),
     "ZeroPadding2D": ("padding",), "MaxPooling2D": ("pool_size",), "AveragePooling2D": ("pool_size",),
     "LSTM": ("units",), "GRU": ("units",), "SimpleRNN": ("units",), "GroupNormalization": ("groups",),
     "MultiHeadAttention": ("num_heads", "key_dim"),
+}  # fmt: skip
+
+
+#: What torch.nn calls a Keras layer's argument.
+_TORCH_SLOTS = {
+    "units": ("out_features",), "filters": ("out_channels",), "kernel_size": ("kernel_size",), "strides": ("stride",),
+    "rate": ("p",), "input_dim": ("num_embeddings",), "output_dim": ("embedding_dim",), "epsilon": ("eps",),
+    "groups": ("groups", "num_groups"), "pool_size": ("kernel_size",), "dilation_rate": ("dilation",),
+    "padding": ("padding",), "num_heads": ("num_heads",),
 }  # fmt: skip
 
 
@@ -33,17 +44,6 @@ class Dissolve(Exception):
     def __init__(self, region: Call) -> None:
         super().__init__(region.path)
         self.region = region
-
-
-@dataclasses.dataclass
-class Instance:
-    """One module of the source as it would be written if it had a class to itself."""
-
-    region: Call
-    writer: RegionWriter
-    inits: list[tuple[str, ast.expr]]
-    body: list[Statement]
-    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -96,6 +96,7 @@ class Classes:
                 if _dump(other) != _dump(made[0]):
                     raise Dissolve(other.region)
             instances.append(made[0])
+        merge_optional(instances)
         variants: dict[str, list[Instance]] = {}
         for instance in instances:
             variants.setdefault(_dump(instance, mask=True), []).append(instance)
@@ -142,7 +143,7 @@ class Classes:
         name = self._class_name(base, instances, several, variants)
         self.taken.add(name)
         params, places = self._parameters(instances)
-        first = instances[0]
+        first = next(i for i in instances if not any(isinstance(v, Any_) for v in _constants(i)))
         for instance in instances:
             instance.arguments = {p: values[instances.index(instance)] for p, values in params.items()}
         inits = [(n, copy.deepcopy(e)) for n, e in first.inits]
@@ -173,31 +174,55 @@ class Classes:
         rows = [_constants(i) for i in instances]
         params: dict[str, list[Any]] = {}
         places: dict[int, str] = {}
-        by_values: dict[tuple, str] = {}
         known = [self._author_values(i) for i in instances]
         contexts = _contexts(instances[0])
         for place in range(len(rows[0])):
             values = [row[place] for row in rows]
-            if all(_equal(v, values[0]) for v in values):
+            certain = [v for v in values if not isinstance(v, Any_)]
+            if not certain or all(_equal(v, certain[0]) for v in certain):
                 continue
-            key = tuple((type(v).__name__, v) for v in values)
-            if key not in by_values:
-                wanted = self._parameter_name(values, known, contexts[place])
-                name = names.unique(wanted, params)
-                by_values[key] = name
+            name = self._known_parameter(params, values)
+            if name is None:
+                name = self._parameter_name(instances, values, known, contexts[place])
+                if name in dict(instances[0].inits) and not _is_flag(contexts[place], certain):
+                    name = f"{name}_{contexts[place][1]}"  # the attribute holds the layer itself
+                name = names.unique(name, params)
                 params[name] = values
-            places[place] = by_values[key]
+            places[place] = name
+        for values in params.values():
+            filler = next(v for v in values if not isinstance(v, Any_))
+            values[:] = [filler if isinstance(v, Any_) else v for v in values]
         return params, places
+
+    def _known_parameter(self, params: dict[str, list[Any]], values: list[Any]) -> str | None:
+        """Return a parameter that already has these values; each fills in what the other leaves open."""
+        for name, known in params.items():
+            if all(_equal(a, b) for a, b in zip(known, values, strict=True)):
+                known[:] = [b if isinstance(a, Any_) else a for a, b in zip(known, values, strict=True)]
+                return name
+        return None
 
     def _author_values(self, instance: Instance) -> dict[str, Any]:
         module = self.program.modules.get(instance.region.path)
         return author.constructor_values(module) if module is not None else {}
 
-    def _parameter_name(self, values: list[Any], known: list[dict[str, Any]], context: str) -> str:
+    def _parameter_name(
+        self, instances: list[Instance], values: list[Any], known: list[dict[str, Any]], context: tuple[str, str]
+    ) -> str:
+        """Name a parameter as the author did: by what is passed to the layer, then by an equal value."""
+        attribute, slot = context
+        if _is_flag(context, values):
+            return attribute
+        cls = instances[0].region.cls
+        own = author.constructor_parameters(cls) if cls is not None else ()
+        for torch_slot in _TORCH_SLOTS.get(slot, (slot,)):
+            expression = author.slot_expression(cls, attribute, torch_slot) if cls is not None else None
+            if expression in own:
+                return names.attribute(names.local(expression))
         for name in known[0]:
             if all(name in k and _equal(k[name], v) for k, v in zip(known, values, strict=True)):
                 return names.attribute(names.local(name))
-        return names.attribute(names.local(context))
+        return names.attribute(names.local(slot))
 
     def _class_tree(
         self, name: str, params: list[str], inits: list[tuple[str, ast.expr]], body: list[Statement], first: Instance
@@ -208,8 +233,10 @@ class Classes:
             [ast.Expr(E("super().__init__(**kwargs)"))],
             [],
         )  # fmt: skip
+        parts_that_may_lack = {n for n, e in inits if n in params and isinstance(e, ast.IfExp)}
         for param in params:
-            init.body.append(_set(param, ast.Name(param, ast.Load())))
+            if param not in parts_that_may_lack:
+                init.body.append(_set(param, ast.Name(param, ast.Load())))
         for attribute, value in inits:
             init.body.append(_set(attribute, value))
         forward = ast.FunctionDef(
@@ -217,7 +244,7 @@ class Classes:
         )
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
         if params:
-            parts.append(_get_config(params))
+            parts.append(_get_config(params, parts_that_may_lack))
         decorator = E("keras.saving.register_keras_serializable(package=p)", p=self.program.package)
         return ast.ClassDef(name, [E("layers.Layer")], [], parts, [decorator])
 
@@ -249,12 +276,13 @@ class _Replace(ast.NodeTransformer):
 class _Collect(ast.NodeVisitor):
     def __init__(self) -> None:
         self.values: list[Any] = []
-        self.contexts: list[str] = []
+        self.contexts: list[tuple[str, str]] = []  # (attribute, argument)
+        self.attribute = ""
         self._context = ["value"]
 
     def visit_Constant(self, node: ast.Constant) -> None:
         self.values.append(node.value)
-        self.contexts.append(self._context[-1])
+        self.contexts.append((self.attribute, self._context[-1]))
 
     def visit_Call(self, node: ast.Call) -> None:
         function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -272,8 +300,10 @@ class _Collect(ast.NodeVisitor):
 
 def _collect(instance: Instance) -> _Collect:
     collector = _Collect()
-    for _, value in instance.inits:
+    for name, value in instance.inits:
+        collector.attribute = name
         collector.visit(value)
+    collector.attribute = ""
     for statement in instance.body:
         collector.visit(statement.node)
     return collector
@@ -283,18 +313,14 @@ def _constants(instance: Instance) -> list[Any]:
     return _collect(instance).values
 
 
-def _contexts(instance: Instance) -> list[str]:
+def _contexts(instance: Instance) -> list[tuple[str, str]]:
     return _collect(instance).contexts
 
 
 def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Any_) or isinstance(b, Any_):
+        return True
     return type(a) is type(b) and a == b
-
-
-class _Mask(ast.NodeTransformer):
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        kind = type(node.value).__name__
-        return ast.Constant(f"<{'number' if kind in ('int', 'float') else kind}>")
 
 
 def _dump(instance: Instance, mask: bool = False) -> str:
@@ -304,7 +330,7 @@ def _dump(instance: Instance, mask: bool = False) -> str:
 
 
 def _text(node: ast.AST, mask: bool) -> str:
-    return ast.dump(_Mask().visit(copy.deepcopy(node)) if mask else node)
+    return ast.dump(Mask().visit(copy.deepcopy(node)) if mask else node)
 
 
 def _arguments(params: list[str], kwargs: str | None = None) -> ast.arguments:
@@ -315,9 +341,15 @@ def _set(attribute: str, value: ast.expr) -> ast.Assign:
     return ast.Assign([ast.Attribute(ast.Name("self", ast.Load()), attribute, ast.Store())], value)
 
 
-def _get_config(params: list[str]) -> ast.FunctionDef:
-    config = ast.Dict([None, *map(to_ast, params)], [E("super().get_config()"), *[E(f"self.{p}") for p in params]])
+def _get_config(params: list[str], optional: set[str]) -> ast.FunctionDef:
+    values = [E(f"self.{p} is not None") if p in optional else E(f"self.{p}") for p in params]
+    config = ast.Dict([None, *map(to_ast, params)], [E("super().get_config()"), *values])
     return ast.FunctionDef("get_config", _arguments(["self"]), [ast.Return(config)], [])
+
+
+def _is_flag(context: tuple[str, str], values: list[Any]) -> bool:
+    """Tell whether a constant says that an optional part is there (``… if downsample else None``)."""
+    return context[1] == "value" and all(isinstance(v, (bool, Any_)) for v in values)
 
 
 __all__ = ["Classes", "Dissolve", "LayerClass", "ListIndex"]

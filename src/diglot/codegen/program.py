@@ -43,6 +43,7 @@ class Program(TreeQueries):
         self.weights = Homes(self)
         self.constants = Constants(self)
         self.loops = Loops(self)
+        self._strides: dict[Any, set[str]] | None = None
         self._frames: dict[fx.Node, tuple[Frame, ...]] = {}
         self._writers: dict[Call, RegionWriter] = {}
         self._sequences: dict[str, Any] = {}
@@ -183,6 +184,23 @@ class Program(TreeQueries):
         """Tell whether a path is one of torch.nn's own layers, which makes one value for each call."""
         module = self.modules.get(path)
         return module is not None and is_leaf(module)
+
+    def strides_vary(self, writer: RegionWriter, node: fx.Node) -> bool:
+        """Tell whether the same convolution strides in some instances of a class and not in others."""
+        if self._strides is None:
+            self._strides = {}
+            for other in self.hub.call_of:
+                if other.op == "call_function" and target_name(other) == "aten.conv2d.default":
+                    stride = other.args[3] if len(other.args) > 3 else 1
+                    self._strides.setdefault(self._place_in_class(writer, other), set()).add(str(stride))
+        return len(self._strides.get(self._place_in_class(writer, node), ())) > 1
+
+    def _place_in_class(self, writer: RegionWriter, node: fx.Node) -> tuple[Any, str]:
+        """Return the class that holds a layer and the layer's path in it, through Sequentials."""
+        region = self.hub.call_of[node]
+        while self.is_sequential(region) and region.parent is not None:
+            region = region.parent
+        return region.cls or region.class_name, writer.leaf_path(node).removeprefix(region.path)
 
     def leaf_class(self, node: fx.Node) -> str:
         """Return the class name of the innermost module that made a node."""

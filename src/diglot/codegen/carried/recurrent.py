@@ -44,7 +44,7 @@ class StackedRNN(layers.Layer):
             rnn = getattr(layers, kind)(units, return_sequences=True, return_state=True, **options)
             self.rnns.append(layers.Bidirectional(rnn) if bidirectional else rnn)
 
-    def call(self, x, *states):
+    def call(self, x, initial_state=None):
         if not self.batch_first:
             x = ops.swapaxes(x, 0, 1)
         finals = []
@@ -52,8 +52,8 @@ class StackedRNN(layers.Layer):
             if i > 0:
                 x = self.dropout(x)
             places = range(i * self.directions, (i + 1) * self.directions)
-            initial = [state[place] for place in places for state in states]
-            x, *final = rnn(x, initial_state=initial or None)
+            start = [state[place] for place in places for state in initial_state or []]
+            x, *final = rnn(x, initial_state=start or None)
             finals += final
         if not self.batch_first:
             x = ops.swapaxes(x, 0, 1)

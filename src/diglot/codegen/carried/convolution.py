@@ -1,0 +1,12 @@
+"""Convolution that pads alike on every side."""
+
+import keras
+from keras import layers
+
+
+def padded_conv2d(filters, kernel_size, strides=1, **kwargs):
+    """A convolution with (kernel_size - 1) / 2 zeros on every side; Keras's "same" has fewer when it strides."""
+    if strides == 1:
+        return layers.Conv2D(filters, kernel_size, padding="same", **kwargs)
+    convolution = layers.Conv2D(filters, kernel_size, strides=strides, **kwargs)
+    return keras.Sequential([layers.ZeroPadding2D((kernel_size - 1) // 2), convolution])
