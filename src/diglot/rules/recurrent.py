@@ -110,7 +110,8 @@ def _sequence(op: OpCall) -> ast.expr:
     if single and op["bidirectional"] and read <= {0} and not states:
         made = _call(op, _both_ways(op, kind), states)
         return ast.Tuple([made, *nothing], ast.Load())
-    made = call(_stacked(op, kind), op.expr("input"), *[op.value(s) for s in states])
+    given = {"initial_state": op.value(states)} if states else {}
+    made = call(_stacked(op, kind), op.expr("input"), **given)
     if len(read) == 1:
         index = read.pop()
         parts: list[ast.expr] = [ast.Constant(None)] * (kind.states + 1)
