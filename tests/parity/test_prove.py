@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 import twins
 
+from diglot.codegen.weights import TensorSpec, WeightEntry, WeightMap
 from diglot.parity.prove import prove
 from diglot.runtime import KerasWorker
 
@@ -230,3 +232,82 @@ def test_on_other_backends(name, backend, tmp_path):
         proof = prove(twin, worker=other, backend=backend, thorough=False)
     assert proof.verdict == "proven", str(proof)
     assert proof.versions["backend"] == backend
+
+
+class Flat(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.flatten = torch.nn.Flatten()
+        self.fc = torch.nn.Linear(4 * 3 * 5, 6)
+
+    def forward(self, image):
+        return self.fc(self.flatten(self.conv(image)))
+
+
+FLAT = (
+    twins.HEAD
+    + """
+@keras.saving.register_keras_serializable("twins")
+class Flat(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(4, 3)
+        self.flatten = layers.Flatten()
+        self.fc = layers.Dense(6)
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.fc.build((shape[0], 60))
+
+    def call(self, image):
+        return self.fc(self.flatten(self.conv(image)))
+
+
+def build_model(weights=None):
+    image = keras.Input((5, 7, 3), name="image")
+    model = keras.Model(image, Flat(name="flat")(image))
+    if weights:
+        model.load_weights(weights)
+    return model
+"""
+)
+
+
+def flat(steps):
+    kernel = WeightEntry(
+        target="fc.kernel",
+        sources=["fc.weight"],
+        shape=[60, 6],
+        source_shapes=[[6, 60]],
+        steps=steps,
+    )
+    weights = WeightMap(
+        entries=[
+            twins.entry("conv.kernel", "conv.weight", (4, 3, 3, 3), (2, 3, 1, 0)),
+            twins.entry("conv.bias", "conv.bias", (4,)),
+            kernel,
+            twins.entry("fc.bias", "fc.bias", (6,)),
+        ],
+        root="flat",
+        inputs=[TensorSpec(name="image", shape=("s0", 3, 5, 7), perm=(0, 2, 3, 1))],
+        outputs=[TensorSpec(shape=("s0", 6))],
+        modules=twins.pairs("flatten fc", {}),
+    )
+    dynamic = {"s0": {"name": "batch", "min": 1, "max": None, "input": "image", "axis": 0}}
+    info = {"dynamic": dynamic, "example_inputs": [twins.example("image", [2, 3, 5, 7])]}
+    return twins.Twin(Flat(), FLAT, weights, info)
+
+
+def test_a_flatten_in_another_order_is_listed_where_the_weights_account_for_it(worker, tmp_path):
+    steps = [("reshape", [6, 4, 3, 5]), ("permute", [2, 3, 1, 0]), ("reshape", [60, 6])]
+    proof = prove(flat(steps).write(tmp_path / "out", worker), worker=worker)
+    assert proof.verdict == "proven", str(proof)
+    assert "output of flatten" in [item["what"] for item in proof.not_compared]
+
+
+def test_a_flatten_in_another_order_is_named_where_they_do_not(worker, tmp_path):
+    proof = prove(flat([("permute", [1, 0])]).write(tmp_path / "out", worker), worker=worker)
+    assert proof.verdict == "differs"
+    assert proof.first_divergence["module"] == "flatten"
+    assert "another order" in proof.first_divergence["likely_cause"]

@@ -12,6 +12,7 @@ from diglot.codegen.weights import ModulePair, WeightMap, WeightMapError
 from diglot.parity.tolerances import GLOBAL_FLOOR, PROVEN, SIBLING_FLOOR, relative
 
 Arrays = Mapping[str, np.ndarray]
+REORDERED = "the same numbers in another order, for which the weights after it account"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,11 @@ def compare_modules(
             note = ""
             if source.shape != found.shape:
                 note = f"shape {list(source.shape)} in PyTorch, {list(found.shape)} in Keras"
-            gaps.append(Gap("modules", what, call.module, relative(source, found), note))
+            error = relative(source, found)
+            if not error <= PROVEN and source.size == found.size:
+                by_size = np.sort(source, axis=None), np.sort(found, axis=None)
+                note = REORDERED if relative(*by_size) <= PROVEN else note
+            gaps.append(Gap("modules", what, call.module, error, note))
     for pair in weight_map.modules:
         if pair.source not in by_module:
             reasons.setdefault(pair.source, "the PyTorch module was not called by itself")
