@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, shape_of, size_of
-from diglot.rules.forms import keras_dtype, parts, subscript, used_parts
+from diglot.rules.forms import keras_dtype, parts, subscript, twice, used_parts
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -53,26 +53,39 @@ def _split(op: OpCall) -> ast.expr:
     dim = op.get("dim", 0)
     axis = op.axis(dim)
     sizes = [shape_of(value)[dim] for value in op.node.meta["val"]]
-    if len(sizes) == 1:
+    if len(sizes) == 1 and is_static(sizes[0]):
         return ast.Tuple([op.expr("self")], ast.Load())
     where = {"axis": axis or ...}
-    if all(s == sizes[0] for s in sizes):
-        return op.ops("split", op.expr("self"), len(sizes), **where)
-    if not all(is_static(s) for s in sizes):
-        return _slices(op, axis, sizes)
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    return op.ops("split", op.expr("self"), ends, **where)
+    if all(is_static(s) for s in sizes):
+        if len(set(sizes)) == 1:
+            return op.ops("split", op.expr("self"), len(sizes), **where)
+        ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+        return op.ops("split", op.expr("self"), ends, **where)
+    (x,) = twice(op, "self")
+    ends = _dynamic_ends(op, op.logical_shape("self")[dim], sizes)
+    pieces = zip([None, *ends], ends, strict=False)
+    made = [
+        subscript(x, axis, len(op.shape("self")), ast.Slice(low, high, None))
+        for low, high in pieces
+    ]
+    return ast.Tuple(made, ast.Load())
 
 
-def _slices(op: OpCall, axis: int, sizes: list[Any]) -> ast.expr:
-    x, rank = op.variable("self"), op.fake("self").dim()
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    parts = []
-    for i in range(len(sizes)):
-        lower = op.size(ends[i - 1]) if i else None
-        upper = op.size(ends[i]) if i < len(sizes) - 1 else None
-        parts.append(subscript(x, axis, rank, ast.Slice(lower, upper, None)))
-    return ast.Tuple(parts, ast.Load())
+def _dynamic_ends(op: OpCall, size: Any, sizes: list[Any]) -> list[ast.expr | None]:
+    """Where each part ends, for every size of the axis; what export saw holds for its example alone."""
+    count = len(sizes)
+    if "sections" in op.args:
+        raise op.refuse("tensor_split along an axis of dynamic size; use chunk or split")
+    if isinstance(op.get("split_size"), int):
+        return [to_ast(op["split_size"] * (i + 1)) for i in range(count)]
+    if "chunks" in op.args:
+        chunks = op["chunks"]
+        step = E("(n + m) // k", n=op.size(size), m=chunks - 1, k=chunks)
+        ends: list[ast.expr | None] = [
+            E("s * i", s=step, i=i + 1) if i else step for i in range(count - 1)
+        ]
+        return [*ends, None]
+    return [op.size(sum(sizes[: i + 1])) for i in range(count - 1)] + [None]
 
 
 def _unbind(op: OpCall) -> ast.expr:
@@ -292,7 +305,7 @@ register(
             (
                 "tensor_split.sections",
                 "x.tensor_split(2, dim=1)",
-                (Sample("x.tensor_split(4, dim=1)", _WIDE),),
+                (Sample("x.tensor_split(4, dim=1)", {"x": "2,6"}),),
             ),
         )
     ),
