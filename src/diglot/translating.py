@@ -61,7 +61,9 @@ def _check(model: Any, to: str, io_layout: str, style: str) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError("expected a torch.nn.Module", received=type(model).__name__)
     if io_layout not in ("native", "same"):
-        raise UsageError("unknown io_layout", expected="'native' or 'same'", received=repr(io_layout))
+        raise UsageError(
+            "unknown io_layout", expected="'native' or 'same'", received=repr(io_layout)
+        )
     if style not in ("layers", "functional"):
         raise UsageError("unknown style", expected="'layers' or 'functional'", received=repr(style))
 
@@ -72,7 +74,7 @@ def only_batch(example_inputs: Any) -> Any:
 
     _, names, values = normalise_inputs(example_inputs)
     batch = {0: "batch"}
-    return {name: batch for name in names} if names else {str(i): batch for i in range(len(values))}
+    return dict.fromkeys(names, batch) if names else {str(i): batch for i in range(len(values))}
 
 
 # --- the weight map ------------------------------------------------------------------------------------
@@ -89,11 +91,16 @@ def make_weight_map(hub: Hub, written: Written, model: nn.Module | None) -> Weig
         canonical = hub.aliases.get(name, name)
         if name in mapped or canonical in mapped:
             continue
-        why = "Keras batch norm counts no batches" if name.endswith("num_batches_tracked") else "nothing reads it"
+        why = (
+            "Keras batch norm counts no batches"
+            if name.endswith("num_batches_tracked")
+            else "nothing reads it"
+        )
         unmapped.append({"source": name, "why": why})
     ports = program.live_outputs(hub.root)
     outputs = [
-        TensorSpec(_sizes(p.node), _dtype(p.node), p.node.meta.get("layout"), None, _path(p.name)) for p in ports
+        TensorSpec(_sizes(p.node), _dtype(p.node), p.node.meta.get("layout"), None, _path(p.name))
+        for p in ports
     ]
     inputs = [
         TensorSpec(_sizes(n), _dtype(n), n.meta.get("layout"), name)
@@ -171,7 +178,9 @@ def _leaf_pair(program: Any, region: Call, key: Any, member: Any) -> ModulePair 
     path = f"{region.path}.{member.source}" if region.path else member.source
     target = program.target_path(region, key)
     name = member.construct.func.attr if hasattr(member.construct.func, "attr") else ""
-    return ModulePair(path, target, member.source_class, name, *(_frame(program, member)), (member.layout,))
+    return ModulePair(
+        path, target, member.source_class, name, *(_frame(program, member)), (member.layout,)
+    )
 
 
 def _frame(program: Any, member: Any) -> tuple[str | None, int | None]:
@@ -202,7 +211,9 @@ def _place(region: Call) -> tuple[str | None, int | None]:
 # --- translation.json ----------------------------------------------------------------------------------
 
 
-def describe(hub: Hub, written: Written, model: nn.Module | None, values: list[Any], style: str) -> dict[str, Any]:
+def describe(
+    hub: Hub, written: Written, model: nn.Module | None, values: list[Any], style: str
+) -> dict[str, Any]:
     """Return what ``translation.json`` holds."""
     classes = []
     files: dict[str, tuple[int, int]] = {}
@@ -210,7 +221,9 @@ def describe(hub: Hub, written: Written, model: nn.Module | None, values: list[A
         first = made.instances[0].region
         location = author.class_location(first.cls) if first.cls else None
         record: dict[str, Any] = {
-            "source_class": f"{first.cls.__module__}.{first.cls.__qualname__}" if first.cls else first.class_name,
+            "source_class": f"{first.cls.__module__}.{first.cls.__qualname__}"
+            if first.cls
+            else first.class_name,
             "source_file": location[0] if location else None,
             "source_lines": list(location[1:]) if location else None,
             "target_class": made.name,
@@ -230,7 +243,8 @@ def describe(hub: Hub, written: Written, model: nn.Module | None, values: list[A
         "created_by": f"diglot {_version('diglot') or '0.1.0'}",
         "classes": classes,
         "lines": [
-            {"source_file": f, "source_line": a, "target_line": b} for f, a, b in dict.fromkeys(written.lines)
+            {"source_file": f, "source_line": a, "target_line": b}
+            for f, a, b in dict.fromkeys(written.lines)
         ],
         "sources": {f: _text(f, *span) for f, span in files.items()},
         "notes": notes(written),
@@ -277,7 +291,8 @@ def notes(written: Written) -> list[dict[str, Any]]:
         if not rule.note:
             continue
         note = found.setdefault(
-            rule.topic or rule.op, {"topic": rule.topic, "text": rule.note, "target_lines": [], "rule": rule.op}
+            rule.topic or rule.op,
+            {"topic": rule.topic, "text": rule.note, "target_lines": [], "rule": rule.op},
         )
         frames = written.program.frames(node)
         if frames:
@@ -300,18 +315,24 @@ def summary(hub: Hub, written: Written, model: nn.Module | None) -> list[dict[st
             owner = name.rpartition(".")[0]
             target_sizes[owner] = target_sizes.get(owner, 0) + size
     for region in program.written():
-        for key, member in program.writer(region).members.items():
-            if member.kind == "child" or not member.weights and member.kind == "layer":
+        for _key, member in program.writer(region).members.items():
+            if member.kind == "child" or (not member.weights and member.kind == "layer"):
                 continue
             path = ".".join(filter(None, [region.path, member.source]))
-            nodes = [n for n, p in hub.parameters.items() if p.name.rpartition(".")[0] == path or p.name == path]
+            nodes = [
+                n
+                for n, p in hub.parameters.items()
+                if p.name.rpartition(".")[0] == path or p.name == path
+            ]
             rows.append(
                 {
                     "module": path,
                     "source_class": member.source_class or "Parameter",
                     "target_class": getattr(getattr(member.construct, "func", None), "attr", ""),
                     "source_params": sum(hub.parameters[n].value.numel() for n in nodes),
-                    "target_params": target_sizes.get(path, target_sizes.get(path.rpartition(".")[0], 0)),
+                    "target_params": target_sizes.get(
+                        path, target_sizes.get(path.rpartition(".")[0], 0)
+                    ),
                     "output_shape": [s if is_static(s) else str(s) for s in member.output_shape],
                 }
             )
@@ -330,7 +351,11 @@ def dynamic_sizes(hub: Hub) -> dict[str, Any]:
             if str(symbol) in found:
                 continue
             bounds = ranges.get(symbol)
-            high = int(bounds.upper) if bounds is not None and bounds.upper.is_number and bounds.upper < 2**31 else None
+            high = (
+                int(bounds.upper)
+                if bounds is not None and bounds.upper.is_number and bounds.upper < 2**31
+                else None
+            )
             found[str(symbol)] = {
                 "name": "batch" if axis == 0 else "length" if axis == 1 else f"size_{axis}",
                 "min": int(bounds.lower) if bounds is not None and bounds.lower.is_number else 1,

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FILES = ("model.py", "model.weights.h5", "model.keras", "weight_map.json", "translation.json", "source.pt2")
+FILES = (
+    "model.py",
+    "model.weights.h5",
+    "model.keras",
+    "weight_map.json",
+    "translation.json",
+    "source.pt2",
+)
 
 
 class Translation:
@@ -140,7 +147,10 @@ class Translation:
         """The trained Keras weights where there is a live Keras model, else the source's."""
         if self._model is None:
             return self.target_arrays()
-        return {n: np.asarray(_keras_numpy(v)) for n, v in self.weight_map.variables(self._model).items()}
+        return {
+            n: np.asarray(_keras_numpy(v))
+            for n, v in self.weight_map.variables(self._model).items()
+        }
 
     def _save_source(self, path: Path) -> None:
         if self.exported is None:
@@ -161,7 +171,9 @@ def load(directory: str | os.PathLike[str]) -> Translation:
     Raises :class:`BadInput` for a folder that is none.
     """
     folder = Path(directory)
-    missing = [n for n in ("model.py", "weight_map.json", "translation.json") if not (folder / n).is_file()]
+    missing = [
+        n for n in ("model.py", "weight_map.json", "translation.json") if not (folder / n).is_file()
+    ]
     if missing:
         raise BadInput(
             f"{folder} is not a saved translation",

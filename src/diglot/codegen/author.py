@@ -97,7 +97,11 @@ def copies(file: str, first: int, last: int) -> dict[str, list[str]]:
     """Return ``{name: [names that were set to it by a bare "a = name"]}`` between two lines."""
     found: dict[str, list[str]] = {}
     for node in _statements(file):
-        if first <= node.lineno <= last and isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+        if (
+            first <= node.lineno <= last
+            and isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Name)
+        ):
             target = _plain(node.targets[0])
             if target:
                 found.setdefault(node.value.id, []).append(target)

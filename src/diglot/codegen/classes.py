@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diglot.codegen import author, names
 from diglot.codegen.expr import E, call, to_ast
 from diglot.codegen.optional import Any_, Instance, Mask, merge_optional
-from diglot.codegen.region import ListIndex, Member, RegionWriter, Statement
+from diglot.codegen.statements import ListIndex, Member, Statement
 from diglot.ir.hub import Call
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class Classes:
             if self.program.is_sequential(region):
                 continue
             level = levels.setdefault(self._height(region), {})
-            level.setdefault(region.cls or region.class_name, {}).setdefault(region.path, []).append(region)
+            level.setdefault(region.cls or region.class_name, {}).setdefault(
+                region.path, []
+            ).append(region)
         for height in sorted(levels):
             for group in levels[height].values():
                 self._build_group(group)
@@ -113,7 +115,8 @@ class Classes:
             else:
                 inits.append((name, self._construct(members)))
         body = [
-            dataclasses.replace(s, node=self.program.dense_indices(region, s.node)) for s in writer.statements
+            dataclasses.replace(s, node=self.program.dense_indices(region, s.node))
+            for s in writer.statements
         ]
         return Instance(region, writer, inits, body)
 
@@ -145,7 +148,9 @@ class Classes:
         params, places = self._parameters(instances)
         first = next(i for i in instances if not any(isinstance(v, Any_) for v in _constants(i)))
         for instance in instances:
-            instance.arguments = {p: values[instances.index(instance)] for p, values in params.items()}
+            instance.arguments = {
+                p: values[instances.index(instance)] for p, values in params.items()
+            }
         inits = [(n, copy.deepcopy(e)) for n, e in first.inits]
         body = [dataclasses.replace(s, node=copy.deepcopy(s.node)) for s in first.body]
         _Replace(places).apply(inits, body)
@@ -155,12 +160,18 @@ class Classes:
         for instance in instances:
             self._of_path[instance.region.path] = (made, instance)
 
-    def _class_name(self, base: str, mine: list[Instance], several: bool, variants: list[list[Instance]]) -> str:
-        if not several or base not in self.taken:
-            if not any(len(v[0].inits) > len(mine[0].inits) for v in variants) or base not in self.taken:
-                return names.unique(base, self.taken)
+    def _class_name(
+        self, base: str, mine: list[Instance], several: bool, variants: list[list[Instance]]
+    ) -> str:
+        if (not several or base not in self.taken) and (
+            not any(len(v[0].inits) > len(mine[0].inits) for v in variants)
+            or base not in self.taken
+        ):
+            return names.unique(base, self.taken)
         others = {n for v in variants if v is not mine for n, _ in v[0].inits}
-        own = sorted((n for n, _ in mine[0].inits if n not in others), key=lambda n: n.endswith("_pad"))
+        own = sorted(
+            (n for n, _ in mine[0].inits if n not in others), key=lambda n: n.endswith("_pad")
+        )
         if own:
             suffix = "".join(part.title() for part in own[0].split("_"))
             return names.unique(f"{base}With{suffix}", self.taken)
@@ -198,7 +209,9 @@ class Classes:
         """Return a parameter that already has these values; each fills in what the other leaves open."""
         for name, known in params.items():
             if all(_equal(a, b) for a, b in zip(known, values, strict=True)):
-                known[:] = [b if isinstance(a, Any_) else a for a, b in zip(known, values, strict=True)]
+                known[:] = [
+                    b if isinstance(a, Any_) else a for a, b in zip(known, values, strict=True)
+                ]
                 return name
         return None
 
@@ -207,7 +220,11 @@ class Classes:
         return author.constructor_values(module) if module is not None else {}
 
     def _parameter_name(
-        self, instances: list[Instance], values: list[Any], known: list[dict[str, Any]], context: tuple[str, str]
+        self,
+        instances: list[Instance],
+        values: list[Any],
+        known: list[dict[str, Any]],
+        context: tuple[str, str],
     ) -> str:
         """Name a parameter as the author did: by what is passed to the layer, then by an equal value."""
         attribute, slot = context
@@ -216,7 +233,9 @@ class Classes:
         cls = instances[0].region.cls
         own = author.constructor_parameters(cls) if cls is not None else ()
         for torch_slot in _TORCH_SLOTS.get(slot, (slot,)):
-            expression = author.slot_expression(cls, attribute, torch_slot) if cls is not None else None
+            expression = (
+                author.slot_expression(cls, attribute, torch_slot) if cls is not None else None
+            )
             if expression in own:
                 return names.attribute(names.local(expression))
         for name in known[0]:
@@ -225,7 +244,12 @@ class Classes:
         return names.attribute(names.local(slot))
 
     def _class_tree(
-        self, name: str, params: list[str], inits: list[tuple[str, ast.expr]], body: list[Statement], first: Instance
+        self,
+        name: str,
+        params: list[str],
+        inits: list[tuple[str, ast.expr]],
+        body: list[Statement],
+        first: Instance,
     ) -> ast.ClassDef:
         init = ast.FunctionDef(
             "__init__",
@@ -285,11 +309,15 @@ class _Collect(ast.NodeVisitor):
         self.contexts.append((self.attribute, self._context[-1]))
 
     def visit_Call(self, node: ast.Call) -> None:
-        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        function = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
         self.visit(node.func)
         slots = _POSITIONAL.get(function, ())
         for i, argument in enumerate(node.args):
-            self._context.append(slots[i] if i < len(slots) else self._context[-1] if not slots else function.lower())
+            self._context.append(
+                slots[i] if i < len(slots) else self._context[-1] if not slots else function.lower()
+            )
             self.visit(argument)
             self._context.pop()
         for keyword in node.keywords:
@@ -334,7 +362,9 @@ def _text(node: ast.AST, mask: bool) -> str:
 
 
 def _arguments(params: list[str], kwargs: str | None = None) -> ast.arguments:
-    return ast.arguments([], [ast.arg(p) for p in params], None, [], [], ast.arg(kwargs) if kwargs else None, [])
+    return ast.arguments(
+        [], [ast.arg(p) for p in params], None, [], [], ast.arg(kwargs) if kwargs else None, []
+    )
 
 
 def _set(attribute: str, value: ast.expr) -> ast.Assign:

@@ -29,16 +29,24 @@ class Constants:
         layout = node.meta.get("layout")
         if layout:
             value = value.permute(layout)
-        return self.literal(writer, value)
+        # Folded values are float64; what the author asked for is in the node.
+        return self.literal(writer, value, node.meta["val"].dtype)
 
-    def literal(self, writer: RegionWriter, value: torch.Tensor) -> ast.expr:
-        """Return an expression for a tensor value."""
+    def literal(
+        self, writer: RegionWriter, value: torch.Tensor, wanted: torch.dtype | None = None
+    ) -> ast.expr:
+        """Return an expression for a tensor value, of the dtype `wanted` (its own by default)."""
         from diglot.codegen.opcall import DTYPES
 
         if value.dim() == 0:
             return to_ast(_number(value))
-        floating = value.dtype is self.program.float_dtype
-        dtype = writer.float_dtype_ast() if floating else to_ast(DTYPES[value.dtype].replace("int64", "int32"))
+        wanted = wanted or value.dtype
+        floating = wanted is self.program.float_dtype
+        dtype = (
+            writer.float_dtype_ast()
+            if floating
+            else to_ast(DTYPES[wanted].replace("int64", "int32"))
+        )
         flat = value.flatten()
         if value.numel() and bool((flat == flat[0]).all()):
             name = {0: "zeros", 1: "ones"}.get(flat[0].item())
@@ -47,14 +55,12 @@ class Constants:
             return call("ops.full", tuple(value.shape), _number(flat[0]), dtype=dtype)
         if value.dim() == 1 and not value.dtype.is_floating_point and value.numel() > 1:
             step = int(value[1]) - int(value[0])
-            if step and torch.equal(value, torch.arange(int(value[0]), int(value[0]) + step * len(value), step)):
+            if step and torch.equal(
+                value, torch.arange(int(value[0]), int(value[0]) + step * len(value), step)
+            ):
                 return self._arange(int(value[0]), int(value[0]) + step * len(value), step, dtype)
-        if value.dim() == 2 and value.dtype == torch.bool:
-            for name, pattern in (("tril", torch.tril), ("triu", torch.triu)):
-                for diagonal in (0, 1, -1):
-                    if torch.equal(value, pattern(torch.ones_like(value), diagonal)):
-                        ones = call("ops.ones", tuple(value.shape), dtype="bool")
-                        return call(f"ops.{name}", ones, diagonal if diagonal else ...) if diagonal == 0 else call(f"ops.{name}", ones, diagonal)
+        if value.dtype == torch.bool and (band := _band(value)) is not None:
+            return band
         if value.numel() <= _SHORT:
             return call("ops.array", value.tolist(), dtype=dtype)
         return self._literal_rows(value, dtype)
@@ -62,12 +68,35 @@ class Constants:
     def _arange(self, start: int, stop: int, step: int, dtype: ast.expr) -> ast.expr:
         if step != 1:
             return call("ops.arange", start, stop, step, dtype=dtype)
-        return call("ops.arange", start, stop, dtype=dtype) if start else call("ops.arange", stop, dtype=dtype)
+        return (
+            call("ops.arange", start, stop, dtype=dtype)
+            if start
+            else call("ops.arange", stop, dtype=dtype)
+        )
 
     def _literal_rows(self, value: torch.Tensor, dtype: ast.expr) -> ast.expr:
-        if value.numel() > 4096:
-            return E("ops.array(rows, dtype=d)", rows=to_ast(value.tolist()), d=dtype)
         return E("ops.array(rows, dtype=d)", rows=to_ast(value.tolist()), d=dtype)
+
+
+def _band(value: torch.Tensor) -> ast.expr | None:
+    """A boolean matrix that is True between two diagonals, or above or below one, by its pattern.
+
+    Leading axes of size 1 become part of the shape. None for any other matrix.
+    """
+    if value.dim() < 2 or any(size != 1 for size in value.shape[:-2]) or value.numel() <= 4:
+        return None
+    rows, columns = value.shape[-2:]
+    matrix = value.reshape(rows, columns)
+    offsets = (torch.arange(columns) - torch.arange(rows)[:, None])[matrix]
+    low, high = int(offsets.min()), int(offsets.max())
+    if not torch.equal(matrix, torch.ones_like(matrix).triu(low).tril(high)):
+        return None
+    made = call("ops.ones", tuple(value.shape), dtype="bool")
+    if high < columns - 1:
+        made = call("ops.tril", made, *([high] if high else []))
+    if low > 1 - rows:
+        made = call("ops.triu", made, *([low] if low else []))
+    return made
 
 
 def _number(value: torch.Tensor) -> bool | int | float:

@@ -23,7 +23,7 @@ class _Substitute(ast.NodeTransformer):
         return node
 
 
-def E(template: str, **values: Any) -> ast.expr:  # noqa: N802 - reads as a literal
+def E(template: str, **values: Any) -> ast.expr:
     """Return ``template`` as an expression with each name in ``values`` replaced by its value.
 
     >>> ast.unparse(E("x * y", x=E("a + b"), y=2))

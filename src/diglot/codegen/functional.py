@@ -22,7 +22,8 @@ from diglot.codegen.keras_source import (
 )
 from diglot.codegen.opcall import Refusal
 from diglot.codegen.program import Program
-from diglot.codegen.region import Member, RegionWriter, Statement
+from diglot.codegen.region import RegionWriter
+from diglot.codegen.statements import Member, Statement, weight_nodes
 from diglot.codegen.tree import dissolve
 from diglot.errors import Unsupported
 from diglot.ir.hub import Call, Hub
@@ -42,9 +43,20 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
     ports = program.live_outputs(hub.root)
     results = {p.name: value for p, value in zip(ports, writer.results, strict=True)}
     outputs = structure_ast(hub.output_structure, results, "")
-    function = build_function(program, ast.Constant(None), program.package, writer.statements, outputs, input_variables(hub))
+    function = build_function(
+        program,
+        ast.Constant(None),
+        program.package,
+        writer.statements,
+        outputs,
+        input_variables(hub),
+    )
     source = finish(program, [function], docstring(program))
-    body = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "build_model").body
+    body = next(
+        n
+        for n in ast.parse(source).body
+        if isinstance(n, ast.FunctionDef) and n.name == "build_model"
+    ).body
     lines = statement_lines(writer.statements, body[1 + len(hub.inputs) :])
     return Written(source, program, [], None, lines, {})
 
@@ -99,7 +111,7 @@ class FunctionalWriter(RegionWriter):
         return ast.Name(variable, ast.Load())
 
     def _shared(self, member: Member) -> bool:
-        nodes = [n for value in member.weights.values() for n in _weight_nodes(value)]
+        nodes = [n for value in member.weights.values() for n in weight_nodes(value)]
         return any(len(n.users) > 1 for n in nodes)
 
     def float_dtype_ast(self) -> ast.expr:
@@ -108,7 +120,9 @@ class FunctionalWriter(RegionWriter):
     def size(self, size: Any, at: fx.Node) -> ast.expr:
         made = super().size(size, at)
         if not isinstance(made, ast.Constant):
-            raise Refusal("this needs the size of the batch, which a Functional model does not know; use style='layers'")
+            raise Refusal(
+                "this needs the size of the batch, which a Functional model does not know; use style='layers'"
+            )
         return made
 
     def weight(self, node: fx.Node, shape: tuple[int, ...], steps: list[Any]) -> ast.expr:
@@ -145,14 +159,8 @@ class FunctionalWriter(RegionWriter):
     def _return(self) -> None:
         self.results = [self.read(p.value) for p in self.program.live_outputs(self.call)]
 
-
     def _read_at_end(self) -> set[str]:
         return {name for result in self.results for name in names_in(result)}
-
-
-def _weight_nodes(value: Any) -> list[fx.Node]:
-    source = value["nodes"] if isinstance(value, dict) else value[0]
-    return list(source) if isinstance(source, (list, tuple)) else [source]
 
 
 def input_variables(hub: Hub) -> list[str]:

@@ -12,12 +12,13 @@ from torch import fx
 
 from diglot.codegen import names
 from diglot.codegen.expr import E, call, to_ast
+from diglot.codegen.statements import ListIndex, Member
 from diglot.codegen.weights import WeightEntry
-from diglot.ir.hub import Call, is_mark, target_name
+from diglot.ir.hub import Call, target_name
 
 if TYPE_CHECKING:
     from diglot.codegen.program import Program
-    from diglot.codegen.region import Member, RegionWriter
+    from diglot.codegen.region import RegionWriter
 
 
 @dataclasses.dataclass
@@ -58,7 +59,9 @@ class Homes:
 
     # --- layers ------------------------------------------------------------------------------------
 
-    def home_of_layer(self, writer: RegionWriter, node: fx.Node, weights: list[fx.Node]) -> str | None:
+    def home_of_layer(
+        self, writer: RegionWriter, node: fx.Node, weights: list[fx.Node]
+    ) -> str | None:
         """Return the path (below the region) of a layer that can own these weights, or ``None``."""
         nodes = [w for w in weights if isinstance(w, fx.Node)]
         if not nodes or any(w not in self.program.hub.parameters for w in nodes):
@@ -86,13 +89,24 @@ class Homes:
         return relative
 
     def settle(
-        self, writer: RegionWriter, key: tuple[str, int | None], weights: dict[str, Any], made_by: fx.Node
+        self,
+        writer: RegionWriter,
+        key: tuple[str, int | None],
+        weights: dict[str, Any],
+        made_by: fx.Node,
     ) -> None:
         """Record where a new layer's weights come from."""
         for attribute, value in weights.items():
             if isinstance(value, dict):
                 nodes = tuple(value["nodes"])
-                home = Home(writer.call, key, attribute, nodes, list(value.get("steps", [])), value.get("combine"))
+                home = Home(
+                    writer.call,
+                    key,
+                    attribute,
+                    nodes,
+                    list(value.get("steps", [])),
+                    value.get("combine"),
+                )
             else:
                 source, steps = value
                 nodes = tuple(source) if isinstance(source, (list, tuple)) else (source,)
@@ -102,10 +116,14 @@ class Homes:
             for node in nodes:
                 self.of_node.setdefault(node, home)
 
-    def check_same(self, writer: RegionWriter, member: Member, construct: ast.expr, node: fx.Node) -> None:
+    def check_same(
+        self, writer: RegionWriter, member: Member, construct: ast.expr, node: fx.Node
+    ) -> None:
         """A layer that is called twice must be built alike both times."""
         if ast.dump(member.construct) != ast.dump(construct):
-            self.program.problem(writer, node, "one module is called in two ways that need different layers")
+            self.program.problem(
+                writer, node, "one module is called in two ways that need different layers"
+            )
 
     # --- plain weights -------------------------------------------------------------------------------
 
@@ -128,13 +146,13 @@ class Homes:
         from diglot.codegen.opcall import Refusal
 
         if home is not None and home.attribute != "value":
-            raise Refusal("a layer's weight is used a second time, which a Functional model cannot show; use style='layers'")
+            raise Refusal(
+                "a layer's weight is used a second time, which a Functional model cannot show; use style='layers'"
+            )
         shape, steps = self._layout(node, tuple(self.program.hub.parameters[node].value.shape))
         return writer.weight(node, shape, steps)
 
     def _attribute(self, base: ast.expr, home: Home) -> ast.expr:
-        from diglot.codegen.region import ListIndex
-
         result: ast.expr = ast.Attribute(base, home.key[0], ast.Load())
         if home.key[1] is not None:
             result = ast.Subscript(result, ListIndex(home.key[1]), ast.Load())
@@ -149,7 +167,11 @@ class Homes:
         if len(home.steps) == 1 and home.steps[0][0] == "permute" and home.combine is None:
             perm = list(home.steps[0][1])
             inverse = [perm.index(i) for i in range(len(perm))]
-            return E("ops.transpose(w)", w=base) if inverse == [1, 0] else call("ops.transpose", base, inverse)
+            return (
+                E("ops.transpose(w)", w=base)
+                if inverse == [1, 0]
+                else call("ops.transpose", base, inverse)
+            )
         return base
 
     def _descend(self, writer: RegionWriter, region: Call) -> ast.expr | None:
@@ -167,8 +189,6 @@ class Homes:
         for inner, outer in zip(reversed(chain), [current, *reversed(chain)], strict=False):
             owner = writer if outer is writer.call else self.program.writer(outer)
             key = owner.child_key(inner)
-            from diglot.codegen.region import ListIndex
-
             base = ast.Attribute(base, key[0], ast.Load())
             if key[1] is not None:
                 base = ast.Subscript(base, ListIndex(key[1]), ast.Load())
@@ -176,8 +196,6 @@ class Homes:
 
     def _declare(self, writer: RegionWriter, node: fx.Node) -> Home | None:
         """Give a weight that no layer holds a home of its own in the region that its name belongs to."""
-        from diglot.codegen.region import Member
-
         region = self._owner_region(node)
         if region is not writer.call and region.path != writer.call.path:
             if not self._inside(writer.call, region):
@@ -191,8 +209,16 @@ class Homes:
         parameter = self.program.hub.parameters[node]
         shape, steps = self._layout(node, tuple(parameter.value.shape))
         parts = name.split(".")
-        short = "_".join(parts[-2:]) if parts[-1] in ("weight", "bias") and len(parts) > 1 else "_".join(parts)
-        key = owner.key(name) if len(parts) > 1 and parts[-1].isdigit() else (names.attribute(short), None)
+        short = (
+            "_".join(parts[-2:])
+            if parts[-1] in ("weight", "bias") and len(parts) > 1
+            else "_".join(parts)
+        )
+        key = (
+            owner.key(name)
+            if len(parts) > 1 and parts[-1].isdigit()
+            else (names.attribute(short), None)
+        )
         options: dict[str, Any] = {"shape": shape, "initializer": "zeros"}
         if not parameter.value.dtype.is_floating_point:
             options["dtype"] = "bool" if parameter.value.dtype == torch.bool else "int32"
@@ -221,7 +247,9 @@ class Homes:
             for name in self.names_of(node):
                 if name.startswith(region.path + ".") and len(region.path) > len(best.path):
                     best = region
-        users = {self.program.hub.call_of[u].path for u in node.users if u in self.program.hub.call_of}
+        users = {
+            self.program.hub.call_of[u].path for u in node.users if u in self.program.hub.call_of
+        }
         while best is not self.program.hub.root and not all(
             u == best.path or u.startswith(best.path + ".") for u in users
         ):
@@ -262,7 +290,9 @@ class Homes:
         return result
 
 
-def stored_shape(shapes: list[tuple[int, ...]], steps: list[Any], combine: str | None) -> tuple[int, ...]:
+def stored_shape(
+    shapes: list[tuple[int, ...]], steps: list[Any], combine: str | None
+) -> tuple[int, ...]:
     """Return the shape of the target weight made from sources of these shapes."""
     from diglot.codegen.weights import _forward
 

@@ -14,9 +14,8 @@ from torch import nn
 from diglot.codegen import helpers, names
 from diglot.codegen.classes import Classes, Dissolve, LayerClass
 from diglot.codegen.expr import E, call, text, to_ast
-
 from diglot.codegen.program import Program
-from diglot.codegen.region import Statement
+from diglot.codegen.statements import Statement
 from diglot.codegen.tree import dissolve, dissolve_trivial
 from diglot.errors import DiglotError
 from diglot.ir.hub import Call, Hub
@@ -37,7 +36,9 @@ class Written:
     class_lines: dict[str, tuple[int, int]]
 
 
-def write(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype, style: str = "layers") -> Written:
+def write(
+    hub: Hub, model: nn.Module | None, float_dtype: torch.dtype, style: str = "layers"
+) -> Written:
     """Return the Keras program for a hub with layouts. Raises :class:`Unsupported` listing every problem."""
     if style == "functional":
         from diglot.codegen.functional import write_functional
@@ -103,7 +104,9 @@ def format_source(source: str) -> str:
     command = [find_ruff_bin(), "format", "--isolated", "--line-length", str(LINE_LENGTH), "-"]
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise DiglotError("the generated program could not be formatted", received=done.stderr.strip())
+        raise DiglotError(
+            "the generated program could not be formatted", received=done.stderr.strip()
+        )
     return done.stdout
 
 
@@ -133,7 +136,11 @@ def build_function(
 ) -> ast.FunctionDef:
     """Return ``def build_model(weights=None)``."""
     hub = program.hub
-    body: list[ast.stmt] = [ast.Expr(ast.Constant("Build the model; ``weights`` is the path of a ``.weights.h5`` file."))]
+    body: list[ast.stmt] = [
+        ast.Expr(
+            ast.Constant("Build the model; ``weights`` is the path of a ``.weights.h5`` file.")
+        )
+    ]
     given = [names.local(n) for n in hub.input_names]
     variables = variables or given
     for node, variable, name in zip(hub.inputs, variables, given, strict=True):
@@ -149,7 +156,11 @@ def build_function(
         keys = [to_ast(n) for n in hub.input_names]
         inputs = ast.Dict(list(keys), [ast.Name(v, ast.Load()) for v in variables])
     if statements is None:
-        read = [ast.Name(v, ast.Load()) for v, n in zip(variables, hub.inputs, strict=True) if root_reads(program, n)]
+        read = [
+            ast.Name(v, ast.Load())
+            for v, n in zip(variables, hub.inputs, strict=True)
+            if root_reads(program, n)
+        ]
         result = call(construct, *read)
         live = program.live_outputs(hub.root)
         if len(live) > 1 or hub.output_structure != "tensor":
@@ -157,14 +168,21 @@ def build_function(
     else:
         body.extend(s.node for s in statements)
     body.append(ast.Assign([ast.Name("outputs", ast.Store())], result))
-    body.append(ast.Assign([ast.Name("model", ast.Store())], E("keras.Model(i, outputs, name=n)", i=inputs, n=root_name)))
+    body.append(
+        ast.Assign(
+            [ast.Name("model", ast.Store())],
+            E("keras.Model(i, outputs, name=n)", i=inputs, n=root_name),
+        )
+    )
     body += _tail()
     arguments = ast.arguments([], [ast.arg("weights")], None, [], [], None, [ast.Constant(None)])
     return ast.FunctionDef("build_model", arguments, body, [])
 
 
 def _tail() -> list[ast.stmt]:
-    tree = ast.parse("def f():\n    if weights is not None:\n        model.load_weights(weights)\n    return model")
+    tree = ast.parse(
+        "def f():\n    if weights is not None:\n        model.load_weights(weights)\n    return model"
+    )
     return tree.body[0].body  # type: ignore[attr-defined]
 
 
@@ -181,7 +199,7 @@ def _unpack(program: Program, body: list[ast.stmt], result: ast.expr) -> ast.exp
     if len(ports) == 1:
         return structure_ast(hub.output_structure, {ports[0].name: result}, "")
     variables = [names.unique(names.local(_result_name(p.name)), set()) for p in ports]
-    taken: set[str] = set(names.local(n) for n in hub.input_names)
+    taken: set[str] = {names.local(n) for n in hub.input_names}
     for i, name in enumerate(variables):
         variables[i] = names.unique(name, taken)
         taken.add(variables[i])
@@ -228,13 +246,21 @@ def structure_json(structure: Any, ports: set[str], path: str = "") -> Any:
     kind, inner = structure
     join = f"{path}." if path else ""
     if kind == "dict":
-        kept = {k: v for k, s in inner.items() if (v := structure_json(s, ports, f"{join}{k}")) is not None}
+        kept = {
+            k: v
+            for k, s in inner.items()
+            if (v := structure_json(s, ports, f"{join}{k}")) is not None
+        }
         return ["dict", kept] if kept else None
-    listed = [v for i, s in enumerate(inner) if (v := structure_json(s, ports, f"{join}{i}")) is not None]
+    listed = [
+        v for i, s in enumerate(inner) if (v := structure_json(s, ports, f"{join}{i}")) is not None
+    ]
     return ["list", listed] if listed else None
 
 
-def line_map(source: str, classes: list[LayerClass]) -> tuple[list[tuple[str, int, int]], dict[str, tuple[int, int]]]:
+def line_map(
+    source: str, classes: list[LayerClass]
+) -> tuple[list[tuple[str, int, int]], dict[str, tuple[int, int]]]:
     """Match each written statement with its lines after formatting (ruff keeps the order of statements)."""
     tree = ast.parse(source)
     lines: list[tuple[str, int, int]] = []
@@ -242,7 +268,10 @@ def line_map(source: str, classes: list[LayerClass]) -> tuple[list[tuple[str, in
     by_name = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
     for made in classes:
         node = by_name[made.name]
-        spans[made.name] = (node.decorator_list[0].lineno if node.decorator_list else node.lineno, node.end_lineno or node.lineno)
+        spans[made.name] = (
+            node.decorator_list[0].lineno if node.decorator_list else node.lineno,
+            node.end_lineno or node.lineno,
+        )
         forward = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "call")
         lines += statement_lines(made.statements, forward.body)
     return lines, spans

@@ -59,7 +59,9 @@ class Loops:
             return None
         return self._make(writer, calls, chain)
 
-    def _link(self, writer: RegionWriter, before: Call, after: Call, chain: str | None) -> str | None:
+    def _link(
+        self, writer: RegionWriter, before: Call, after: Call, chain: str | None
+    ) -> str | None:
         """Return the parameter through which ``after`` takes the only result of ``before``."""
         key, last = writer.child_key(after), writer.child_key(before)
         if after.function or key[0] != last[0] or key[1] is None or after.cls is not before.cls:
@@ -86,7 +88,9 @@ class Loops:
         writers = [self.program.writer(c) for c in calls]
         first = writers[0]
         for other in writers[1:]:
-            if other.params != first.params or [n for n, _ in other.extra] != [n for n, _ in first.extra]:
+            if other.params != first.params or [n for n, _ in other.extra] != [
+                n for n, _ in first.extra
+            ]:
                 return False
         return not any(self.program.function_parameters(c) for c in calls)
 

@@ -40,7 +40,11 @@ def local(name: str) -> str:
 def attribute(name: str) -> str:
     """Return a safe attribute name on a keras Layer. ``layers`` is only reserved on a Model."""
     name = identifier(name)
-    if keyword.iskeyword(name) or (name in RESERVED_ATTRIBUTES and name != "layers") or name.startswith("__"):
+    if (
+        keyword.iskeyword(name)
+        or (name in RESERVED_ATTRIBUTES and name != "layers")
+        or name.startswith("__")
+    ):
         return f"{name}_"
     return name
 

@@ -34,7 +34,9 @@ def _schema(target: Any) -> tuple[tuple[str, Any], ...]:
     schema = getattr(target, "_schema", None)
     if schema is None:
         return ()
-    return tuple((a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments)
+    return tuple(
+        (a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments
+    )
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
@@ -125,7 +127,7 @@ class OpCall:
         perm = self.perm(name) if self.is_tensor(name) else self.perm()
         logical = dim % rank if rank else 0
         physical = perm.index(logical) if perm else logical
-        return physical - rank if dim < 0 and not perm or physical == rank - 1 else physical
+        return physical - rank if (dim < 0 and not perm) or physical == rank - 1 else physical
 
     def axes(self, dims: Any, name: str = "self") -> Any:
         """Several axes (or all, for ``None`` or an empty list) as the target's."""
@@ -169,7 +171,9 @@ class OpCall:
 
     def is_layer(self, *weights: str) -> bool:
         """Tell whether the named weight arguments belong to a layer that this region can own."""
-        return self.writer.owns(self.node, [self.args[w] for w in weights if self.args.get(w) is not None])
+        return self.writer.owns(
+            self.node, [self.args[w] for w in weights if self.args.get(w) is not None]
+        )
 
     def layer(
         self,
@@ -203,7 +207,9 @@ class OpCall:
 
     def problem(self, hint: str) -> Problem:
         """Describe this op for the list of what is unsupported."""
-        return Problem(target_name(self.node), self.writer.where(self.node), self.writer.call.path, hint)
+        return Problem(
+            target_name(self.node), self.writer.where(self.node), self.writer.call.path, hint
+        )
 
     # --- short cuts ----------------------------------------------------------------------------------
 
@@ -216,7 +222,9 @@ class OpCall:
                 continue
             if name == "dim" and not isinstance(value, fx.Node):
                 first = "self" if "self" in self.args else next(iter(self.args))
-                if not isinstance(self.args[first], fx.Node):  # a list of tensors: the result's layout
+                if not isinstance(
+                    self.args[first], fx.Node
+                ):  # a list of tensors: the result's layout
                     values[name] = to_ast(self.axis_of_result(value))
                 else:
                     values[name] = to_ast(self.axes(value, first))

@@ -22,11 +22,12 @@ import dataclasses
 from typing import Any
 
 from diglot.codegen.expr import E, names_in
-from diglot.codegen.region import RegionWriter, Statement
+from diglot.codegen.region import RegionWriter
+from diglot.codegen.statements import Statement
 from diglot.ir.hub import Call
 
 
-class Any_:  # noqa: N801
+class Any_:
     """Stands for a number (or a flag, a text) that an instance without the part does not have."""
 
     def __init__(self, kind: str) -> None:
@@ -90,14 +91,26 @@ def _extra_part(larger: Instance, smaller: Instance) -> str | None:
 
 def _optional_call(instance: Instance, attribute: str) -> tuple[int, str, ast.Name] | None:
     """Find ``name = self.attribute(variable)``, the only place the part is used."""
-    used = [i for i, s in enumerate(instance.body) if f"self.{attribute}" in ast.unparse(ast.fix_missing_locations(s.node))]
+    used = [
+        i
+        for i, s in enumerate(instance.body)
+        if f"self.{attribute}" in ast.unparse(ast.fix_missing_locations(s.node))
+    ]
     if len(used) != 1:
         return None
     node = instance.body[used[0]].node
-    if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Call)):
+    if not (
+        isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Call)
+    ):
         return None
     call = node.value
-    if ast.dump(call.func) != ast.dump(E(f"self.{attribute}")) or len(call.args) != 1 or call.keywords:
+    if (
+        ast.dump(call.func) != ast.dump(E(f"self.{attribute}"))
+        or len(call.args) != 1
+        or call.keywords
+    ):
         return None
     argument, name = call.args[0], node.targets[0].id
     if not isinstance(argument, ast.Name) or argument.id == name:
@@ -187,9 +200,13 @@ def _fill(template: ast.stmt, own: ast.stmt) -> ast.stmt:
     return made
 
 
-def _conditional(body: list[Statement], index: int, part: str, name: str, argument: ast.Name) -> list[Statement]:
+def _conditional(
+    body: list[Statement], index: int, part: str, name: str, argument: ast.Name
+) -> list[Statement]:
     call = body[index]
-    first = Statement(ast.Assign([ast.Name(name, ast.Store())], copy.deepcopy(argument)), call.origin)
+    first = Statement(
+        ast.Assign([ast.Name(name, ast.Store())], copy.deepcopy(argument)), call.origin
+    )
     test = E(f"self.{part} is not None")
     second = dataclasses.replace(call, node=ast.If(test, [copy.deepcopy(call.node)], []))
     return [*body[:index], first, second, *body[index + 1 :]]

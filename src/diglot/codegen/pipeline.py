@@ -11,7 +11,9 @@ from diglot.passes.layout import assign_layouts
 from diglot.rules.registry import registry
 
 
-def to_keras(hub: Hub, model: nn.Module | None, io_layout: str = "native", style: str = "layers") -> Written:
+def to_keras(
+    hub: Hub, model: nn.Module | None, io_layout: str = "native", style: str = "layers"
+) -> Written:
     """Lay out and write a captured hub."""
     assign_layouts(hub, registry(), io_layout)
     return write(hub, model, float_dtype(hub), style)
@@ -22,5 +24,7 @@ def float_dtype(hub: Hub) -> torch.dtype:
     counts: dict[torch.dtype, int] = {}
     for parameter in hub.parameters.values():
         if parameter.value.dtype.is_floating_point:
-            counts[parameter.value.dtype] = counts.get(parameter.value.dtype, 0) + parameter.value.numel()
+            counts[parameter.value.dtype] = (
+                counts.get(parameter.value.dtype, 0) + parameter.value.numel()
+            )
     return max(counts, key=lambda d: counts[d]) if counts else torch.get_default_dtype()

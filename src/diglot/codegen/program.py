@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from typing import Any
 
@@ -13,11 +12,12 @@ from diglot.codegen import author, names
 from diglot.codegen.constants import Constants
 from diglot.codegen.homes import Homes
 from diglot.codegen.loops import Loops
-from diglot.codegen.region import RegionWriter, through
+from diglot.codegen.region import RegionWriter
+from diglot.codegen.statements import through
 from diglot.codegen.tree import TreeQueries
-from diglot.ir.leaves import is_leaf
 from diglot.errors import Problem, Unsupported
 from diglot.ir.hub import Call, Frame, Hub, Port, is_mark, target_name
+from diglot.ir.leaves import is_leaf
 from diglot.ir.sizes import expression, is_static, shape_of
 from diglot.rules.registry import Rule, registry
 
@@ -27,10 +27,14 @@ _GENERATED = re.compile(r"(_\d+|_default|_tensor|_int|_scalar)+$")
 class Program(TreeQueries):
     """State shared by the writers of one program."""
 
-    def __init__(self, hub: Hub, model: nn.Module | None, float_dtype: torch.dtype, style: str = "layers") -> None:
+    def __init__(
+        self, hub: Hub, model: nn.Module | None, float_dtype: torch.dtype, style: str = "layers"
+    ) -> None:
         self.hub = hub
         self.model = model
-        self.modules = dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
+        self.modules = (
+            dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
+        )
         self.float_dtype = float_dtype
         self.style = style
         self.rules: dict[str, Rule] = registry()
@@ -68,7 +72,9 @@ class Program(TreeQueries):
 
     def problem(self, writer: RegionWriter, node: fx.Node, hint: str) -> None:
         """Record something that cannot be translated; all of it is reported at once."""
-        self.problems.append(Problem(target_name(node), writer.where(node), writer.leaf_path(node), hint))
+        self.problems.append(
+            Problem(target_name(node), writer.where(node), writer.leaf_path(node), hint)
+        )
 
     # --- what crosses borders ------------------------------------------------------------------------
 
@@ -148,7 +154,11 @@ class Program(TreeQueries):
             assigned = author.assigned_names(found[-1])
             if assigned and len(assigned) == 1 and assigned[0]:
                 return assigned[0]
-            if assigned and source.op == "call_function" and target_name(source).endswith("getitem"):
+            if (
+                assigned
+                and source.op == "call_function"
+                and target_name(source).endswith("getitem")
+            ):
                 index = source.args[1]
                 if index < len(assigned) and assigned[index]:
                     return assigned[index]
@@ -192,7 +202,9 @@ class Program(TreeQueries):
             for other in self.hub.call_of:
                 if other.op == "call_function" and target_name(other) == "aten.conv2d.default":
                     stride = other.args[3] if len(other.args) > 3 else 1
-                    self._strides.setdefault(self._place_in_class(writer, other), set()).add(str(stride))
+                    self._strides.setdefault(self._place_in_class(writer, other), set()).add(
+                        str(stride)
+                    )
         return len(self._strides.get(self._place_in_class(writer, node), ())) > 1
 
     def _place_in_class(self, writer: RegionWriter, node: fx.Node) -> tuple[Any, str]:

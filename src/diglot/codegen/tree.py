@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
-from diglot.codegen.region import ListIndex, Member, RegionWriter
-from diglot.ir.leaves import is_leaf_class
+from diglot.codegen.region import RegionWriter
+from diglot.codegen.statements import ListIndex, Member
 from diglot.ir.hub import Call, Hub, is_mark, target_name
+from diglot.ir.leaves import is_leaf_class
 
 if TYPE_CHECKING:
     from diglot.codegen.program import Program
@@ -44,15 +45,20 @@ def dissolve_trivial(hub: Hub) -> None:
             if not region.outputs:
                 dissolve(hub, region)
             continue
-        ops = [i for i in region.items if not is_mark(i) and target_name(i) not in _FREE and not i.meta.get("free")]
+        ops = [
+            i
+            for i in region.items
+            if not is_mark(i) and target_name(i) not in _FREE and not i.meta.get("free")
+        ]
         if len(ops) > 1 and region.outputs:
             continue
         weights = [w for op in ops for w in op.all_input_nodes if w in hub.parameters]
-        is_layer = region.cls is not None and any(is_leaf_class(b) for b in region.cls.__mro__[1:-1] if b is not nn.Module)
+        is_layer = region.cls is not None and any(
+            is_leaf_class(b) for b in region.cls.__mro__[1:-1] if b is not nn.Module
+        )
         container = region.class_name in ("Sequential", "ModuleList", "ModuleDict")
-        if not ops or not weights or is_layer or not region.outputs:
-            if not (container and ops):
-                dissolve(hub, region)
+        if (not ops or not weights or is_layer or not region.outputs) and not (container and ops):
+            dissolve(hub, region)
 
 
 class TreeQueries:
@@ -100,7 +106,9 @@ class TreeQueries:
         singles: dict[str, Any] = {}
         first: dict[str, float] = {}
         for (name, index), member in writer.members.items():
-            before = order.get(member.source.removesuffix("_pad"), len(order)) - 0.5  # padding before its layer
+            before = (
+                order.get(member.source.removesuffix("_pad"), len(order)) - 0.5
+            )  # padding before its layer
             place = order.get(member.source, before)
             first[name] = min(first.get(name, place), place)
             if index is None:
@@ -110,14 +118,18 @@ class TreeQueries:
         result = []
         for name in sorted(singles, key=lambda n: (first[n], list(singles).index(n))):
             value = singles[name]
-            result.append((name, [value[i] for i in sorted(value)] if isinstance(value, dict) else value))
+            result.append(
+                (name, [value[i] for i in sorted(value)] if isinstance(value, dict) else value)
+            )
         return result
 
     def _order(self: Program, region: Call) -> dict[str, int]:
         module = self.modules.get(region.path)
         if module is None:
             return {}
-        named = [n for n, _ in module.named_parameters(recurse=False)] + [n for n, _ in module.named_modules()]
+        named = [n for n, _ in module.named_parameters(recurse=False)] + [
+            n for n, _ in module.named_modules()
+        ]
         return {name: i for i, name in enumerate(named)}
 
     def dense(self: Program, region: Call, key: tuple[str, int | None]) -> int | None:
@@ -187,7 +199,10 @@ class TreeQueries:
         previous = writer.params[0]
         for statement in writer.statements:
             if isinstance(statement.node, ast.Return):
-                if not (isinstance(statement.node.value, ast.Name) and statement.node.value.id == previous):
+                if not (
+                    isinstance(statement.node.value, ast.Name)
+                    and statement.node.value.id == previous
+                ):
                     raise Dissolve(region)
                 continue
             if not isinstance(statement.node, ast.Assign):
@@ -226,11 +241,16 @@ class TreeQueries:
             return None
 
 
-def _peel(writer: RegionWriter, value: ast.expr, innermost: str) -> list[tuple[str, int | None]] | None:
+def _peel(
+    writer: RegionWriter, value: ast.expr, innermost: str
+) -> list[tuple[str, int | None]] | None:
     """Return the members in ``self.b(self.a(x))``, innermost first, or ``None`` if it is anything else."""
     keys: list[tuple[str, int | None]] = []
     while isinstance(value, ast.Call) and len(value.args) == 1 and not value.keywords:
-        key = next((k for k in writer.members if ast.dump(writer.attribute(k)) == ast.dump(value.func)), None)
+        key = next(
+            (k for k in writer.members if ast.dump(writer.attribute(k)) == ast.dump(value.func)),
+            None,
+        )
         if key is None:
             return None
         keys.append(key)

@@ -106,5 +106,7 @@ def as_one_node() -> Iterator[None]:
         torch.nn.modules.transformer._detect_is_causal_mask = detect
 
 
-def _take_word(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+def _take_word(
+    mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None
+) -> bool:
     return bool(is_causal) and mask is not None

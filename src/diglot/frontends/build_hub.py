@@ -8,9 +8,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from diglot.frontends.marks import CallRecord
+from diglot.ir.hub import Call, Hub, Parameter, Port, is_mark, target_name
 from diglot.ir.leaves import is_leaf_class
 from diglot.ir.sizes import declare_same
-from diglot.ir.hub import Call, Hub, Parameter, Port, is_mark, target_name
 
 _ROOT = ("",)
 
@@ -43,7 +43,9 @@ def build(
             parameters[node] = Parameter(spec.target, value, value.requires_grad, False)
         elif spec.kind is InputKind.BUFFER:
             persistent = spec.persistent is not False
-            value = program.state_dict[spec.target] if persistent else program.constants[spec.target]
+            value = (
+                program.state_dict[spec.target] if persistent else program.constants[spec.target]
+            )
             if persistent or value.dtype.is_floating_point:
                 parameters[node] = Parameter(spec.target, value, False, True, persistent)
             else:  # position ids and the like: derived by the constructor, never stored or trained
@@ -57,7 +59,9 @@ def build(
         for value, spec in zip(flat, signature.output_specs, strict=True)
         if spec.kind is OutputKind.USER_OUTPUT
     ]
-    outputs = [v for v in kept if isinstance(v, fx.Node) and isinstance(v.meta.get("val"), torch.Tensor)]
+    outputs = [
+        v for v in kept if isinstance(v, fx.Node) and isinstance(v.meta.get("val"), torch.Tensor)
+    ]
     graph.output(tuple(outputs))
     graph.erase_node(output)
     root_record = records.get(0)
@@ -70,7 +74,8 @@ def build(
         input_names=_input_names(names, inputs, structure),
         input_structure=structure,
         outputs=outputs,
-        output_structure=out_structure or ("tensor" if len(outputs) == 1 else ["list", ["tensor"] * len(outputs)]),
+        output_structure=out_structure
+        or ("tensor" if len(outputs) == 1 else ["list", ["tensor"] * len(outputs)]),
         exported=program,
         constants=constants,
     )
@@ -115,7 +120,13 @@ def inline_regions(module: fx.GraphModule) -> fx.Graph:
 
 
 def _inline(
-    graph: fx.Graph, module: fx.GraphModule, node: fx.Node, getter: fx.Node, args: tuple, *, detach: bool
+    graph: fx.Graph,
+    module: fx.GraphModule,
+    node: fx.Node,
+    getter: fx.Node,
+    args: tuple,
+    *,
+    detach: bool,
 ) -> None:
     inner = inline_regions(getattr(module, str(getter.target)))
     values: dict[fx.Node, fx.Node] = {}
@@ -126,7 +137,9 @@ def _inline(
             if item.op == "placeholder":
                 values[item] = next(given)
             elif item.op == "output":
-                results = item.args[0] if isinstance(item.args[0], (tuple, list)) else (item.args[0],)
+                results = (
+                    item.args[0] if isinstance(item.args[0], (tuple, list)) else (item.args[0],)
+                )
             else:
                 values[item] = graph.node_copy(item, values.__getitem__)
                 values[item].meta = dict(item.meta)
@@ -163,7 +176,9 @@ def _aliases(model: nn.Module, program: ExportedProgram) -> dict[str, str]:
     """Map every name of a shared weight to the name that the exported program uses."""
     canonical: dict[int, str] = {}
     chosen = set(program.graph_signature.parameters) | set(program.graph_signature.buffers)
-    named = list(model.named_parameters(remove_duplicate=False)) + list(model.named_buffers(remove_duplicate=False))
+    named = list(model.named_parameters(remove_duplicate=False)) + list(
+        model.named_buffers(remove_duplicate=False)
+    )
     for name, value in named:
         if name in chosen:
             canonical.setdefault(id(value), name)
@@ -182,7 +197,11 @@ def lay_calls(hub: Hub, model: nn.Module | None, records: dict[int, CallRecord])
         while open_spans and position > open_spans[-1][2]:
             open_spans.pop()
         tag = node.args[1].split("|") if is_mark(node) else None
-        if tag and tag[1] == "fin" and (not open_spans or open_spans[-1][1] != f"{tag[0]}|{tag[2]}"):
+        if (
+            tag
+            and tag[1] == "fin"
+            and (not open_spans or open_spans[-1][1] != f"{tag[0]}|{tag[2]}")
+        ):
             name = f"{tag[0]}|{tag[2]}"
             open_spans.append((int(tag[0]), name, functions[name]))
         call = _locate(hub, node, modules, calls, records, open_spans)
@@ -201,7 +220,10 @@ def lay_calls(hub: Hub, model: nn.Module | None, records: dict[int, CallRecord])
 
 
 def _is_size(node: fx.Node) -> bool:
-    return not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)) and node.op == "call_function"
+    return (
+        not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
+        and node.op == "call_function"
+    )
 
 
 def _function_spans(graph: fx.Graph) -> dict[str, int]:
@@ -244,7 +266,9 @@ def _locate(hub, node, modules, calls, records, open_spans) -> Call:
     return current
 
 
-def _function(current: Call, key: tuple, span: tuple[int, str, int], calls: dict) -> tuple[Call, tuple]:
+def _function(
+    current: Call, key: tuple, span: tuple[int, str, int], calls: dict
+) -> tuple[Call, tuple]:
     key = (*key, "function:" + span[1])
     if key not in calls:
         name = span[1].split("|")[1].split("@")[0]
@@ -273,7 +297,9 @@ def complete_ports(hub: Hub) -> None:
         inside = set(call.nodes())
         known = {p.node for p in call.outputs}
         for node in sorted(inside, key=order.__getitem__):
-            if node in known or is_mark(node) and node in {p.node for c in call.walk() for p in c.outputs}:
+            if node in known or (
+                is_mark(node) and node in {p.node for c in call.walk() for p in c.outputs}
+            ):
                 pass
             if any(user not in inside for user in node.users) and node not in known:
                 if isinstance(node.meta.get("val"), torch.Tensor):

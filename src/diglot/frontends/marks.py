@@ -24,6 +24,7 @@ _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 _LIBRARY.define("mark(Tensor(a) x, str tag) -> Tensor(a)")
 _LIBRARY.impl("mark", lambda x, tag: x.view_as(x), "CompositeExplicitAutograd")
 
+
 @dataclasses.dataclass
 class CallRecord:
     """What was seen of one module call while tracing."""
@@ -31,10 +32,10 @@ class CallRecord:
     index: int
     path: str
     cls: type
-    functions: dict[str, list[str]]  # parameter that takes a function -> the function's own parameters
+    functions: dict[
+        str, list[str]
+    ]  # parameter that takes a function -> the function's own parameters
     output_structure: Any = None
-
-
 
 
 def _is_return_type(value: Any) -> bool:
@@ -42,7 +43,9 @@ def _is_return_type(value: Any) -> bool:
     return isinstance(value, tuple) and type(value).__module__ == "torch.return_types"
 
 
-def map_tensors(value: Any, change: Callable[[str, torch.Tensor], torch.Tensor], path: str = "") -> Any:
+def map_tensors(
+    value: Any, change: Callable[[str, torch.Tensor], torch.Tensor], path: str = ""
+) -> Any:
     """Replace every tensor in a nested structure, giving ``change`` its path (``a``, ``a.0``, ``a.key``).
 
     Tuples, named tuples, lists, dicts (and their subclasses, such as the outputs of transformers) and
@@ -53,7 +56,10 @@ def map_tensors(value: Any, change: Callable[[str, torch.Tensor], torch.Tensor],
         return change(path, value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(
-            *(map_tensors(v, change, f"{join}{k}") for k, v in zip(value._fields, value, strict=True))
+            *(
+                map_tensors(v, change, f"{join}{k}")
+                for k, v in zip(value._fields, value, strict=True)
+            )
         )
     if type(value) in (tuple, list) or _is_return_type(value):
         return type(value)(map_tensors(v, change, f"{join}{i}") for i, v in enumerate(value))
@@ -133,7 +139,9 @@ class Marker:
             if is_leaf(module) and module is not self.model:
                 continue
             handles.append(
-                module.register_forward_pre_hook(functools.partial(self._enter, path), with_kwargs=True)
+                module.register_forward_pre_hook(
+                    functools.partial(self._enter, path), with_kwargs=True
+                )
             )
             handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
         try:
@@ -148,7 +156,9 @@ class Marker:
         self.records[index] = record
         self._stack.append(index)
         names = _positional_names(module, len(args))
-        args = tuple(self._mark_argument(module, record, n, v) for n, v in zip(names, args, strict=True))
+        args = tuple(
+            self._mark_argument(module, record, n, v) for n, v in zip(names, args, strict=True)
+        )
         kwargs = {n: self._mark_argument(module, record, n, v) for n, v in kwargs.items()}
         return args, kwargs
 
@@ -172,7 +182,9 @@ class Marker:
         def marked(*args: Any, **kwargs: Any) -> Any:
             tag = f"{index}|{{}}|{name}@{next(counter)}"
             args = tuple(
-                map_tensors(a, lambda p, t: torch.ops.diglot.mark(t, f"{tag.format('fin')}|{p}"), str(i))
+                map_tensors(
+                    a, lambda p, t: torch.ops.diglot.mark(t, f"{tag.format('fin')}|{p}"), str(i)
+                )
                 for i, a in enumerate(args)
             )
             result = function(*args, **kwargs)
@@ -185,6 +197,4 @@ class Marker:
     def _leave(self, module: nn.Module, args: tuple, kwargs: dict, result: Any) -> Any:
         index = self._stack.pop()
         self.records[index].output_structure = structure_of(result)
-        return map_tensors(
-            result, lambda p, t: torch.ops.diglot.mark(t, f"{index}|out|{p}"), ""
-        )
+        return map_tensors(result, lambda p, t: torch.ops.diglot.mark(t, f"{index}|out|{p}"), "")

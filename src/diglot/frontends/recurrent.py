@@ -13,17 +13,23 @@ from typing import Any
 import torch
 
 
-def _results(inputs: torch.Tensor, states: list[torch.Tensor], bidirectional: bool) -> tuple[torch.Tensor, ...]:
+def _results(
+    inputs: torch.Tensor, states: list[torch.Tensor], bidirectional: bool
+) -> tuple[torch.Tensor, ...]:
     directions = 2 if bidirectional else 1
     sequence = inputs.new_empty([*inputs.shape[:2], directions * states[0].shape[-1]])
     return (sequence, *(state.new_empty(state.shape) for state in states))
 
 
-def _lstm(inputs, states, params, has_biases, num_layers, dropout, train, bidirectional, batch_first):
+def _lstm(
+    inputs, states, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
+):
     return _results(inputs, list(states), bidirectional)
 
 
-def _one_state(inputs, state, params, has_biases, num_layers, dropout, train, bidirectional, batch_first):
+def _one_state(
+    inputs, state, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
+):
     return _results(inputs, [state], bidirectional)
 
 

@@ -45,7 +45,10 @@ def normalise_inputs(example_inputs: Any) -> tuple[str, list[str] | None, list[A
 
 
 def _as_tensors(values: list[Any]) -> list[Any]:
-    return [torch.as_tensor(v) if hasattr(v, "__array__") and not torch.is_tensor(v) else v for v in values]
+    return [
+        torch.as_tensor(v) if hasattr(v, "__array__") and not torch.is_tensor(v) else v
+        for v in values
+    ]
 
 
 def _is_dynamic_axis(tensor: torch.Tensor, axis: int) -> bool:
@@ -89,8 +92,8 @@ def dynamic_shapes(
             axes = {a for a in axes if value.shape[a] != 1 or (a == 0 and batch == 1)}
         elif any(value.shape[a] == 1 for a in axes):
             axes = set(axes)
-        specs.append({a: Dim.AUTO for a in sorted(axes)})
-        grown.append(_grow(value, {a: 2 for a in axes}))
+        specs.append(dict.fromkeys(sorted(axes), Dim.AUTO))
+        grown.append(_grow(value, dict.fromkeys(axes, 2)))
     return grown, specs
 
 
@@ -146,7 +149,9 @@ _SHOWN = tuple(_TORCH + name for name in ("nn/modules/transformer.py", "nn/modul
 
 
 def _is_library(filename: str) -> bool:
-    return (filename.startswith((_TORCH, _DIGLOT)) and not filename.startswith(_SHOWN)) or filename.startswith("<")
+    return (
+        filename.startswith((_TORCH, _DIGLOT)) and not filename.startswith(_SHOWN)
+    ) or filename.startswith("<")
 
 
 @contextlib.contextmanager
@@ -225,7 +230,12 @@ def _run_export(model: nn.Module, args: tuple, kwargs: dict, shapes: Any) -> Exp
 
     try:
         return torch.export.export(
-            model, args, kwargs, dynamic_shapes=shapes, strict=False, prefer_deferred_runtime_asserts_over_guards=False
+            model,
+            args,
+            kwargs,
+            dynamic_shapes=shapes,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=False,
         )
     except GuardOnDataDependentSymNode as error:
         raise DataDependent(
@@ -241,7 +251,15 @@ def _run_export(model: nn.Module, args: tuple, kwargs: dict, shapes: Any) -> Exp
             where=_user_line(error),
             hint="check the example inputs and the dynamic sizes",
         ) from error
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError, KeyError) as error:
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+        KeyError,
+    ) as error:
         raise BadInput(
             "the model failed on the example inputs",
             received=f"{type(error).__name__}: {_first_line(error)}",

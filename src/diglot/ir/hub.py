@@ -51,7 +51,9 @@ class Call:
     items: list[Any] = dataclasses.field(default_factory=list)  # fx.Node | Call, in execution order
     inputs: list[Port] = dataclasses.field(default_factory=list)
     outputs: list[Port] = dataclasses.field(default_factory=list)
-    function: str | None = None  # parameter name, when the region is a function handed to ``parent``
+    function: str | None = (
+        None  # parameter name, when the region is a function handed to ``parent``
+    )
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # plain constructor arguments
     output_structure: Any = None  # the shape of the returned structure, for the root
 

@@ -44,7 +44,10 @@ class RunnableProgram(nn.Module):
             name = getattr(spec.arg, "name", "")
             if spec.kind is InputKind.PARAMETER:
                 value = program.state_dict[spec.target]
-                self._put(spec.target, nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad))
+                self._put(
+                    spec.target,
+                    nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad),
+                )
                 self._order.append((name, spec.target))
             elif spec.kind is InputKind.BUFFER:
                 persistent = spec.persistent is not False
@@ -80,7 +83,13 @@ class RunnableProgram(nn.Module):
             r for r, s in zip(results, program.graph_signature.output_specs, strict=True)
             if s.kind is OutputKind.USER_OUTPUT and isinstance(r, torch.Tensor)
         ]  # fmt: skip
-        return _restore(self._structure, iter(kept)) if self._structure else kept[0] if len(kept) == 1 else tuple(kept)
+        return (
+            _restore(self._structure, iter(kept))
+            if self._structure
+            else kept[0]
+            if len(kept) == 1
+            else tuple(kept)
+        )
 
 
 class _Interpreter(fx.Interpreter):
@@ -101,11 +110,21 @@ class _Interpreter(fx.Interpreter):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             flag = _FLAGS.get(name)
             if flag is not None and len(args) > flag:
-                keep = (self.training and args[flag]) or (name.startswith("aten.batch_norm") and args[3] is None)
+                keep = (self.training and args[flag]) or (
+                    name.startswith("aten.batch_norm") and args[3] is None
+                )
                 args = (*args[:flag], bool(keep), *args[flag + 1 :])
-            elif name == "aten.scaled_dot_product_attention.default" and len(args) > 4 and not self.training:
+            elif (
+                name == "aten.scaled_dot_product_attention.default"
+                and len(args) > 4
+                and not self.training
+            ):
                 args = (*args[:4], 0.0, *args[5:])
-            elif name == "aten.add_.Tensor" and not self.training and "num_batches_tracked" in str(n.args[0]):
+            elif (
+                name == "aten.add_.Tensor"
+                and not self.training
+                and "num_batches_tracked" in str(n.args[0])
+            ):
                 return args[0]
             if name == "aten.scaled_dot_product_attention.default" and not self.training:
                 kwargs = {k: v for k, v in kwargs.items() if k != "dropout_p"}

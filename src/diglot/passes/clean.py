@@ -71,9 +71,13 @@ def drop_checks(hub: Hub) -> None:
         name = target_name(node)
         if name in _CHECKS and not node.users:
             hub.graph.erase_node(node)
-        elif name in ("aten.add_.Tensor", "aten.add.Tensor", "aten.copy_.default") and not node.users:
+        elif (
+            name in ("aten.add_.Tensor", "aten.add.Tensor", "aten.copy_.default") and not node.users
+        ):
             first = node.args[0]
-            if first in hub.parameters and hub.parameters[first].name.endswith("num_batches_tracked"):
+            if first in hub.parameters and hub.parameters[first].name.endswith(
+                "num_batches_tracked"
+            ):
                 hub.graph.erase_node(node)
 
 
@@ -93,7 +97,12 @@ def _equal(a: int | torch.SymInt, b: int | torch.SymInt) -> bool:
 
 def is_identity(node: fx.Node) -> bool:
     """Tell whether a node returns its first argument unchanged."""
-    if node.op != "call_function" or is_mark(node) or not node.args or not isinstance(node.args[0], fx.Node):
+    if (
+        node.op != "call_function"
+        or is_mark(node)
+        or not node.args
+        or not isinstance(node.args[0], fx.Node)
+    ):
         return False
     name = target_name(node)
     if name not in _IDENTITIES or not _same_value(node, node.args[0]):

@@ -19,7 +19,11 @@ _KEEP = {"aten.arange.default", "aten.arange.start", "aten.arange.start_step"}
 _RANDOM = ("rand", "dropout", "bernoulli", "normal", "multinomial", "uniform", "exponential")
 _LIMIT = 1 << 22
 #: ``x.new_ones(2)`` reads only the dtype of ``x``.
-_NEW = {"aten.new_ones.default": "ones", "aten.new_zeros.default": "zeros", "aten.new_full.default": "full"}
+_NEW = {
+    "aten.new_ones.default": "ones",
+    "aten.new_zeros.default": "zeros",
+    "aten.new_full.default": "full",
+}
 
 
 def _is_random(name: str) -> bool:
@@ -30,7 +34,11 @@ def fold_constants(hub: Hub) -> None:
     """Evaluate constant nodes into ``hub.constants``, in place."""
     known: dict[fx.Node, torch.Tensor] = dict(hub.constants)
     for node in list(hub.graph.nodes):
-        if node.op != "call_function" or is_mark(node) or not isinstance(node.meta.get("val"), torch.Tensor):
+        if (
+            node.op != "call_function"
+            or is_mark(node)
+            or not isinstance(node.meta.get("val"), torch.Tensor)
+        ):
             continue
         name = target_name(node)
         if not name.startswith("aten.") or _is_random(name):
@@ -42,7 +50,9 @@ def fold_constants(hub: Hub) -> None:
         if node.meta["val"].numel() > _LIMIT:
             continue
         args = fx.map_arg(node.args, known.__getitem__)
-        kwargs = {k: v for k, v in fx.map_arg(node.kwargs, known.__getitem__).items() if k != "device"}
+        kwargs = {
+            k: v for k, v in fx.map_arg(node.kwargs, known.__getitem__).items() if k != "device"
+        }
         if _has_device(args):
             continue
         known[node] = _evaluate(node, args, kwargs)
@@ -55,7 +65,9 @@ def _evaluate(node: fx.Node, args: tuple, kwargs: dict) -> torch.Tensor:
     The program is compared in float64, and 0.1 that went through float32 would stay 0.10000000149. Dropped
     copies leave values that only a reshape can view.
     """
-    target = torch.ops.aten.reshape.default if target_name(node) == "aten.view.default" else node.target
+    target = (
+        torch.ops.aten.reshape.default if target_name(node) == "aten.view.default" else node.target
+    )
     wider = tree_map(_widen, {"args": args, "kwargs": kwargs})
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64 if usual == torch.float32 else usual)

@@ -125,9 +125,16 @@ def _write_through(hub: Hub, node: fx.Node, target: fx.Node, value: fx.Node) -> 
         current = base
     # Other views of the same base, made before the write and read after it, are made again.
     for view in list(graph.nodes):
-        if view not in replaced and _is_view(view) and order.get(view, now) < now and view.args[0] in replaced:
+        if (
+            view not in replaced
+            and _is_view(view)
+            and order.get(view, now) < now
+            and view.args[0] in replaced
+        ):
             if any(order.get(u, now + 1) > now for u in view.users):
-                again = graph.call_function(view.target, (replaced[view.args[0]], *view.args[1:]), view.kwargs)
+                again = graph.call_function(
+                    view.target, (replaced[view.args[0]], *view.args[1:]), view.kwargs
+                )
                 again.meta = dict(view.meta)
                 replaced[view] = again
     fresh = set(replaced.values())
@@ -153,6 +160,8 @@ def _undo_view(graph: fx.Graph, view: fx.Node, base: fx.Node, value: fx.Node) ->
         dims = [d % len(view.args[1]) for d in view.args[1]]
         made = graph.call_function(view.target, (value, [dims.index(i) for i in range(len(dims))]))
     else:
-        made = graph.call_function(torch.ops.aten.reshape.default, (value, list(base.meta["val"].shape)))
+        made = graph.call_function(
+            torch.ops.aten.reshape.default, (value, list(base.meta["val"].shape))
+        )
     made.meta = {**view.meta, "val": base.meta["val"]}
     return made

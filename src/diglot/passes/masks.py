@@ -49,7 +49,11 @@ def _drop_zero(hub: Hub, node: fx.Node) -> bool:
     if target_name(node) not in ("aten.add.Tensor", "aten.sub.Tensor", "aten.add.Scalar"):
         return False
     first, second = node.args[:2]
-    if second != 0 or not isinstance(first, fx.Node) or not isinstance(first.meta.get("val"), torch.Tensor):
+    if (
+        second != 0
+        or not isinstance(first, fx.Node)
+        or not isinstance(first.meta.get("val"), torch.Tensor)
+    ):
         return False
     return first.meta["val"].dtype == node.meta["val"].dtype and _replace(hub, node, first)
 
@@ -82,8 +86,10 @@ def _and_true(hub: Hub, node: fx.Node) -> bool:
         return False
     for this, other in (node.args[:2], node.args[1::-1]):
         this_value = this
-        while isinstance(this_value, fx.Node) and this_value not in hub.constants and (
-            target_name(this_value) in _CASTS if this_value.op == "call_function" else False
+        while (
+            isinstance(this_value, fx.Node)
+            and this_value not in hub.constants
+            and (target_name(this_value) in _CASTS if this_value.op == "call_function" else False)
         ):
             this_value = this_value.args[0]
         if constant_bool(hub, this_value) is True and isinstance(other, fx.Node):
@@ -144,14 +150,21 @@ def _index_by_aranges(hub: Hub, node: fx.Node) -> bool:
         for axis in range(rank):
             if axis not in axes:
                 made = hub.graph.call_function(torch.ops.aten.unsqueeze.default, (value, axis))
-                made.meta = {**node.meta, "val": torch.ops.aten.unsqueeze.default(value.meta["val"], axis)}
+                made.meta = {
+                    **node.meta,
+                    "val": torch.ops.aten.unsqueeze.default(value.meta["val"], axis),
+                }
                 value = made
     return _replace(hub, node, value)
 
 
 def _where_scalars(hub: Hub, node: fx.Node) -> bool:
     """Give ``where`` its 0-d constants as plain numbers."""
-    if target_name(node) not in ("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf"):
+    if target_name(node) not in (
+        "aten.where.self",
+        "aten.where.ScalarOther",
+        "aten.where.ScalarSelf",
+    ):
         return False
     args = list(node.args)
     changed = False
@@ -182,9 +195,16 @@ def _slice_of_arange(hub: Hub, node: fx.Node) -> bool:
     start = node.args[2] if len(node.args) > 2 else 0
     end = node.args[3] if len(node.args) > 3 else None
     step = node.args[4] if len(node.args) > 4 else 1
-    if value.dtype != torch.int64 or start not in (None, 0) or step != 1 or not isinstance(end, fx.Node):
+    if (
+        value.dtype != torch.int64
+        or start not in (None, 0)
+        or step != 1
+        or not isinstance(end, fx.Node)
+    ):
         return False
-    if value.numel() != value.shape[dim] or not torch.equal(value.flatten(), torch.arange(value.numel())):
+    if value.numel() != value.shape[dim] or not torch.equal(
+        value.flatten(), torch.arange(value.numel())
+    ):
         return False
     with hub.graph.inserting_before(node):
         made = hub.graph.call_function(torch.ops.aten.arange.default, (end,))

@@ -10,7 +10,10 @@ from diglot.passes import clean, dense, fold, functional, masks, stochastic_dept
 #: Before the call tree is laid: these may drop or replace nodes.
 PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (clean.drop_checks, "assertions and bookkeeping hold the graph's values alive"),
-    (stochastic_depth.recognise, "its noise is drawn in place, and is no longer a pattern once made functional"),
+    (
+        stochastic_depth.recognise,
+        "its noise is drawn in place, and is no longer a pattern once made functional",
+    ),
     (functional.make_functional, "later passes may then move and drop nodes freely"),
     (clean.drop_identities, "after in-place ops are gone a copy is the value itself"),
     (fold.fold_constants, "mask building is mostly arithmetic on constants and sizes"),

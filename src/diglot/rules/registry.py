@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 Emit = Callable[["OpCall"], ast.expr]
 
 #: How an op treats the layout of its tensors (see ``passes/layout``).
-LAYOUTS = ("elementwise", "spatial", "axis", "concat", "last", "logical", "reshape", "permute", "source")
+LAYOUTS = (
+    "elementwise",
+    "spatial",
+    "axis",
+    "concat",
+    "last",
+    "logical",
+    "reshape",
+    "permute",
+    "source",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +72,9 @@ def register(family: str, *rules: Rule) -> None:
     """Add rules. Raises :class:`ValueError` when an op is registered twice or a layout is unknown."""
     for rule in rules:
         if rule.op in _REGISTRY:
-            raise ValueError(f"{rule.op} is registered twice: in {_REGISTRY[rule.op].family} and {family}")
+            raise ValueError(
+                f"{rule.op} is registered twice: in {_REGISTRY[rule.op].family} and {family}"
+            )
         if rule.layout not in LAYOUTS:
             raise ValueError(f"{rule.op}: layout {rule.layout!r}, expected one of {LAYOUTS}")
         _REGISTRY[rule.op] = dataclasses.replace(rule, family=family.rpartition(".")[2])

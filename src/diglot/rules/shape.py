@@ -45,7 +45,11 @@ def _new_axes(before: tuple, after: tuple) -> ast.expr | None:
     while items and isinstance(items[-1], ast.Slice):
         items.pop()
     lead = [i for i in items if isinstance(i, ast.Slice)]
-    if len(lead) >= 2 and all(isinstance(i, ast.Constant) for i in items[len(lead) :]) and len(items) - len(lead) == 1:
+    if (
+        len(lead) >= 2
+        and all(isinstance(i, ast.Constant) for i in items[len(lead) :])
+        and len(items) - len(lead) == 1
+    ):
         if all(isinstance(i, ast.Slice) for i in items[: len(lead)]) and len(lead) == len(before):
             return ast.Tuple([ast.Constant(...), ast.Constant(None)], ast.Load())
     return ast.Tuple(items, ast.Load()) if len(items) > 1 else items[0]
@@ -86,7 +90,9 @@ def _expand(op: OpCall) -> ast.expr:
     before, after = op.shape("self"), op.shape()
     if before == after or _only_broadcast(op.node):
         return op.expr("self")
-    return E("ops.broadcast_to(x, shape)", x=op.expr("self"), shape=op.shape_ast(after, minus_one=False))
+    return E(
+        "ops.broadcast_to(x, shape)", x=op.expr("self"), shape=op.shape_ast(after, minus_one=False)
+    )
 
 
 _BROADCASTS = (
@@ -102,10 +108,18 @@ def _only_broadcast(node: fx.Node) -> bool:
 
     shape = shape_of(node.meta["val"])
     for user in node.users:
-        if is_mark(user) or user.op != "call_function" or not target_name(user).startswith(_BROADCASTS):
+        if (
+            is_mark(user)
+            or user.op != "call_function"
+            or not target_name(user).startswith(_BROADCASTS)
+        ):
             return False
         others = [a for a in user.all_input_nodes if a is not node]
-        if not any(shape_of(o.meta["val"])[-len(shape) :] == shape for o in others if "val" in o.meta and hasattr(o.meta["val"], "shape")):
+        if not any(
+            shape_of(o.meta["val"])[-len(shape) :] == shape
+            for o in others
+            if "val" in o.meta and hasattr(o.meta["val"], "shape")
+        ):
             return False
     return bool(node.users)
 
@@ -139,7 +153,11 @@ def _squeeze(op: OpCall) -> ast.expr:
     axes = [op.axis(d) for d in dims if logical[d] == 1]
     if not axes:
         return op.expr("self")
-    return E("ops.squeeze(x, axis=a)", x=op.expr("self"), a=to_ast(axes[0] if len(axes) == 1 else tuple(sorted(axes))))
+    return E(
+        "ops.squeeze(x, axis=a)",
+        x=op.expr("self"),
+        a=to_ast(axes[0] if len(axes) == 1 else tuple(sorted(axes))),
+    )
 
 
 register(

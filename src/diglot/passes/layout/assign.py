@@ -108,7 +108,12 @@ class Assigner:
                 node.meta[key] = arguments[0].meta.get(key)
             return
         chosen = next(
-            (a.meta.get("layout") for a in arguments if a.meta.get("layout") and a.meta["val"].dim() == rank), None
+            (
+                a.meta.get("layout")
+                for a in arguments
+                if a.meta.get("layout") and a.meta["val"].dim() == rank
+            ),
+            None,
         )
         for argument in arguments:
             self._align(node, argument, chosen, rank)
@@ -126,7 +131,9 @@ class Assigner:
             dim = (node.args[1] if len(node.args) > 1 else 0) % (rank + 1)
             node.meta["layout"] = perms.inserted(layout, rank, dim) if layout else None
 
-    def _align(self, node: fx.Node, argument: fx.Node, layout: perms.Perm | None, rank: int) -> None:
+    def _align(
+        self, node: fx.Node, argument: fx.Node, layout: perms.Perm | None, rank: int
+    ) -> None:
         """Bring one operand of a broadcast to the layout of the result."""
         value = argument.meta["val"]
         if value.dim() == rank:
@@ -138,11 +145,20 @@ class Assigner:
         self._need(node, argument, None)
         argument = self._current(node, argument)
         shape = list(value.shape)
-        if layout == perms.channels_last(rank) and _stored_alone(self.hub, argument, node) and value.dim() == rank - 1:
+        if (
+            layout == perms.channels_last(rank)
+            and _stored_alone(self.hub, argument, node)
+            and value.dim() == rank - 1
+        ):
             argument.meta["stored"] = tuple(p - 1 for p in layout[1:])
             argument.meta["layout"] = argument.meta["stored"]
             return
-        wide = self._insert(node, torch.ops.aten.reshape.default, (argument, [1] * (rank - len(shape)) + shape), value.reshape([1] * (rank - len(shape)) + shape))
+        wide = self._insert(
+            node,
+            torch.ops.aten.reshape.default,
+            (argument, [1] * (rank - len(shape)) + shape),
+            value.reshape([1] * (rank - len(shape)) + shape),
+        )
         node.replace_input_with(argument, wide)
         self._need(node, wide, layout)
 
@@ -230,16 +246,21 @@ class Assigner:
 
     def _need(self, node: fx.Node, argument: fx.Node, layout: perms.Perm | None) -> None:
         layout = perms.simplify(layout)
-        if perms.simplify(argument.meta.get("layout")) == layout and not argument.meta.get("feature_order"):
+        if perms.simplify(argument.meta.get("layout")) == layout and not argument.meta.get(
+            "feature_order"
+        ):
             return
-        if argument in self.hub.parameters and argument.meta.get("layout") is None and layout is not None:
+        if (
+            argument in self.hub.parameters
+            and argument.meta.get("layout") is None
+            and layout is not None
+        ):
             if _stored_alone(self.hub, argument, node):
                 argument.meta["stored"] = argument.meta["layout"] = layout
                 return
-        if argument in self.hub.constants:
-            if len(argument.users) == 1:
-                argument.meta["layout"] = layout
-                return
+        if argument in self.hub.constants and len(argument.users) == 1:
+            argument.meta["layout"] = layout
+            return
         node.replace_input_with(argument, self.convert(argument, layout, node))
 
     def convert(self, value: fx.Node, layout: perms.Perm | None, before: fx.Node) -> fx.Node:
@@ -256,7 +277,9 @@ class Assigner:
         self._made[key] = made
         return made
 
-    def _insert(self, at: fx.Node, target: Any, args: tuple, value: torch.Tensor, *, after: bool = False) -> fx.Node:
+    def _insert(
+        self, at: fx.Node, target: Any, args: tuple, value: torch.Tensor, *, after: bool = False
+    ) -> fx.Node:
         graph = self.hub.graph
         anchor = at
         if after and at.op == "placeholder":
@@ -338,7 +361,12 @@ def permuted_dims(node: fx.Node, rank: int) -> list[int]:
         a, b = node.args[1] % rank, node.args[2] % rank
         dims[a], dims[b] = dims[b], dims[a]
         return dims
-    if name in ("aten.t.default", "aten.mT.default", "aten.numpy_T.default", "aten.adjoint.default"):
+    if name in (
+        "aten.t.default",
+        "aten.mT.default",
+        "aten.numpy_T.default",
+        "aten.adjoint.default",
+    ):
         if name == "aten.numpy_T.default":
             return dims[::-1]
         if rank >= 2:
@@ -356,4 +384,8 @@ def permuted_dims(node: fx.Node, rank: int) -> list[int]:
 
 def _stored_alone(hub: Hub, argument: fx.Node, node: fx.Node) -> bool:
     """Tell whether a weight may be stored in its reader's layout: nothing else reads it."""
-    return argument in hub.parameters and set(argument.users) == {node} and not argument.meta.get("stored")
+    return (
+        argument in hub.parameters
+        and set(argument.users) == {node}
+        and not argument.meta.get("stored")
+    )

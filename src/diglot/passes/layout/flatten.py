@@ -19,7 +19,9 @@ from diglot.rules.registry import Rule
 _LINEAR = {"aten.linear.default"}
 
 
-def feature_order(node: fx.Node, rules: dict[str, Rule], hub: Hub) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def feature_order(
+    node: fx.Node, rules: dict[str, Rule], hub: Hub
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Return ``(sizes, permutation)`` of the last axis of a reshape, or ``None`` where rows cannot carry it."""
     source = node.args[0]
     before, after = shape_of(source.meta["val"]), shape_of(node.meta["val"])
@@ -34,7 +36,9 @@ def feature_order(node: fx.Node, rules: dict[str, Rule], hub: Hub) -> tuple[tupl
     places = sorted(layout.index(a) for a in left)
     if places != list(range(len(layout) - len(left), len(layout))):
         return None  # the merged axes must be the target's last ones
-    rest, _ = perms.reshaped(perms.without(layout, len(layout), set(left)), before[: left[0]], after[:-1])
+    rest, _ = perms.reshaped(
+        perms.without(layout, len(layout), set(left)), before[: left[0]], after[:-1]
+    )
     if not rest or not _only_linear(node, rules, hub, set()):
         return None
     return sizes, tuple(layout[p] - left[0] for p in places)
@@ -56,7 +60,11 @@ def _only_linear(node: fx.Node, rules: dict[str, Rule], hub: Hub, seen: set[fx.N
             continue
         rule: Any = rules.get(name)
         alike = is_mark(user) or (rule is not None and rule.layout == "elementwise")
-        others = [a for a in user.all_input_nodes if a is not node and isinstance(a.meta.get("val"), torch.Tensor)]
+        others = [
+            a
+            for a in user.all_input_nodes
+            if a is not node and isinstance(a.meta.get("val"), torch.Tensor)
+        ]
         if not alike or others or not _only_linear(user, rules, hub, seen):
             return False
     return bool(node.users)

@@ -40,10 +40,12 @@ def inserted(layout: Perm | None, rank: int, axis: int) -> Perm | None:
     """Return the layout after ``unsqueeze(axis)``; the new axis goes to the same place in the target."""
     shifted = [p + 1 if p >= axis else p for p in full(layout, rank)]
     place = axis if axis == 0 or layout is None else shifted.index(axis - 1) + 1
-    return simplify(tuple([*shifted[:place], axis, *shifted[place:]]))
+    return simplify((*shifted[:place], axis, *shifted[place:]))
 
 
-def groups(before: tuple[Size, ...], after: tuple[Size, ...]) -> list[tuple[list[int], list[int]]] | None:
+def groups(
+    before: tuple[Size, ...], after: tuple[Size, ...]
+) -> list[tuple[list[int], list[int]]] | None:
     """Match the axes of a reshape: ``(2, 3, 4) -> (6, 4)`` gives ``[([0, 1], [0]), ([2], [1])]``.
 
     Returns ``None`` when the sizes cannot be matched (dynamic sizes that do not divide).
@@ -59,7 +61,9 @@ def groups(before: tuple[Size, ...], after: tuple[Size, ...]) -> list[tuple[list
             found.append((left, right))
             break
         i, j = i + 1, j + 1
-        while not _equal(a := product(before[k] for k in left), b := product(after[k] for k in right)):
+        while not _equal(
+            a := product(before[k] for k in left), b := product(after[k] for k in right)
+        ):
             step = _grow_left(a, b)
             if step is None:
                 return None

@@ -1,0 +1,112 @@
+"""How a region declares layers, and under which attribute."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from diglot.codegen import names
+from diglot.codegen.expr import E
+from diglot.codegen.statements import ListIndex, Member, weight_nodes
+from diglot.ir.sizes import shape_of
+
+if TYPE_CHECKING:
+    from diglot.codegen.region import RegionWriter
+
+
+class LayerWriter:
+    """Mixed into :class:`RegionWriter`."""
+
+    def relative(self: RegionWriter, path: str) -> str | None:
+        """Return a module path below this region's own, or ``None``."""
+        own = self.call.path
+        if not own:
+            return path
+        if path == own:
+            return ""
+        return path[len(own) + 1 :] if path.startswith(own + ".") else None
+
+    def leaf_path(self: RegionWriter, node: fx.Node) -> str:
+        """Return the path of the innermost module that made a node."""
+        stack = [p for p, _ in (node.meta.get("nn_module_stack") or {}).values() if p]
+        return stack[-1] if stack else ""
+
+    def owns(self: RegionWriter, node: fx.Node, weights: list[fx.Node]) -> bool:
+        """Tell whether a layer made of these weights can be an attribute here."""
+        return self.program.weights.home_of_layer(self, node, weights) is not None
+
+    def layer(
+        self: RegionWriter,
+        node: fx.Node,
+        construct: ast.expr,
+        weights: dict[str, Any],
+        default: str,
+        suffix: str = "",
+        stands: bool = True,
+    ) -> ast.expr:
+        """Declare a layer (once) and return the expression that names it."""
+        nodes = [n for value in weights.values() for n in weight_nodes(value)]
+        path = self.program.weights.home_of_layer(self, node, nodes) if nodes else None
+        if path is None:
+            leaf = self.leaf_path(node)
+            path = self.relative(leaf) if leaf else ""
+            path = "" if path is None else path
+        module = path
+        if suffix:
+            path = f"{path or names.identifier(default or 'layer')}_{suffix}"
+        key = self.key(path or f"{names.identifier(default or 'layer')}")
+        if not path:
+            key = self._fresh_key(key, node)
+        if key in self.members:
+            self.program.weights.check_same(self, self.members[key], construct, node)
+        else:
+            member = self._member(node, construct, module if suffix and stands else path, weights)
+            self.members[key] = dataclasses.replace(member, whole=member.whole and stands)
+            self.program.weights.settle(self, key, weights, node)
+        return self.attribute(key)
+
+    def _member(
+        self: RegionWriter, node: fx.Node, construct: ast.expr, path: str, weights: dict[str, Any]
+    ) -> Member:
+        value = node.meta.get("val")
+        single = isinstance(value, torch.Tensor)
+        leaf = self.leaf_path(node)
+        return Member(
+            construct, path, weights=weights, source_class=self.program.leaf_class(node), node=node,
+            layout=node.meta.get("layout") if single else ..., output_shape=shape_of(value) if single else (),
+            whole=bool(path) and self.relative(leaf) == path and self.program.is_leaf_module(leaf),
+        )  # fmt: skip
+
+    def _fresh_key(
+        self: RegionWriter, key: tuple[str, int | None], node: fx.Node
+    ) -> tuple[str, int | None]:
+        name, number = key[0], 2
+        while (name, None) in self.members and self.program.made_by.get(
+            (self.call, name)
+        ) is not node:
+            name = f"{key[0]}_{number}"
+            number += 1
+        self.program.made_by[(self.call, name)] = node
+        return (name, None)
+
+    def key(self: RegionWriter, path: str) -> tuple[str, int | None]:
+        """Turn a relative module path into an attribute, or a place in a list attribute."""
+        parts = path.split(".")
+        if len(parts) > 1 and parts[-1].isdigit():
+            return names.attribute("_".join(parts[:-1])), int(parts[-1])
+        return names.attribute("_".join(parts)), None
+
+    def attribute(self: RegionWriter, key: tuple[str, int | None]) -> ast.expr:
+        """Return ``self.name`` or ``self.name[i]`` (``i`` is made dense at the end)."""
+        base = E(f"self.{key[0]}")
+        if key[1] is None:
+            return base
+        return ast.Subscript(base, ListIndex(key[1]), ast.Load())
+
+    def float_dtype_ast(self: RegionWriter) -> ast.expr:
+        """The layer's own float type."""
+        return E("self.compute_dtype")
