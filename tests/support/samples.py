@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,36 @@ def _flatten(value: Any, path: str = "") -> dict[str, Any]:
     for key, item in items:
         found.update(_flatten(item, f"{path}/{key}" if path else str(key)))
     return found
+
+
+def run_larger(case: Case, folder: Path) -> str | None:
+    """Translate a case, then compare both sides where every dynamic size is larger than the example's.
+
+    Returns what is wrong, or None; also None where PyTorch itself has no result for such sizes.
+    """
+    model, inputs = build([case], folder)
+    narrow = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
+    translation = diglot.translate(model, narrow)
+    specs = translation.weight_map.inputs
+    old = {s: n for spec in specs for s, n in zip(spec.shape, inputs[spec.name].shape, strict=True)}
+    sizes = {s: n + 1 + i for i, (s, n) in enumerate(old.items()) if isinstance(s, str)}
+    generator = torch.Generator().manual_seed(5)
+    larger = {}
+    for spec, text in zip(specs, case.sample.inputs.values(), strict=True):
+        kind, _, bound = re.sub(r"\[.*\]|^[\d,]*$", "", text).partition("<")
+        shape = ",".join(str(sizes.get(s, s)) for s in spec.shape)
+        whole = f"{kind}[{shape}]" + (f"<{bound}" if bound else "") if kind else shape
+        larger[spec.name] = make_input(whole, generator)
+    exact = copy_model(model, torch.float64)
+    try:
+        expected, theirs, _ = _torch_side(exact, larger)
+    except (RuntimeError, IndexError):
+        return None  # the sample's own sizes exclude each other
+    arrays = translation.target_arrays(exact)
+    outputs, gradients, _ = _keras_side(translation, arrays, larger, expected)
+    if expected.keys() != outputs.keys():
+        return None  # more parts than the author unpacks
+    gaps = {p: gap(np.asarray(v.detach()), outputs[p]) for p, v in expected.items()}
+    gaps.update({f"gradient of {n}": gap(v, gradients[n]) for n, v in theirs.items()})
+    wrong = {what: value for what, value in gaps.items() if value > TOLERANCE}
+    return f"{case}: {wrong}\n{translation.source}" if wrong else None
