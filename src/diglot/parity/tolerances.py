@@ -35,7 +35,8 @@ def relative(source: np.ndarray, target: np.ndarray, floor: float = 0.0) -> floa
         if a.dtype.kind == "b" or b.dtype.kind == "b":
             return 0.0 if np.array_equal(a.astype(bool), b.astype(bool)) else float("inf")
         a, b = a.astype(np.float64), b.astype(np.float64)
-    gap = np.abs(a - b).max()
+    with np.errstate(invalid="ignore"):  # infinity less infinity, looked into below
+        gap = np.abs(a - b).max()
     scale = np.abs(a).max()
     if not (np.isfinite(gap) and np.isfinite(scale)):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -44,5 +45,5 @@ def relative(source: np.ndarray, target: np.ndarray, floor: float = 0.0) -> floa
             return float("inf")
         if not finite.any():
             return 0.0
-        gap, scale = np.abs(a - b)[finite].max(), np.abs(a)[finite].max()
+        gap, scale = np.abs(a[finite] - b[finite]).max(), np.abs(a[finite]).max()
     return float(gap / max(scale, floor, _TINY)) if gap else 0.0
