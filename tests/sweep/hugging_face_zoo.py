@@ -41,7 +41,12 @@ PAIR: dict[str, Any] = dict(
     pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2,
 )  # fmt: skip
 VISION: dict[str, Any] = dict(
-    image_size=30, patch_size=10, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40
+    image_size=30,
+    patch_size=10,
+    hidden_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    intermediate_size=40,
 )
 SIZES: dict[str, Any] = dict(hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 2, 1], num_labels=5)
 SPECIAL: dict[str, Any] = dict(bos_token_id=1, eos_token_id=2)

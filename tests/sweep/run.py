@@ -23,9 +23,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "models")]
 warnings.filterwarnings("ignore")
 
-import torchvision_stub  # noqa: E402, F401
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import torchvision_stub  # noqa: E402, F401
 from randomise import seeded  # noqa: E402
 
 import diglot  # noqa: E402
@@ -55,16 +55,26 @@ def compare(model: torch.nn.Module, example: Any, translation: Any) -> float:
 
     Raises ValueError where a number or a shape of outputs differs.
     """
-    arguments = example if isinstance(example, dict) else example if isinstance(example, tuple) else (example,)
+    arguments = (
+        example
+        if isinstance(example, dict)
+        else example
+        if isinstance(example, tuple)
+        else (example,)
+    )
     with torch.no_grad():
         expected = model(**arguments) if isinstance(arguments, dict) else model(*arguments)
     values = list(arguments.values()) if isinstance(arguments, dict) else list(arguments)
     fed = {}
     for value, spec in zip(values, translation.weight_map.inputs, strict=True):
-        fed[spec.name] = np.ascontiguousarray((value.permute(spec.perm) if spec.perm else value).numpy())
+        fed[spec.name] = np.ascontiguousarray(
+            (value.permute(spec.perm) if spec.perm else value).numpy()
+        )
     structure = translation.weight_map.structure["inputs"]
     given = fed if structure == "dict" else list(fed.values())
-    got = list(tensors(translation.model(given[0] if structure == "single" else given, training=False)))
+    got = list(
+        tensors(translation.model(given[0] if structure == "single" else given, training=False))
+    )
     wanted = [t for t in tensors(expected) if isinstance(t, torch.Tensor)]
     if len(got) != len(wanted):
         raise ValueError(f"{len(got)} outputs, PyTorch has {len(wanted)}")
@@ -85,7 +95,11 @@ def groups() -> dict[str, dict[str, Factory]]:
     import styles
     import timm_zoo
 
-    return {"styles": styles.MODELS, "hugging_face": hugging_face_zoo.MODELS, "timm": timm_zoo.MODELS}
+    return {
+        "styles": styles.MODELS,
+        "hugging_face": hugging_face_zoo.MODELS,
+        "timm": timm_zoo.MODELS,
+    }
 
 
 def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
@@ -94,7 +108,9 @@ def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool,
     try:
         model, example = seeded(factory)()
         model.eval()
-        translation = diglot.translate(model, example, style="functional" if options.functional else "layers")
+        translation = diglot.translate(
+            model, example, style="functional" if options.functional else "layers"
+        )
         took = time.time() - began
         if options.source:
             print(translation.source)
@@ -104,9 +120,15 @@ def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool,
         agrees = error <= TOLERANCE and (not options.prove or verdict == " proven")
         return agrees, f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
     except DiglotError as error:
-        return False, f"{type(error).__name__}: {' / '.join(str(error).splitlines())[: options.width]}"
-    except Exception as error:  # noqa: BLE001 - a sweep reports every kind of failure and goes on
-        places = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
+        return (
+            False,
+            f"{type(error).__name__}: {' / '.join(str(error).splitlines())[: options.width]}",
+        )
+    except Exception as error:
+        places = [
+            f"{Path(f.filename).name}:{f.lineno}"
+            for f in traceback.extract_tb(error.__traceback__)[-4:]
+        ]
         if options.trace:
             traceback.print_exc()
         said = " ".join(str(error).split())[: options.width]

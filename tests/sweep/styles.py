@@ -37,7 +37,12 @@ class CausalSelfAttention(nn.Module):
         v = v.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
         if self.flash:
             y = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=None, dropout_p=self.dropout if self.training else 0, is_causal=True
+                q,
+                k,
+                v,
+                attn_mask=None,
+                dropout_p=self.dropout if self.training else 0,
+                is_causal=True,
             )
         else:
             att = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
@@ -120,7 +125,14 @@ class GPT(nn.Module):
 
 def make_gpt(flash, bias=True):
     config = SimpleNamespace(
-        block_size=20, vocab_size=61, n_layer=3, n_head=2, n_embd=24, dropout=0.1, bias=bias, flash=flash
+        block_size=20,
+        vocab_size=61,
+        n_layer=3,
+        n_head=2,
+        n_embd=24,
+        dropout=0.1,
+        bias=bias,
+        flash=flash,
     )
     return GPT(config), torch.randint(0, 61, (3, 11))
 
@@ -156,7 +168,11 @@ class Critic(nn.Module):
         super().__init__()
 
         def discriminator_block(in_filters, out_filters, bn=True):
-            block = [nn.Conv2d(in_filters, out_filters, 3, 2, 1), nn.LeakyReLU(0.2, inplace=True), nn.Dropout2d(0.25)]
+            block = [
+                nn.Conv2d(in_filters, out_filters, 3, 2, 1),
+                nn.LeakyReLU(0.2, inplace=True),
+                nn.Dropout2d(0.25),
+            ]
             if bn:
                 block.append(nn.BatchNorm2d(out_filters, 0.8))
             return block
@@ -299,7 +315,9 @@ class BiLSTMTagger(nn.Module):
     def __init__(self, vocab=50, emb=10, hidden=12, tags=6):
         super().__init__()
         self.word_embeddings = nn.Embedding(vocab, emb, padding_idx=0)
-        self.lstm = nn.LSTM(emb, hidden // 2, num_layers=2, bidirectional=True, batch_first=True, dropout=0.2)
+        self.lstm = nn.LSTM(
+            emb, hidden // 2, num_layers=2, bidirectional=True, batch_first=True, dropout=0.2
+        )
         self.hidden2tag = nn.Linear(hidden, tags)
 
     def forward(self, sentence):
@@ -416,7 +434,9 @@ class ASPP(nn.Module):
         self.branches = nn.ModuleList(
             [
                 nn.Sequential(
-                    nn.Conv2d(cin, cout, 3, padding=r, dilation=r, bias=False), nn.BatchNorm2d(cout), nn.ReLU()
+                    nn.Conv2d(cin, cout, 3, padding=r, dilation=r, bias=False),
+                    nn.BatchNorm2d(cout),
+                    nn.ReLU(),
                 )
                 for r in rates
             ]
@@ -558,19 +578,30 @@ class TemporalBlock(nn.Module):
     def __init__(self, n_inputs, n_outputs, kernel_size, stride, dilation, padding, dropout=0.2):
         super().__init__()
         self.conv1 = weight_norm(
-            nn.Conv1d(n_inputs, n_outputs, kernel_size, stride=stride, padding=padding, dilation=dilation)
+            nn.Conv1d(
+                n_inputs, n_outputs, kernel_size, stride=stride, padding=padding, dilation=dilation
+            )
         )
         self.chomp1 = Chomp1d(padding)
         self.relu1 = nn.ReLU()
         self.dropout1 = nn.Dropout(dropout)
         self.conv2 = weight_norm(
-            nn.Conv1d(n_outputs, n_outputs, kernel_size, stride=stride, padding=padding, dilation=dilation)
+            nn.Conv1d(
+                n_outputs, n_outputs, kernel_size, stride=stride, padding=padding, dilation=dilation
+            )
         )
         self.chomp2 = Chomp1d(padding)
         self.relu2 = nn.ReLU()
         self.dropout2 = nn.Dropout(dropout)
         self.net = nn.Sequential(
-            self.conv1, self.chomp1, self.relu1, self.dropout1, self.conv2, self.chomp2, self.relu2, self.dropout2
+            self.conv1,
+            self.chomp1,
+            self.relu1,
+            self.dropout1,
+            self.conv2,
+            self.chomp2,
+            self.relu2,
+            self.dropout2,
         )
         self.downsample = nn.Conv1d(n_inputs, n_outputs, 1) if n_inputs != n_outputs else None
         self.relu = nn.ReLU()

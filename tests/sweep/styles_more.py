@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn, einsum
+from torch import Tensor, einsum, nn
 
 
 class SkipAutoencoder(nn.Module):
@@ -18,7 +18,11 @@ class SkipAutoencoder(nn.Module):
         self.downs = nn.ModuleList()
         self.ups = nn.ModuleList()
         for a, b in zip(chans[:-1], chans[1:]):
-            self.downs.append(nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.InstanceNorm2d(b), nn.LeakyReLU(0.1)))
+            self.downs.append(
+                nn.Sequential(
+                    nn.Conv2d(a, b, 3, padding=1), nn.InstanceNorm2d(b), nn.LeakyReLU(0.1)
+                )
+            )
         for a, b in zip(chans[:0:-1], chans[-2::-1]):
             self.ups.append(nn.Sequential(nn.Conv2d(a * 2, b, 3, padding=1), nn.ELU()))
         self.pool = nn.MaxPool2d(2)
@@ -60,11 +64,18 @@ class NestedSequential(nn.Module):
                 [
                     ("stem", nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6))),
                     ("act", nn.Hardswish()),
-                    ("body", nn.Sequential(nn.Sequential(nn.Conv2d(6, 8, 3), nn.PReLU(8)), nn.AvgPool2d(2))),
+                    (
+                        "body",
+                        nn.Sequential(
+                            nn.Sequential(nn.Conv2d(6, 8, 3), nn.PReLU(8)), nn.AvgPool2d(2)
+                        ),
+                    ),
                 ]
             )
         )
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 4 * 6, 20), nn.Dropout(0.5), nn.Linear(20, 5))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(8 * 4 * 6, 20), nn.Dropout(0.5), nn.Linear(20, 5)
+        )
 
     def forward(self, x):
         return self.head(self.features(x))
@@ -76,7 +87,9 @@ class Pyramid(nn.Module):
     def __init__(self, channels=(4, 8, 12), out=6):
         super().__init__()
         self.stem = nn.Conv2d(3, channels[0], 3, 1, 1)
-        self.layers = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(channels[:-1], channels[1:])])
+        self.layers = nn.ModuleList(
+            [nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(channels[:-1], channels[1:])]
+        )
         self.inner = nn.ModuleList([nn.Conv2d(c, out, 1) for c in channels])
         self.outer = nn.ModuleList([nn.Conv2d(out, out, 3, padding=1) for _ in channels])
 
@@ -105,7 +118,9 @@ class FourierFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]))
         size = 3 + 3 * 2 * freqs
-        self.layers = nn.ModuleList([nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width + size, width)])
+        self.layers = nn.ModuleList(
+            [nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width + size, width)]
+        )
         self.sigma = nn.Linear(width, 1)
         self.rgb = nn.Sequential(nn.Linear(width, 3), nn.Sigmoid())
 
@@ -139,7 +154,11 @@ class FeedForward(nn.Module):
     def __init__(self, dim, hidden_dim, dropout=0.0):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(dim, hidden_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, dim), nn.Dropout(dropout)
+            nn.Linear(dim, hidden_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_dim, dim),
+            nn.Dropout(dropout),
         )
 
     def forward(self, x):
@@ -172,7 +191,12 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList([])
         for _ in range(depth):
             self.layers.append(
-                nn.ModuleList([PreNorm(dim, EinsumAttention(dim, heads)), PreNorm(dim, FeedForward(dim, mlp_dim, 0.1))])
+                nn.ModuleList(
+                    [
+                        PreNorm(dim, EinsumAttention(dim, heads)),
+                        PreNorm(dim, FeedForward(dim, mlp_dim, 0.1)),
+                    ]
+                )
             )
 
     def forward(self, x):
@@ -198,7 +222,11 @@ class SimpleViT(nn.Module):
     def forward(self, img):
         b, c, hh, ww = img.shape
         p = self.patch
-        x = img.reshape(b, c, hh // p, p, ww // p, p).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+        x = (
+            img.reshape(b, c, hh // p, p, ww // p, p)
+            .permute(0, 2, 4, 3, 5, 1)
+            .reshape(b, -1, p * p * c)
+        )
         x = self.to_patch_embedding(x)
         cls_tokens = self.cls_token.repeat(b, 1, 1)
         x = torch.cat((cls_tokens, x), dim=1)
@@ -344,7 +372,9 @@ class DDPMBlock(nn.Module):
 
     def timestep_embedding(self, t):
         half = self.dim // 2
-        freqs = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+        freqs = torch.exp(
+            -math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+        )
         args = t[:, None].float() * freqs[None]
         return torch.cat([torch.cos(args), torch.sin(args)], dim=-1)
 
@@ -396,7 +426,12 @@ class DeepFM(nn.Module):
         square_of_sum = torch.sum(embed_x, dim=1) ** 2
         sum_of_square = torch.sum(embed_x**2, dim=1)
         fm = 0.5 * torch.sum(square_of_sum - sum_of_square, dim=1, keepdim=True)
-        x = torch.sum(self.linear(x), dim=1) + self.bias + fm + self.mlp(embed_x.view(-1, embed_x.size(1) * embed_x.size(2)))
+        x = (
+            torch.sum(self.linear(x), dim=1)
+            + self.bias
+            + fm
+            + self.mlp(embed_x.view(-1, embed_x.size(1) * embed_x.size(2)))
+        )
         return torch.sigmoid(x.squeeze(1))
 
 
@@ -418,5 +453,8 @@ MORE = {
     "gat": lambda: (GAT(), _graph()),
     "ddpm_block": lambda: (DDPMBlock(), (torch.randn(2, 3, 8, 10), torch.tensor([3, 17]))),
     "dueling_dqn": lambda: (DuelingDQN(), torch.rand(2, 4, 36, 36) * 255),
-    "deepfm": lambda: (DeepFM(), torch.stack([torch.randint(0, d, (4,)) for d in (7, 9, 5)], dim=1)),
+    "deepfm": lambda: (
+        DeepFM(),
+        torch.stack([torch.randint(0, d, (4,)) for d in (7, 9, 5)], dim=1),
+    ),
 }

@@ -31,13 +31,17 @@ OTHER = {
 }  # fmt: skip
 
 
-def _build(name: str, height: int, width: int, **options: Any) -> tuple[torch.nn.Module, torch.Tensor]:
+def _build(
+    name: str, height: int, width: int, **options: Any
+) -> tuple[torch.nn.Module, torch.Tensor]:
     import timm
 
     return timm.create_model(name, num_classes=10, **options), torch.randn(2, 3, height, width)
 
 
-def _factory(name: str, height: int, width: int, **options: Any) -> Callable[[], tuple[torch.nn.Module, torch.Tensor]]:
+def _factory(
+    name: str, height: int, width: int, **options: Any
+) -> Callable[[], tuple[torch.nn.Module, torch.Tensor]]:
     return lambda: _build(name, height, width, **options)
 
 

@@ -263,9 +263,11 @@ class Classes:
                 init.body.append(_set(param, ast.Name(param, ast.Load())))
         for attribute, value in inits:
             init.body.append(_set(attribute, value))
-        forward = ast.FunctionDef(
-            "call", _arguments(["self", *first.writer.params]), [s.node for s in body], []
-        )
+        arguments = _arguments(["self", *first.writer.params])
+        if not first.writer.params:  # Keras calls no layer without an argument
+            arguments.args.append(ast.arg("inputs"))
+            arguments.defaults.append(ast.Constant(None))
+        forward = ast.FunctionDef("call", arguments, [s.node for s in body], [])
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
         if params:
             parts.append(_get_config(params, parts_that_may_lack))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from diglot.codegen.region import RegionWriter
 
 _SHORT = 16
+_LONG = 64  # more numbers than this are written as text
+_LINE = 76
 
 
 class Constants:
@@ -63,6 +66,8 @@ class Constants:
             return band
         if value.numel() <= _SHORT:
             return call("ops.array", value.tolist(), dtype=dtype)
+        if value.numel() > _LONG and not value.dtype.is_floating_point:
+            return self._table(value, dtype)
         return self._literal_rows(value, dtype)
 
     def _arange(self, start: int, stop: int, step: int, dtype: ast.expr) -> ast.expr:
@@ -73,6 +78,13 @@ class Constants:
             if start
             else call("ops.arange", stop, dtype=dtype)
         )
+
+    def _table(self, value: torch.Tensor, dtype: ast.expr) -> ast.expr:
+        """Many whole numbers as lines of text: a list would take a line for each."""
+        self.program.helpers.add("number_table")
+        words = " ".join(str(int(n)) for n in value.flatten())
+        made = call("number_table", *textwrap.wrap(words, _LINE), dtype=dtype)
+        return made if value.dim() == 1 else call("ops.reshape", made, tuple(value.shape))
 
     def _literal_rows(self, value: torch.Tensor, dtype: ast.expr) -> ast.expr:
         return E("ops.array(rows, dtype=d)", rows=to_ast(value.tolist()), d=dtype)

@@ -90,7 +90,7 @@ class RegionWriter(SizeWriter, LayerWriter, CallWriter):
         found = self.frames(item)
         for depth in range(len(found), 0, -1):
             key = found[:depth]
-            if self._last_of.get(key) is not item:
+            if (key, item) not in self._ends:
                 return None, found[-1]
             assigned = author.assigned_names(found[depth - 1])
             if assigned is not None:
@@ -100,23 +100,25 @@ class RegionWriter(SizeWriter, LayerWriter, CallWriter):
         return None, found[-1] if found else None
 
     @functools.cached_property
-    def _last_of(self) -> dict[tuple[Frame, ...], Any]:
-        last: dict[tuple[Frame, ...], Any] = {}
-
-        def visit(items: list[Any]) -> None:
-            for item in items:
-                if isinstance(item, fx.Node) and (
-                    is_mark(item) or target_name(item).endswith("getitem")
-                ):
-                    continue
-                if isinstance(item, Call) and item.function:
-                    continue
-                found = self.frames(item)
-                for depth in range(1, len(found) + 1):
-                    last[found[:depth]] = item
-
-        visit(self.call.items)
-        return last
+    def _ends(self) -> set[tuple[tuple[Frame, ...], Any]]:
+        """The items with which a run of one of the author's statements ends (a helper may run twice)."""
+        shown = [
+            item
+            for item in self.call.items
+            if not (isinstance(item, Call) and item.function)
+            and not (
+                isinstance(item, fx.Node)
+                and (is_mark(item) or target_name(item).endswith("getitem"))
+            )
+        ]
+        ends: set[tuple[tuple[Frame, ...], Any]] = set()
+        for item, following in zip(shown, [*shown[1:], None], strict=True):
+            found = self.frames(item)
+            after = self.frames(following) if following is not None else ()
+            ends.update(
+                (found[:d], item) for d in range(1, len(found) + 1) if after[:d] != found[:d]
+            )
+        return ends
 
     # --- running ---------------------------------------------------------------------------------------
 

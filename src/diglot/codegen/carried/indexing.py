@@ -35,3 +35,9 @@ def sliding_windows(x, axis, size, step):
     starts = ops.arange(count, dtype="int32") * step
     places = starts[:, None] + ops.arange(size, dtype="int32")
     return ops.moveaxis(ops.take(x, places, axis=axis), axis + 1, -1)
+
+
+def number_table(*rows, dtype):
+    """The whole numbers of some lines of text as one vector."""
+    numbers = [int(number) for row in rows for number in row.split()]
+    return ops.cast(ops.array(numbers, dtype="int32"), dtype)
