@@ -81,7 +81,7 @@ def docstring(program: Program) -> str:
     line = f'"""{name} in Keras, translated from PyTorch ({where}.{name}) by Diglot."""'
     if len(line) <= LINE_LENGTH:
         return line
-    return f'"""{name} in Keras.\n\nTranslated from PyTorch ({where}.{name}) by Diglot.\n"""'
+    return f'"""{name} in Keras, translated from PyTorch by Diglot.\n\nSource: {where}.{name}\n"""'
 
 
 def finish(program: Program, body: list[ast.stmt], head: str) -> str:
