@@ -159,7 +159,7 @@ def test_dtypes_are_the_sources():
 
 
 def test_json_there_and_back(tmp_path):
-    packed, weights = three_slices()
+    _, weights = three_slices()
     weights.root = "net"
     weights.unmapped = [{"source": "n", "why": "counts nothing"}]
     weights.inputs = [TensorSpec(name="x", shape=("s0", 3, 8, 9), perm=(0, 2, 3, 1))]
@@ -214,7 +214,7 @@ def test_resolve():
     assert resolve(root, "layers_.0.dense.kernel") is kernel
     assert resolve(root, "heads.a.kernel") is kernel
     assert resolve(root, "") is root
-    with pytest.raises(WeightMapError, match="'bias' in layers_.0.dense"):
+    with pytest.raises(WeightMapError, match=r"'bias' in layers_.0.dense"):
         resolve(root, "layers_.0.dense.bias")
 
 

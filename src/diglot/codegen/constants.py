@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diglot.codegen.region import RegionWriter
 
 _SHORT = 16
-_LONG = 64  # more numbers than this are written as text
+_LONG = 64  # more whole numbers than this are written as text
 _LINE = 76
 
 
@@ -66,7 +66,7 @@ class Constants:
             return band
         if value.numel() <= _SHORT:
             return call("ops.array", value.tolist(), dtype=dtype)
-        if value.numel() > _LONG and not value.dtype.is_floating_point:
+        if value.numel() > _LONG and torch.equal(value, value.long()):
             return self._table(value, dtype)
         return self._literal_rows(value, dtype)
 

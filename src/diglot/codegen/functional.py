@@ -1,4 +1,4 @@
-"""The other style: one Functional model, every layer in the order it is applied. Sizes other than the batch are fixed."""
+"""The other style: one Functional model, every layer where it is applied. Only the batch may vary."""
 
 from __future__ import annotations
 

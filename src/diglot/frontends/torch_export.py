@@ -14,6 +14,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -142,8 +143,8 @@ def _author_frames() -> Iterator[None]:
         TracerBase._filter_traceback_frames = original  # type: ignore[method-assign]
 
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_DIGLOT = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_DIGLOT = str(Path(__file__).parent.parent) + os.sep
 #: torch.nn modules that are written out as classes keep their lines, too.
 _SHOWN = tuple(_TORCH + name for name in ("nn/modules/transformer.py", "nn/modules/container.py"))
 

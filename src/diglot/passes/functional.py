@@ -54,20 +54,19 @@ def _functional_target(node: fx.Node) -> torch._ops.OpOverload | None:
     return getattr(packet, overload, None) or getattr(packet, "default", None)
 
 
+_TURNS = {
+    "aten.transpose.int",
+    "aten.permute.default",
+    "aten.t.default",
+    "aten.alias.default",
+    "aten.expand.default",
+}
+
+
 def _is_view(node: fx.Node) -> bool:
-    return node.op == "call_function" and (
-        is_mark(node) or target_name(node) in _VIEWS or target_name(node) in _RESHAPES
-        or target_name(node) in ("aten.transpose.int", "aten.permute.default", "aten.t.default", "aten.alias.default", "aten.expand.default")
-    )  # fmt: skip
-
-
-def _chain(node: fx.Node) -> list[fx.Node]:
-    """Return the views from a value up to (not including) its base, outermost view last."""
-    views: list[fx.Node] = []
-    while _is_view(node):
-        views.append(node)
-        node = node.args[0]
-    return views
+    if node.op != "call_function":
+        return False
+    return is_mark(node) or target_name(node) in _VIEWS.keys() | _RESHAPES | _TURNS
 
 
 def make_functional(hub: Hub) -> None:
