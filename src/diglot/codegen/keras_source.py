@@ -54,7 +54,11 @@ def write(
             root = classes.build()
             break
         except Dissolve as needed:
-            dissolve(hub, needed.region)
+            # Every call of the module: its weights have one home.
+            for region in [
+                r for r in hub.root.walk() if r.path == needed.region.path and not r.function
+            ]:
+                dissolve(hub, region)
     return assemble(program, classes, root)
 
 

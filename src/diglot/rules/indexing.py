@@ -9,6 +9,7 @@ from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, size_of
 from diglot.rules.forms import choose, operand, same_number, subscript
 from diglot.rules.registry import Rule, Sample, register
+from diglot.rules.scatter import scatter_several
 
 if TYPE_CHECKING:
     from diglot.codegen.opcall import OpCall
@@ -220,9 +221,7 @@ def _scatter(op: OpCall) -> ast.expr:
             "scatter with an index smaller than the tensor, or along an axis of dynamic size"
         )
     if "src" in op.args and places[dim] != 1:
-        raise op.refuse(
-            "scatter of several values along the axis; scatter of one value for each row is translated"
-        )
+        return scatter_several(op, dim, sizes[dim])
     hot = E("ops.any(ops.one_hot(i, n, axis=a, dtype='bool'), axis=b)", i=op.expr("index"), n=sizes[dim],
             a=dim, b=dim + 1)  # fmt: skip
     value = op["value"] if "value" in op.args else None
@@ -446,7 +445,14 @@ register(
         torch="x.scatter(1, index, values)",
         noun="x",
         layout="logical",
-        samples=(Sample("x.scatter(-1, i, y)", {"x": "2,5", "i": "int64[2,1]<5", "y": "2,1"}),),
+        samples=(
+            Sample("x.scatter(-1, i, y)", {"x": "2,5", "i": "int64[2,1]<5", "y": "2,1"}),
+            Sample("x.scatter(-1, y.topk(2)[1], y.topk(2)[0])", {"x": "3,5", "y": "3,5"}),
+            Sample(
+                "torch.zeros_like(x).scatter(1, y.topk(2, 1)[1], y.topk(2, 1)[0])",
+                {"x": "2,5,3", "y": "2,5,3"},
+            ),
+        ),
     ),
     Rule(
         "aten.one_hot.default",

@@ -58,8 +58,59 @@ def _cosine_similarity(op: OpCall) -> ast.expr:
     )
 
 
+def _pairwise_distance(op: OpCall) -> ast.expr:
+    if op.get("p", 2) != 2:
+        raise op.refuse("pairwise_distance with p other than 2")
+    return E(
+        "ops.norm(x - y + e, axis=-1)" if not op.get("keepdim") else "ops.norm(x - y + e, axis=-1, keepdims=True)",
+        x=op.expr("x1"), y=op.expr("x2"), e=op.get("eps", 1e-6),
+    )  # fmt: skip
+
+
+def _weight_norm(op: OpCall) -> ast.expr:
+    """``g * v / |v|``, the norm over all axes but one."""
+    rank, dim = op.fake("v").dim(), op["dim"]
+    axes = tuple(a for a in range(rank) if a != dim % rank)
+    v = op.variable("v")
+    return E(
+        "g * v / ops.sqrt(ops.sum(ops.square(v), axis=a, keepdims=True))",
+        g=op.expr("g"),
+        v=v,
+        a=axes,
+    )
+
+
 register(
     __name__,
+    Rule(
+        "aten.pairwise_distance.default",
+        _pairwise_distance,
+        torch="F.pairwise_distance(x, y)",
+        noun="distance",
+        layout="logical",
+        samples=(
+            Sample("F.pairwise_distance(x, y)", {"x": "3,5", "y": "3,5"}),
+            Sample("F.pairwise_distance(x, y, keepdim=True)", {"x": "2,3,5", "y": "2,3,5"}),
+        ),
+    ),
+    Rule(
+        "aten._weight_norm.default",
+        _weight_norm,
+        torch="nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))",
+        noun="weight",
+        layout="logical",
+        samples=(
+            Sample("m(x)", {"x": "3,5"}, "nn.utils.parametrizations.weight_norm(nn.Linear(5, 4))"),
+            Sample(
+                "m(x)", {"x": "2,3,7"}, "nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 2))"
+            ),
+            Sample(
+                "m(x)",
+                {"x": "2,3,7"},
+                "nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 2), dim=2)",
+            ),
+        ),
+    ),
     Rule(
         "aten.linalg_vector_norm.default",
         _norm("ord"),
