@@ -7,6 +7,7 @@ A NAME selects every model whose name contains it. The exit status is 1 when any
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import signal
 import sys
@@ -89,6 +90,24 @@ def compare(model: torch.nn.Module, example: Any, translation: Any) -> float:
     return worst
 
 
+def fill_zeros(model: torch.nn.Module) -> None:
+    """Give matrices that start as zeros (the heads of timm's mixers) random numbers: nothing hides behind a 0."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1 and not parameter.any():
+                parameter.normal_(std=0.1)
+
+
+def steadiness(model: torch.nn.Module, example: Any) -> float:
+    """Return how far PyTorch's own float32 is from its float64: some untrained networks amplify every rounding."""
+    if isinstance(example, dict) or not isinstance(example, torch.Tensor):
+        return 0.0
+    with torch.no_grad():
+        single = next(tensors(model(example)))
+        double = next(tensors(copy.deepcopy(model).double()(example.double())))
+    return float((single - double).abs().max() / double.abs().max())
+
+
 def groups() -> dict[str, dict[str, Factory]]:
     """Return every model's factory by group and name."""
     import hugging_face_zoo
@@ -107,6 +126,7 @@ def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool,
     began = time.time()
     try:
         model, example = seeded(factory)()
+        fill_zeros(model)
         model.eval()
         translation = diglot.translate(
             model, example, style="functional" if options.functional else "layers"
@@ -117,6 +137,11 @@ def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool,
         error = compare(model, example, translation)
         lines = translation.source.count("\n")
         verdict = f" {diglot.prove(translation).verdict}" if options.prove else ""
+        if error > TOLERANCE and error < 10 * steadiness(model, example):
+            verdict = f" {diglot.prove(translation).verdict} (float32 is chaotic here)"
+            return verdict.startswith(
+                " proven"
+            ), f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
         agrees = error <= TOLERANCE and (not options.prove or verdict == " proven")
         return agrees, f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
     except DiglotError as error:
