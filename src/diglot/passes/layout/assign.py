@@ -292,8 +292,16 @@ class Assigner:
         if region is None:  # an input of the model
             reader = next(iter(at.users))
             region = self.hub.call_of.get(reader, self.hub.root)
+        place_of: Any = at
+        if (
+            after
+            and region.parent
+            and not region.function
+            and at in {p.node for p in region.outputs}
+        ):
+            place_of, region = region, region.parent  # a result is turned by the caller
         items = region.items
-        place = items.index(at) + (1 if after else 0) if at in items else 0
+        place = items.index(place_of) + (1 if after else 0) if place_of in items else 0
         items.insert(place, made)
         self.hub.call_of[made] = region
         return made
