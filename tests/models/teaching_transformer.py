@@ -302,7 +302,7 @@ def causal_mask(size: int) -> torch.Tensor:
 @seeded
 def make():
     """A small Transformer and a batch of two: source length 7, target length 5, both padded."""
-    model = build_transformer(31, 37, 19, 23, d_model=24, N=2, h=4, dropout=0.1, d_ff=40)
+    model = build_transformer(31, 37, 97, 101, d_model=24, N=2, h=4, dropout=0.1, d_ff=40)
     src = torch.randint(1, 31, (2, 7))
     tgt = torch.randint(1, 37, (2, 5))
     src[1, 5:] = 0

@@ -46,9 +46,9 @@ def build(
             value = (
                 program.state_dict[spec.target] if persistent else program.constants[spec.target]
             )
-            if persistent or value.dtype.is_floating_point:
+            if persistent or not _is_derived(value):
                 parameters[node] = Parameter(spec.target, value, False, True, persistent)
-            else:  # position ids and the like: derived by the constructor, never stored or trained
+            else:
                 constants[node] = value
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             constants[node] = program.constants[spec.target]
@@ -83,6 +83,14 @@ def build(
         hub.aliases = _aliases(model, program)
     _one_batch(hub)
     return hub
+
+
+def _is_derived(value: torch.Tensor) -> bool:
+    """Tell whether a buffer is position ids or token types: a range, or one value throughout."""
+    flat = value.flatten()
+    if value.dtype.is_floating_point or value.dtype == torch.bool or flat.numel() == 0:
+        return False
+    return bool((flat == flat[0]).all()) or torch.equal(flat, torch.arange(flat.numel(), dtype=flat.dtype))
 
 
 def _one_batch(hub: Hub) -> None:

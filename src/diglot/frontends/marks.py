@@ -131,6 +131,12 @@ class Marker:
         self._counter = itertools.count()
         self._stack: list[int] = []
 
+    def restart(self) -> None:
+        """Forget what was seen, before the model is traced again."""
+        self.records.clear()
+        self._counter = itertools.count()
+        self._stack.clear()
+
     @contextlib.contextmanager
     def installed(self) -> Iterator[Marker]:
         """Hook every module that is not a leaf, for the length of the context."""

@@ -90,6 +90,10 @@ def _drop_template(node: fx.Node) -> None:
     node.kwargs = {"dtype": node.meta["val"].dtype}
 
 
+def _contiguous(value: Any) -> Any:
+    return value.contiguous() if isinstance(value, torch.Tensor) else value
+
+
 def _has_device(args: tuple) -> bool:
     return any(isinstance(a, torch.device) for a in args)
 
