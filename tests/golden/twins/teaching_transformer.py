@@ -399,7 +399,7 @@ def build_model(weights=None):
     src_mask = keras.Input((1, 1, None), dtype="int64", name="src_mask")
     tgt_mask = keras.Input((1, None, None), dtype="int64", name="tgt_mask")
     transformer = Transformer(
-        31, 37, 19, 23, d_model=24, num_layers=2, h=4, dropout=0.1, d_ff=40, name="transformer"
+        31, 37, 97, 101, d_model=24, num_layers=2, h=4, dropout=0.1, d_ff=40, name="transformer"
     )
     inputs = [src, tgt, src_mask, tgt_mask]
     model = keras.Model(inputs, transformer(*inputs))

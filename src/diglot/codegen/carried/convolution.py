@@ -5,7 +5,7 @@ from keras import layers
 
 
 def padded_conv2d(filters, kernel_size, strides=1, **kwargs):
-    """A convolution with (kernel_size - 1) / 2 zeros on every side; Keras's "same" has fewer when it strides."""
+    """A convolution with zeros on every side alike; Keras's "same" has fewer when it strides."""
     if strides == 1:
         return layers.Conv2D(filters, kernel_size, padding="same", **kwargs)
     convolution = layers.Conv2D(filters, kernel_size, strides=strides, **kwargs)
