@@ -20,7 +20,6 @@ from diglot.codegen.keras_source import (
     statement_lines,
     structure_ast,
 )
-from diglot.codegen.opcall import Refusal
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import Member, Statement, weight_nodes
@@ -61,6 +60,9 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
     return Written(source, program, [], None, lines, {})
 
 
+_BATCH = "batch_size_of_the_model"
+
+
 class FunctionalProgram(Program):
     """A program without classes."""
 
@@ -80,6 +82,8 @@ class FunctionalWriter(RegionWriter):
     def __init__(self, program: Program, region: Call) -> None:
         super().__init__(program, region)
         self.results: list[ast.expr] = []
+        self._applied: dict[tuple[str, int | None], int] = {}
+        self._batch_readers: list[fx.Node | None] = []
         self._variables: dict[tuple[str, int | None], str] = {}
 
     def _parameter(self, port: Port) -> None:
@@ -101,7 +105,9 @@ class FunctionalWriter(RegionWriter):
         member = self.members[key]
         made = copy.deepcopy(member.construct)
         assert isinstance(made, ast.Call)
-        _name_layer(made, key[0])
+        times = self._applied.get(key, 0) + 1
+        self._applied[key] = times
+        _name_layer(made, key[0] if times == 1 else f"{key[0]}_{times}")
         if not self._shared(member):
             return made
         variable = names.unique(names.local(key[0]), self.holder)
@@ -117,13 +123,24 @@ class FunctionalWriter(RegionWriter):
     def float_dtype_ast(self) -> ast.expr:
         return E("keras.config.floatx()")
 
-    def size(self, size: Any, at: fx.Node) -> ast.expr:
+    def size(self, size: Any, at: fx.Node | None) -> ast.expr:
+        """A Functional model knows every size but the batch: who really reads that is refused at the end."""
         made = super().size(size, at)
-        if not isinstance(made, ast.Constant):
-            raise Refusal(
-                "this needs the size of the batch, which a Functional model does not know; use style='layers'"
-            )
-        return made
+        if isinstance(made, ast.Constant):
+            return made
+        self._batch_readers.append(at)
+        return ast.Name(_BATCH, ast.Load())
+
+    def write(self) -> RegionWriter:
+        """Write the body; ops that a rule did without (an RNN's first state) may have read the batch."""
+        super().write()
+        trees = [*(s.node for s in self.statements), *self.results]
+        if any(_BATCH in names_in(tree) for tree in trees):
+            hint = "this needs the size of the batch, which a Functional model does not know"
+            for node in self._batch_readers:
+                if node is not None:
+                    self.program.problem(self, node, f"{hint}; use style='layers'")
+        return self
 
     def weight(self, node: fx.Node, shape: tuple[int, ...], steps: list[Any]) -> ast.expr:
         """Declare a weight that no layer holds: a layer that returns it."""
