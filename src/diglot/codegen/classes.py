@@ -241,7 +241,26 @@ class Classes:
         for name in known[0]:
             if all(name in k and _equal(k[name], v) for k, v in zip(known, values, strict=True)):
                 return names.attribute(names.local(name))
+        held = self._held_by_modules(instances, values)
+        if held is not None:
+            return names.attribute(names.local(held))
         return names.attribute(names.local(slot))
+
+    def _held_by_modules(self, instances: list[Instance], values: list[Any]) -> str | None:
+        """Return the plain attribute of the source modules that holds these values (``head_dim``)."""
+        modules = [self.program.modules.get(i.region.path) for i in instances]
+        if any(m is None for m in modules):
+            return None
+        pairs = [(m, v) for m, v in zip(modules, values, strict=True) if not isinstance(v, Any_)]
+        for name, value in vars(modules[0]).items():
+            plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if (
+                plain
+                and not name.startswith("_")
+                and all(_equal(vars(m).get(name), v) for m, v in pairs)
+            ):
+                return name
+        return None
 
     def _class_tree(
         self,
