@@ -330,9 +330,9 @@ class Prover:
         slope = self.slopes[id(case)]
         if not slope:
             return
-        # A thousandth of the weights' length per step: a larger one makes deep networks chaotic, and
+        # A ten-thousandth of the weights' length per step: larger ones make deep networks chaotic, and
         # rounding grows as fast as a fault would.
-        options = {"steps": steps, "rate": float(1e-3 * size / slope), "seed": case.seed}
+        options = {"steps": steps, "rate": float(1e-4 * size / slope), "seed": case.seed}
         self.worker.submit("train", case.arrays(), factors=factors, **options)
         self.model.train(case.inputs, **options)
         target = self.worker.collect().arrays
