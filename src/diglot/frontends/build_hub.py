@@ -90,7 +90,9 @@ def _is_derived(value: torch.Tensor) -> bool:
     flat = value.flatten()
     if value.dtype.is_floating_point or value.dtype == torch.bool or flat.numel() == 0:
         return False
-    return bool((flat == flat[0]).all()) or torch.equal(flat, torch.arange(flat.numel(), dtype=flat.dtype))
+    return bool((flat == flat[0]).all()) or torch.equal(
+        flat, torch.arange(flat.numel(), dtype=flat.dtype)
+    )
 
 
 def _one_batch(hub: Hub) -> None:

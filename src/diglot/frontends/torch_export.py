@@ -11,7 +11,6 @@ import copy
 import inspect
 import logging
 import os
-import re
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -227,37 +226,15 @@ def export(
                     {a: d for a, d in (spec or {}).items() if (name, a) not in fixed}
                     for name, spec in zip(names, specs, strict=True)
                 ]
-                shapes = dict(zip(names, specs, strict=True)) if structure == "dict" else tuple(specs)
+                shapes = (
+                    dict(zip(names, specs, strict=True)) if structure == "dict" else tuple(specs)
+                )
                 marker.restart()
                 program = _run_export(model, args, kwargs, shapes)
     finally:
         for module, mode in modes.items():
             module.training = mode
     return program, marker, structure, names, values
-
-
-_SIZE = re.compile(r"L\['(?P<name>\w+)'\](?:\[(?P<item>\d+)\])?\.size\(\)\[(?P<axis>\d+)\]")
-
-
-def guarded_axes(program: ExportedProgram, names: list[str]) -> set[tuple[str, int]]:
-    """Return the dynamic axes on which the model branches: ``size % 2 == 0``, but no bound and no equality.
-
-    Export writes down under which sizes a program holds. A bound (``size <= 512``: a table of positions) leaves
-    the size dynamic within it, and two equal sizes are one size; anything else fixes the sizes it speaks of.
-    """
-    found: set[tuple[str, int]] = set()
-    for guard in getattr(program, "_guards_code", None) or []:
-        sizes = list(_SIZE.finditer(guard))
-        rest = re.sub(r"\s+", "", _SIZE.sub("s", guard)).strip("()")
-        if re.fullmatch(r"s(==|<=|>=|<|>|!=)s|\(?s\)?(<=|<|>=|>|!=)\d+|\d+(<=|<|>=|>|!=)\(?s\)?", rest):
-            continue
-        for size in sizes:
-            name = size["name"] if size["name"] in names else None
-            if name is None and size["item"] is not None and int(size["item"]) < len(names):
-                name = names[int(size["item"])]
-            if name is not None:
-                found.add((name, int(size["axis"])))
-    return found
 
 
 def _run_export(model: nn.Module, args: tuple, kwargs: dict, shapes: Any) -> ExportedProgram:

@@ -1,0 +1,92 @@
+"""Under which sizes an exported program holds, read off the guards that ``torch.export`` writes down."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+from torch.export import ExportedProgram
+
+Axis = tuple[str, int]
+_SIZE = re.compile(r"L\['(?P<name>\w+)'\](?:\[(?P<item>\d+)\])?\.size\(\)\[(?P<axis>\d+)\]")
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod, ast.Pow: operator.pow, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+}  # fmt: skip
+_TRIED = (2, 3, 5, 8, 13)
+
+
+def guarded_axes(program: ExportedProgram, names: list[str]) -> set[Axis]:
+    """Return the dynamic axes on which the model branches (``size % 2 == 0``).
+
+    A bound (``size <= 512``: a table of positions) leaves a size dynamic within it; two equal sizes are one size;
+    what then holds for every size says nothing. Any other guard fixes the sizes it speaks of.
+    """
+    guards = [_named(g, names) for g in getattr(program, "_guards_code", None) or []]
+    equal: dict[str, str] = {}
+    for text, _ in guards:
+        match = re.fullmatch(r"\(?(s_\w+)\)?==\(?(s_\w+)\)?", text)
+        if match:
+            equal[_root(equal, match[1])] = _root(equal, match[2])
+    found: set[Axis] = set()
+    for text, axes in guards:
+        if re.fullmatch(r"\(?s_\w+\)?(<=|<|>=|>|!=)\(?\w+\)?|\d+(<=|<|>=|>|!=)\(?s_\w+\)?", text):
+            continue
+        variables = sorted({_root(equal, v) for v in axes})
+        if not _always(text, axes, equal, variables):
+            found.update(axes.values())
+    return found
+
+
+def _named(guard: str, names: list[str]) -> tuple[str, dict[str, Axis]]:
+    """Give each size in a guard a plain name."""
+    axes: dict[str, Axis] = {}
+
+    def name(match: re.Match[str]) -> str:
+        source = match["name"]
+        if source not in names and match["item"] is not None and int(match["item"]) < len(names):
+            source = names[int(match["item"])]
+        variable = f"s_{source}_{match['axis']}"
+        axes[variable] = (source, int(match["axis"]))
+        return variable
+
+    return re.sub(r"\s+", "", _SIZE.sub(name, guard)), axes
+
+
+def _root(equal: dict[str, str], variable: str) -> str:
+    while variable in equal and equal[variable] != variable:
+        variable = equal[variable]
+    return variable
+
+
+def _always(text: str, axes: dict[str, Axis], equal: dict[str, str], variables: list[str]) -> bool:
+    """Tell whether a guard holds for every combination of a few sizes."""
+    try:
+        tree = ast.parse(text, mode="eval").body
+        for sizes in itertools.product(_TRIED, repeat=len(variables)):
+            given = dict(zip(variables, sizes, strict=True))
+            if not _value(tree, {v: given[_root(equal, v)] for v in axes}):
+                return False
+    except (SyntaxError, KeyError, ZeroDivisionError):
+        return False  # nothing is known of it: the safe answer
+    return True
+
+
+def _value(node: ast.expr, sizes: dict[str, int]) -> Any:
+    """Evaluate integer arithmetic; ``KeyError`` for anything else."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        return sizes[node.id]
+    if isinstance(node, ast.BinOp):
+        return _OPERATORS[type(node.op)](_value(node.left, sizes), _value(node.right, sizes))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        return _OPERATORS[type(node.ops[0])](
+            _value(node.left, sizes), _value(node.comparators[0], sizes)
+        )
+    raise KeyError(ast.dump(node))
