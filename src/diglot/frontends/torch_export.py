@@ -24,6 +24,7 @@ from torch.fx.proxy import TracerBase
 
 from diglot.errors import BadInput, DataDependent
 from diglot.frontends import attention, recurrent
+from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
 
 
