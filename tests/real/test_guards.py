@@ -1,9 +1,10 @@
 """A program holds one way of a branch: sizes that decide one are fixed or stated, never assumed."""
 
-import diglot
 import pytest
 import torch
 from torch import nn
+
+import diglot
 
 
 class Parity(nn.Module):
