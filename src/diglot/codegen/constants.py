@@ -68,7 +68,7 @@ class Constants:
             return call("ops.array", value.tolist(), dtype=dtype)
         if value.numel() > _LONG and torch.equal(value, value.long()):
             return self._table(value, dtype)
-        return self._literal_rows(value, dtype)
+        return E("ops.array(rows, dtype=d)", rows=to_ast(value.tolist()), d=dtype)
 
     def _arange(self, start: int, stop: int, step: int, dtype: ast.expr) -> ast.expr:
         if step != 1:
@@ -85,9 +85,6 @@ class Constants:
         words = " ".join(str(int(n)) for n in value.flatten())
         made = call("number_table", *textwrap.wrap(words, _LINE), dtype=dtype)
         return made if value.dim() == 1 else call("ops.reshape", made, tuple(value.shape))
-
-    def _literal_rows(self, value: torch.Tensor, dtype: ast.expr) -> ast.expr:
-        return E("ops.array(rows, dtype=d)", rows=to_ast(value.tolist()), d=dtype)
 
 
 def _band(value: torch.Tensor) -> ast.expr | None:

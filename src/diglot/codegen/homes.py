@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from diglot.codegen import names
-from diglot.codegen.expr import E, call, to_ast
+from diglot.codegen.expr import E, call
 from diglot.codegen.statements import ListIndex, Member
 from diglot.codegen.weights import WeightEntry
 from diglot.ir.hub import Call, target_name
@@ -304,8 +304,3 @@ def stored_shape(
     if combine and combine.startswith("concat:"):
         return np.concatenate(arrays, axis=int(combine.split(":")[1])).shape
     return arrays[0].shape
-
-
-def weight_ast(value: Any) -> ast.expr:
-    """Return a constant as an expression."""
-    return to_ast(value)

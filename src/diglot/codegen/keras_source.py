@@ -18,7 +18,7 @@ from diglot.codegen.program import Program
 from diglot.codegen.statements import Statement
 from diglot.codegen.tree import dissolve, dissolve_trivial
 from diglot.errors import DiglotError
-from diglot.ir.hub import Call, Hub
+from diglot.ir.hub import Hub
 from diglot.ir.sizes import is_static, shape_of
 
 LINE_LENGTH = 100
@@ -305,8 +305,3 @@ def statement_lines(written: list[Statement], found: list[ast.stmt]) -> list[tup
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
             lines.append((statement.origin.file, statement.origin.line, line))
     return lines
-
-
-def region_classes(written: Written) -> dict[Call, LayerClass]:
-    """Return the class of every written region."""
-    return {i.region: made for made in written.classes for i in made.instances}

@@ -91,7 +91,7 @@ class CallWriter:
         if len(ports) == 1:
             node = ports[0].node
             name = self._result_name(assigned, ports[0], child)
-            if self.left.get(node, 0) == 0 and not self._outside(node):
+            if self.left.get(node, 0) == 0:
                 return
             if name is None and self._nests(node, made):
                 self.inline[node] = made
@@ -114,9 +114,6 @@ class CallWriter:
         for name, port in zip(targets, ports, strict=True):
             self.holder[name] = port.node
             self.exprs[port.node] = ast.Name(name, ast.Load())
-
-    def _outside(self: RegionWriter, node: fx.Node) -> bool:
-        return False
 
     def _result_name(
         self: RegionWriter, assigned: list[str | None] | None, port: Port, child: Call

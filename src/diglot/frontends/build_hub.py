@@ -307,10 +307,6 @@ def complete_ports(hub: Hub) -> None:
         inside = set(call.nodes())
         known = {p.node for p in call.outputs}
         for node in sorted(inside, key=order.__getitem__):
-            if node in known or (
-                is_mark(node) and node in {p.node for c in call.walk() for p in c.outputs}
-            ):
-                pass
             if any(user not in inside for user in node.users) and node not in known:
                 if isinstance(node.meta.get("val"), torch.Tensor):
                     call.outputs.append(Port(str(len(call.outputs)), node, node))

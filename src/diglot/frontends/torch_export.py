@@ -7,7 +7,6 @@ length; the user can name others. Source: https://docs.pytorch.org/docs/stable/e
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import logging
 import os
@@ -294,11 +293,3 @@ def _user_line(error: BaseException) -> str | None:
         if "/torch/" not in frame.filename and "/diglot/" not in frame.filename:
             place = f"{frame.filename}:{frame.lineno}"
     return place
-
-
-def copy_for_capture(model: nn.Module) -> nn.Module:
-    """Return a deep copy, or the model itself where it cannot be copied."""
-    try:
-        return copy.deepcopy(model)
-    except (RuntimeError, TypeError, NotImplementedError):
-        return model

@@ -17,7 +17,6 @@ import torch
 from torch import fx
 
 from diglot.ir.hub import Hub, target_name
-from diglot.ir.sizes import shape_of
 from diglot.passes.clean import _equal, drop_dead
 
 _ARANGES = {"aten.arange.default", "aten.arange.start", "aten.arange.start_step"}
@@ -93,17 +92,8 @@ def _and_true(hub: Hub, node: fx.Node) -> bool:
         ):
             this_value = this_value.args[0]
         if constant_bool(hub, this_value) is True and isinstance(other, fx.Node):
-            if _shape(other) == _shape(node) or _broadcast_only(node):
-                return _replace(hub, node, other)
+            return _replace(hub, node, other)
     return False
-
-
-def _broadcast_only(node: fx.Node) -> bool:
-    return True
-
-
-def _shape(node: fx.Node) -> list:
-    return list(shape_of(node.meta["val"]))
 
 
 def _unexpanded(node: fx.Node) -> fx.Node:
