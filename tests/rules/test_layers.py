@@ -13,6 +13,7 @@ from diglot.codegen import helpers
 from diglot.codegen.expr import text
 from diglot.codegen.opcall import Refusal
 from diglot.rules import Sample, registry
+from diglot.runtime.keras_exact import set_width
 
 LAYERS = ("linear", "convolution", "normalisation", "embedding")
 IMAGE = {"x": "2,4,9,12"}
@@ -23,11 +24,11 @@ SEQUENCE = {"x": "3,7,5"}
 def float64():
     """Both frameworks in float64, as in proofs."""
     before = keras.config.floatx()
-    keras.config.set_floatx("float64")
+    set_width("float64")
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-    keras.config.set_floatx(before)
+    set_width(before)
 
 
 def bench(op: str, module: str, inputs: dict[str, str], call: str = "m(x)", **options) -> Bench:

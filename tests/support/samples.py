@@ -21,6 +21,7 @@ from diglot.errors import Unsupported
 from diglot.parity.torch_modes import computing, copy_model
 from diglot.rules import Sample
 from diglot.rules.registry import Rule
+from diglot.runtime.keras_exact import set_width
 
 TOLERANCE = 1e-9
 _COUNTER = itertools.count()
@@ -224,7 +225,7 @@ def _gradients(loss: torch.Tensor, values: list[torch.Tensor]) -> list[torch.Ten
 
 def _keras_side(translation, arrays, inputs, expected):
     """Return outputs by path in PyTorch's layout, and gradients of inputs and weights."""
-    keras.config.set_floatx("float64")
+    set_width("float64")
     try:
         program = diglot.translation.build_model(translation.source, translation.info["name"])
         weight_map = translation.weight_map
@@ -257,7 +258,7 @@ def _keras_side(translation, arrays, inputs, expected):
         wanted = {**floats, **{f"weight:{n}": v.value for n, v in variables.items()}}
         found = tape.gradient(loss, wanted) if isinstance(loss, tf.Tensor) else {}
     finally:
-        keras.config.set_floatx("float32")
+        set_width("float32")
     zero = {n: np.zeros(v.shape) for n, v in wanted.items()}
     made = {
         n: zero[n] if found.get(n) is None else tf.convert_to_tensor(found[n]).numpy()

@@ -44,12 +44,14 @@ def set_width(floatx: str) -> None:
     """Make Keras compute in `floatx`: "float32" or "float64".
 
     On JAX and PyTorch, Keras makes float32 of every float64 that it computes with, even where
-    floatx is float64; for a proof it must not.
+    floatx is float64; for a proof it must not. The default dtype policy is made of floatx once, when
+    a first layer asks for it, and kept, so it is set here as well.
     """
     import keras
     from keras.src.backend.common import dtypes
 
     keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
     if keras.backend.backend() != "tensorflow":
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = floatx
 
