@@ -7,25 +7,24 @@ is written in place where the author nested it.
 from __future__ import annotations
 
 import ast
-import functools
 import operator
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
-from diglot.codegen import author, names
+from diglot.codegen import names
 from diglot.codegen.expr import E, names_in, text
 from diglot.codegen.opcall import OpCall, Refusal
 from diglot.codegen.region_calls import CallWriter
 from diglot.codegen.region_layers import LayerWriter
+from diglot.codegen.region_names import NameWriter
+from diglot.codegen.region_parts import PartWriter
 from diglot.codegen.region_sizes import SizeWriter
 from diglot.codegen.statements import (
     Member,
     Statement,
-    assignment,
     flat,
     is_pure,
-    part_noun,
     through,
 )
 from diglot.ir.hub import Call, Frame, Port, is_mark, target_name
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 _LONG = 110
 
 
-class RegionWriter(SizeWriter, LayerWriter, CallWriter):
+class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter):
     """Writes one region. ``members`` are the attributes it declares, ``statements`` its body."""
 
     def __init__(self, program: Program, region: Call) -> None:
@@ -64,61 +63,6 @@ class RegionWriter(SizeWriter, LayerWriter, CallWriter):
             if region is not program.hub.root
             else self._root_prefix()
         )
-
-    # --- the author's statements -----------------------------------------------------------------------
-
-    def _frames_of_call(self, region: Call) -> tuple[Frame, ...]:
-        ports = region.inputs or region.outputs
-        return self.program.frames(ports[0].node) if ports else ()
-
-    def _root_prefix(self) -> int:
-        ports = self.call.inputs or self.call.outputs
-        return len(self.program.frames(ports[0].node)) if ports else 0
-
-    def frames(self, item: fx.Node | Call) -> tuple[Frame, ...]:
-        """Return the frames of an item from this region's own ``forward`` inwards."""
-        found = self._frames_of_call(item) if isinstance(item, Call) else self.program.frames(item)
-        return found[self._prefix :]
-
-    def where(self, node: fx.Node) -> str:
-        """Return ``file:line`` of a node."""
-        found = self.program.frames(node)
-        return f"{found[-1].file}:{found[-1].line}" if found else "?"
-
-    def _author_names(self, item: fx.Node | Call) -> tuple[list[str | None] | None, Frame | None]:
-        """Return the names the author assigned this item's value to, when the item ends that statement."""
-        found = self.frames(item)
-        for depth in range(len(found), 0, -1):
-            key = found[:depth]
-            if (key, item) not in self._ends:
-                return None, found[-1]
-            assigned = author.assigned_names(found[depth - 1])
-            if assigned is not None:
-                return assigned, found[depth - 1]
-            if not author.is_return(found[depth - 1]):
-                return None, found[-1]
-        return None, found[-1] if found else None
-
-    @functools.cached_property
-    def _ends(self) -> set[tuple[tuple[Frame, ...], Any]]:
-        """The items with which a run of one of the author's statements ends (a helper may run twice)."""
-        shown = [
-            item
-            for item in self.call.items
-            if not (isinstance(item, Call) and item.function)
-            and not (
-                isinstance(item, fx.Node)
-                and (is_mark(item) or target_name(item).endswith("getitem"))
-            )
-        ]
-        ends: set[tuple[tuple[Frame, ...], Any]] = set()
-        for item, following in zip(shown, [*shown[1:], None], strict=True):
-            found = self.frames(item)
-            after = self.frames(following) if following is not None else ()
-            ends.update(
-                (found[:d], item) for d in range(1, len(found) + 1) if after[:d] != found[:d]
-            )
-        return ends
 
     # --- running ---------------------------------------------------------------------------------------
 
@@ -350,86 +294,6 @@ class RegionWriter(SizeWriter, LayerWriter, CallWriter):
     def _is_returned(self, node: fx.Node) -> bool:
         return any(p.value is node for p in self.call.outputs)
 
-    def _define_parts(self, node: fx.Node, made: ast.expr, noun: str) -> None:
-        """A value of several parts: ``q, k, v = ops.split(…)``."""
-        items = {u.args[1]: u for u in node.users if u.target is operator.getitem}
-        count = len(node.meta["val"])
-        assigned, origin = self._author_names(node)
-        if assigned and origin and len(assigned) != count:
-            flat = author.part_names(origin)
-            assigned = flat if len(flat) == count else assigned
-        given = self._only_part(made)
-        if given is not None:
-            self._define_part(items.get(given), made.elts[given], assigned, origin, noun, given)
-            return
-        read = {i for i, u in items.items() if self.left.get(u, 0)}
-        if len(read) <= 1 and (not assigned or len(assigned) != count):
-            self.left[node] = 1
-            self.inline[node] = made
-            return
-        targets = []
-        for i in range(count):
-            if i not in items or not self.left.get(items[i], 0):
-                targets.append("_")
-                continue
-            hint = assigned[i] if assigned and len(assigned) == count else None
-            hint = hint or part_noun(node, i, noun)
-            chosen = self._free_name(names.local(hint), items[i], made)
-            if chosen in targets:
-                chosen = names.unique(names.local(hint), {*targets, *self.holder})
-            targets.append(chosen)
-        if isinstance(made, ast.Tuple) and not names_in(made) & set(targets):
-            for name, part in zip(targets, made.elts, strict=True):
-                if name != "_":
-                    self._push(assignment(name, part), origin)
-        else:
-            target = ast.Tuple([ast.Name(t, ast.Store()) for t in targets], ast.Store())
-            self._push(ast.Assign([target], made), origin)
-        for i, name in enumerate(targets):
-            if i in items and name != "_":
-                self.holder[name] = items[i]
-                self.exprs[items[i]] = ast.Name(name, ast.Load())
-        self.program.parts[(self.call, node)] = {
-            i: self.exprs[items[i]] for i in items if items[i] in self.exprs
-        }
-
-    def _only_part(self, made: ast.expr) -> int | None:
-        """Return the place of the only part that a rule gives: ``(x, None)``."""
-        if not isinstance(made, ast.Tuple):
-            return None
-        given = [
-            i
-            for i, e in enumerate(made.elts)
-            if not (isinstance(e, ast.Constant) and e.value is None)
-        ]
-        return given[0] if len(given) == 1 else None
-
-    def _define_part(
-        self,
-        item: fx.Node | None,
-        made: ast.expr,
-        assigned: Any,
-        origin: Any,
-        noun: str,
-        index: int,
-    ) -> None:
-        """Define the one part of a tuple that anybody reads."""
-        if item is None or (self.left.get(item, 0) == 0 and not self._is_returned(item)):
-            return
-        name = None
-        if assigned:
-            name = (
-                assigned[0]
-                if len(assigned) == 1
-                else assigned[index]
-                if index < len(assigned)
-                else None
-            )
-        if name is None and self._nests(item, made):
-            self.inline[item] = made
-        else:
-            self._assign(item, made, name, origin, noun)
-
     def _assign(
         self,
         node: fx.Node,
@@ -446,47 +310,6 @@ class RegionWriter(SizeWriter, LayerWriter, CallWriter):
         self._push(ast.Assign([ast.Name(chosen, ast.Store())], made), origin, node)
         self.holder[chosen] = node
         self.exprs[node] = ast.Name(chosen, ast.Load())
-
-    def _free_name(self, wanted: str, node: fx.Node, made: ast.expr) -> str:
-        """Return a name that no living value holds, moving an old value aside where the author did."""
-        held = self.holder.get(wanted)
-        if held is None or held is node:
-            return wanted
-        if isinstance(held, fx.Node) and self.left.get(held, 0) <= 0:
-            self._flush_readers(wanted)
-            self._save_sizes(held)
-            return wanted
-        aside = self._author_copy(wanted) if isinstance(held, fx.Node) else None
-        if aside and self.holder.get(aside) is None:
-            self._push(assignment(aside, ast.Name(wanted, ast.Load())), None)
-            self.holder[aside] = held
-            for value, expression in self.exprs.items():
-                if isinstance(expression, ast.Name) and expression.id == wanted:
-                    self.exprs[value] = ast.Name(aside, ast.Load())
-            self._flush_readers(wanted)
-            return wanted
-        return names.unique(wanted, self.holder)
-
-    def _author_copy(self, name: str) -> str | None:
-        location = author.class_location(self.call.cls) if self.call.cls else None
-        if location is None:
-            return None
-        for copy in author.copies(*location).get(name, []):
-            return names.local(copy)
-        return None
-
-    def _flush_readers(self, name: str) -> None:
-        """Write out unread inline expressions that read a variable about to change."""
-        for node, made in list(self.inline.items()):
-            if name in names_in(made):
-                del self.inline[node]
-                found = self.frames(node)
-                chosen = names.unique(
-                    names.local(self.program.noun_for(self, node, "")), self.holder
-                )
-                self._push(assignment(chosen, made), found[-1] if found else None)
-                self.holder[chosen] = node
-                self.exprs[node] = ast.Name(chosen, ast.Load())
 
     def _push(
         self, statement: ast.stmt, origin: Frame | None, value: fx.Node | None = None

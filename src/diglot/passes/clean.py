@@ -149,7 +149,43 @@ def _carries_gradient(hub: Hub, node: fx.Node) -> bool:
 
 
 def drop_dead(hub: Hub) -> None:
-    """Remove nodes whose values nobody reads (placeholders stay)."""
+    """Remove nodes whose values nobody reads (placeholders stay).
+
+    A result that is read after one call of a module class stays in its other calls too: an author writes the
+    class once, and an unrolled loop ends with states that nobody reads.
+    """
+    living = _living(hub)
     for node in reversed(list(hub.graph.nodes)):
-        if node.op == "call_function" and not node.users:
+        if node.op == "call_function" and node not in living:
             hub.graph.erase_node(node)
+
+
+def _living(hub: Hub) -> set[fx.Node]:
+    """Return the nodes that reach an output, or a result that other calls of the class are asked for."""
+    results = [n for n in hub.graph.nodes if is_mark(n) and n.args[1].split("|")[1] == "out"]
+    living: set[fx.Node] = set()
+    stack = [n for n in hub.graph.nodes if n.op == "output"]
+    while stack:
+        while stack:
+            node = stack.pop()
+            if node not in living:
+                living.add(node)
+                stack.extend(node.all_input_nodes)
+        calls = {_call_of_mark(n) for n in results if n in living}
+        asked = {_place_in_class(n) for n in results if n in living}
+        stack = [
+            n
+            for n in results
+            if n not in living and _place_in_class(n) in asked and _call_of_mark(n) in calls
+        ]
+    return living
+
+
+def _call_of_mark(mark: fx.Node) -> str:
+    return mark.args[1].split("|")[0]
+
+
+def _place_in_class(mark: fx.Node) -> tuple[str, str]:
+    """Return the class whose call a mark belongs to, and which of its results the mark is."""
+    stack = list((mark.meta.get("nn_module_stack") or {}).values())
+    return (stack[-1][1] if stack else "", mark.args[1].split("|", 2)[2])

@@ -1,0 +1,119 @@
+"""What the author called the values of a region, and where names may be used again."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from typing import TYPE_CHECKING, Any
+
+from torch import fx
+
+from diglot.codegen import author, names
+from diglot.codegen.expr import names_in
+from diglot.codegen.statements import assignment
+from diglot.ir.hub import Call, Frame, is_mark, target_name
+
+if TYPE_CHECKING:
+    from diglot.codegen.region import RegionWriter
+
+
+class NameWriter:
+    """Mixed into :class:`RegionWriter`."""
+
+    def _frames_of_call(self: RegionWriter, region: Call) -> tuple[Frame, ...]:
+        ports = region.inputs or region.outputs
+        return self.program.frames(ports[0].node) if ports else ()
+
+    def _root_prefix(self: RegionWriter) -> int:
+        ports = self.call.inputs or self.call.outputs
+        return len(self.program.frames(ports[0].node)) if ports else 0
+
+    def frames(self: RegionWriter, item: fx.Node | Call) -> tuple[Frame, ...]:
+        """Return the frames of an item from this region's own ``forward`` inwards."""
+        found = self._frames_of_call(item) if isinstance(item, Call) else self.program.frames(item)
+        return found[self._prefix :]
+
+    def where(self: RegionWriter, node: fx.Node) -> str:
+        """Return ``file:line`` of a node."""
+        found = self.program.frames(node)
+        return f"{found[-1].file}:{found[-1].line}" if found else "?"
+
+    def _author_names(
+        self: RegionWriter, item: fx.Node | Call
+    ) -> tuple[list[str | None] | None, Frame | None]:
+        """Return the names the author assigned this item's value to, when the item ends that statement."""
+        found = self.frames(item)
+        for depth in range(len(found), 0, -1):
+            key = found[:depth]
+            if (key, item) not in self._ends:
+                return None, found[-1]
+            assigned = author.assigned_names(found[depth - 1])
+            if assigned is not None:
+                return assigned, found[depth - 1]
+            if not author.is_return(found[depth - 1]):
+                return None, found[-1]
+        return None, found[-1] if found else None
+
+    @functools.cached_property
+    def _ends(self: RegionWriter) -> set[tuple[tuple[Frame, ...], Any]]:
+        """The items with which a run of one of the author's statements ends (a helper may run twice)."""
+        shown = [
+            item
+            for item in self.call.items
+            if not (isinstance(item, Call) and item.function)
+            and not (
+                isinstance(item, fx.Node)
+                and (is_mark(item) or target_name(item).endswith("getitem"))
+            )
+        ]
+        ends: set[tuple[tuple[Frame, ...], Any]] = set()
+        for item, following in zip(shown, [*shown[1:], None], strict=True):
+            found = self.frames(item)
+            after = self.frames(following) if following is not None else ()
+            ends.update(
+                (found[:d], item) for d in range(1, len(found) + 1) if after[:d] != found[:d]
+            )
+        return ends
+
+    # --- names that are free ----------------------------------------------------------------------------
+
+    def _free_name(self: RegionWriter, wanted: str, node: fx.Node, made: ast.expr) -> str:
+        """Return a name that no living value holds, moving an old value aside where the author did."""
+        held = self.holder.get(wanted)
+        if held is None or held is node:
+            return wanted
+        if isinstance(held, fx.Node) and self.left.get(held, 0) <= 0:
+            self._flush_readers(wanted)
+            self._save_sizes(held)
+            return wanted
+        aside = self._author_copy(wanted) if isinstance(held, fx.Node) else None
+        if aside and self.holder.get(aside) is None:
+            self._push(assignment(aside, ast.Name(wanted, ast.Load())), None)
+            self.holder[aside] = held
+            for value, expression in self.exprs.items():
+                if isinstance(expression, ast.Name) and expression.id == wanted:
+                    self.exprs[value] = ast.Name(aside, ast.Load())
+            self._flush_readers(wanted)
+            return wanted
+        return names.unique(wanted, self.holder)
+
+    def _author_copy(self: RegionWriter, name: str) -> str | None:
+        location = author.class_location(self.call.cls) if self.call.cls else None
+        if location is None:
+            return None
+        for copy in author.copies(*location).get(name, []):
+            return names.local(copy)
+        return None
+
+    def _flush_readers(self: RegionWriter, name: str) -> None:
+        """Write out unread inline expressions that read a variable about to change."""
+        for node, made in list(self.inline.items()):
+            if name in names_in(made):
+                del self.inline[node]
+                found = self.frames(node)
+                chosen = names.unique(
+                    names.local(self.program.noun_for(self, node, "")), self.holder
+                )
+                self._push(assignment(chosen, made), found[-1] if found else None)
+                self.holder[chosen] = node
+                self.exprs[node] = ast.Name(chosen, ast.Load())
