@@ -42,6 +42,9 @@ class _Writer:
     def read(self, node: fx.Node) -> ast.expr:
         return ast.Name(node.name, ast.Load())
 
+    def list_variable(self, nodes: list[fx.Node]) -> None:
+        return None
+
     def size(self, size: Any, at: fx.Node) -> ast.expr:
         return to_ast(int(size))
 

@@ -87,6 +87,14 @@ def part_names(frame: Frame) -> list[str | None]:
     return leaves(found.targets[0]) if isinstance(found, ast.Assign) else []
 
 
+def first_argument(frame: Frame) -> str | None:
+    """Return the variable that the outermost call of a statement takes first: ``features`` of ``layer(features)``."""
+    for node in ast.walk(statement(frame.file, frame.line) or ast.Pass()):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Name):
+            return node.args[0].id
+    return None
+
+
 def is_return(frame: Frame) -> bool:
     """Tell whether the statement at a frame returns its value."""
     return isinstance(statement(frame.file, frame.line), ast.Return)
@@ -137,6 +145,18 @@ def constructor_parameters(cls: type) -> tuple[str, ...]:
         return ()
     args = [*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs]
     return tuple(a.arg for a in args[1:])
+
+
+@functools.lru_cache(maxsize=512)
+def loop_counts(cls: type) -> tuple[str, ...]:
+    """Return the constructor parameters that a constructor loops to: ``range(num_layers)``."""
+    found = []
+    for node in ast.walk(_init_tree(cls) or ast.Pass()):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "range" and node.args:
+            last = node.args[-1] if len(node.args) < 3 else node.args[1]
+            if isinstance(last, ast.Name) and last.id in constructor_parameters(cls):
+                found.append(last.id)
+    return tuple(dict.fromkeys(found))
 
 
 @functools.lru_cache(maxsize=512)

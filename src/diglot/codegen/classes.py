@@ -25,7 +25,7 @@ _POSITIONAL = {
     "DepthwiseConv1D": ("kernel_size",), "Embedding": ("input_dim", "output_dim"), "Dropout": ("rate",),
     "ZeroPadding2D": ("padding",), "MaxPooling2D": ("pool_size",), "AveragePooling2D": ("pool_size",),
     "LSTM": ("units",), "GRU": ("units",), "SimpleRNN": ("units",), "GroupNormalization": ("groups",),
-    "MultiHeadAttention": ("num_heads", "key_dim"),
+    "MultiHeadAttention": ("num_heads", "key_dim"), "range": ("count",),
 }  # fmt: skip
 
 
@@ -232,6 +232,9 @@ class Classes:
             return attribute
         cls = instances[0].region.cls
         own = author.constructor_parameters(cls) if cls is not None else ()
+        if slot == "count":  # of layers in a list
+            counts = author.loop_counts(cls) if cls is not None else ()
+            return names.attribute(counts[0] if len(counts) == 1 else f"num_{attribute}")
         for torch_slot in _TORCH_SLOTS.get(slot, (slot,)):
             expression = (
                 author.slot_expression(cls, attribute, torch_slot) if cls is not None else None

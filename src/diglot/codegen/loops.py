@@ -105,7 +105,7 @@ class Loops:
             calls=calls,
             attribute=attribute,
             slice=None if whole else (low or 0, None if high == length - 1 else (high or 0) + 1),
-            variable=self._variable(writer, calls[0], attribute),
+            variable=self.variable(writer, calls[0], attribute),
             chain=chain,
             start=start.value,
             start_mark_value=start.value,
@@ -121,7 +121,7 @@ class Loops:
         }
         return len(found)
 
-    def _variable(self, writer: RegionWriter, call: Call, attribute: str) -> str:
+    def variable(self, writer: RegionWriter, call: Call, attribute: str) -> str:
         """Return the author's loop variable, or the singular of the list's name."""
         frames = writer.frames(call)
         for frame in reversed(frames):

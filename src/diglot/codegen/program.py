@@ -11,6 +11,7 @@ from torch import fx, nn
 from diglot.codegen import author, names
 from diglot.codegen.constants import Constants
 from diglot.codegen.homes import Homes
+from diglot.codegen.lists import Lists
 from diglot.codegen.loops import Loops
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import through
@@ -47,6 +48,7 @@ class Program(TreeQueries):
         self.weights = Homes(self)
         self.constants = Constants(self)
         self.loops = Loops(self)
+        self.lists = Lists(self)
         self._strides: dict[Any, set[str]] | None = None
         self._frames: dict[fx.Node, tuple[Frame, ...]] = {}
         self._writers: dict[Call, RegionWriter] = {}

@@ -14,6 +14,7 @@ from torch import fx
 
 from diglot.codegen import names
 from diglot.codegen.expr import E, names_in, text
+from diglot.codegen.lists import ListWriter
 from diglot.codegen.opcall import OpCall, Refusal
 from diglot.codegen.region_calls import CallWriter
 from diglot.codegen.region_layers import LayerWriter
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _LONG = 110
 
 
-class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter):
+class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, ListWriter):
     """Writes one region. ``members`` are the attributes it declares, ``statements`` its body."""
 
     def __init__(self, program: Program, region: Call) -> None:
@@ -56,6 +57,8 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter):
             region
         )  # every value gets a variable: the layers are read off them
         self.sizes: dict[Any, str] = {}
+        self.lists: dict[str, list[fx.Node]] = {}  # variables that hold lists of values
+        self.series: dict[str, tuple[str, int]] = {}  # numbered children that became a list
         self.used_rules: list[str] = []
         self.at: Any = None  # the item being written
         self._prefix = (
@@ -69,8 +72,11 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter):
     def write(self) -> RegionWriter:
         """Write parameters, statements and the return."""
         self._count_uses()
-        for port in self.program.live_inputs(self.call):
-            self._parameter(port)
+        for parameter in self.program.lists.parameters(self.call):
+            if parameter.stem:
+                self.list_parameter(parameter)
+            else:
+                self._parameter(parameter.ports[0])
         for name in self.program.function_parameters(self.call):
             self.params.append(names.local(name))
             self.holder[names.local(name)] = name
@@ -125,6 +131,11 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter):
             item = items[position]
             self.at = item
             if isinstance(item, Call):
+                grown = self.program.lists.growing_at(self, items, position)
+                if grown:
+                    self.grow(grown)
+                    position = items.index(grown.calls[-1]) + 1
+                    continue
                 run = self.program.loops.run_at(self, items, position)
                 if run:
                     position += self._loop(run)

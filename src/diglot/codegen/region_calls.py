@@ -44,6 +44,8 @@ class CallWriter:
 
     def child_key(self: RegionWriter, child: Call) -> tuple[str, int | None]:
         """The attribute that holds a child's layer."""
+        if child.path in self.series:
+            return self.series[child.path]
         path = self.relative(child.path)
         return self.key(path if path else child.path or "inner")
 
@@ -51,7 +53,7 @@ class CallWriter:
         self: RegionWriter, child: Call, writer: RegionWriter
     ) -> tuple[list[ast.expr], dict[str, ast.expr]]:
         """Tensors by position; functions by name, as Keras wants what is no tensor."""
-        given = dict(zip(writer.params, self.program.live_inputs(child), strict=False))
+        given = dict(zip(writer.params, self.program.lists.parameters(child), strict=False))
         extra = {name: node for node, name in writer.extra}
         functions = {names.local(n): n for n in self.program.function_parameters(child)}
         arguments: list[ast.expr] = []
@@ -63,8 +65,10 @@ class CallWriter:
                 named[parameter] = self._size_argument(extra[parameter], child)
             elif parameter in extra:
                 arguments.append(self.read_again(extra[parameter]))
+            elif given[parameter].stem:
+                arguments.append(self.list_argument([p.value for p in given[parameter].ports]))
             else:
-                arguments.append(self.read(given[parameter].value))
+                arguments.append(self.read(given[parameter].ports[0].value))
         return arguments, named
 
     def _size_argument(self: RegionWriter, size: Any, child: Call) -> ast.expr:

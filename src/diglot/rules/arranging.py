@@ -21,9 +21,13 @@ _IMAGE = {"x": "2,6,4,5"}
 # --- joining -------------------------------------------------------------------------------------------
 
 
-def _tensors(op: OpCall, name: str) -> list[ast.expr]:
+def _tensors(op: OpCall, name: str) -> ast.expr | list[ast.expr]:
     """The tensors of a list, in the dtype of the result; empty ones (``torch.empty(0)``) left out."""
     dtype, made = op.fake().dtype, []
+    alike = all(keras_dtype(n.meta["val"].dtype) == keras_dtype(dtype) for n in op[name])
+    known = op.writer.list_variable(op[name]) if alike else None
+    if known is not None:  # a list that the author made
+        return known
     for node in op[name]:
         value = node.meta["val"]
         if shape_of(value) == (0,) and op.fake().dim() != 1:
