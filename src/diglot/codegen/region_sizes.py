@@ -172,4 +172,7 @@ def size_ast(size: Any, known: dict[Any, ast.expr]) -> ast.expr:
         return E("a % b", a=parts[0], b=parts[1])
     if size.is_Pow:
         return E("a ** b", a=parts[0], b=parts[1])
+    if name in ("Min", "Max"):
+        smaller = "ops.minimum(a, b)" if name == "Min" else "ops.maximum(a, b)"
+        return functools.reduce(lambda a, b: E(smaller, a=a, b=b), parts[::-1])
     raise Refusal(f"the size {size} has no plain form")

@@ -21,14 +21,15 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 _TRIED = (2, 3, 5, 8, 13)
 
 
-def guarded_axes(program: ExportedProgram, names: list[str]) -> set[Axis]:
+def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) -> set[Axis]:
     """Return the dynamic axes on which the model branches (``size % 2 == 0``).
 
-    A bound (``size <= 512``: a table of positions) leaves a size dynamic within it; two equal sizes are one size;
+    ``values`` are the examples by name; leading sizes that are equal in them are one batch. A bound
+    (``size <= 512``: a table of positions) leaves a size dynamic within it; two equal sizes are one size;
     what then holds for every size says nothing. Any other guard fixes the sizes it speaks of.
     """
     guards = [_named(g, names) for g in getattr(program, "_guards_code", None) or []]
-    equal: dict[str, str] = {}
+    equal = _one_batch(names, values)
     for text, _ in guards:
         match = re.fullmatch(r"\(?(s_\w+)\)?==\(?(s_\w+)\)?", text)
         if match:
@@ -41,6 +42,17 @@ def guarded_axes(program: ExportedProgram, names: list[str]) -> set[Axis]:
         if not _always(text, axes, equal, variables):
             found.update(axes.values())
     return found
+
+
+def _one_batch(names: list[str], values: list[Any]) -> dict[str, str]:
+    """Return which leading sizes are the same, by the names of :func:`_named`."""
+    first: dict[int, str] = {}
+    equal: dict[str, str] = {}
+    for name, value in zip(names, values, strict=True):
+        if getattr(value, "ndim", 0):
+            variable = f"s_{name}_0"
+            equal[variable] = first.setdefault(int(value.shape[0]), variable)
+    return equal
 
 
 def _named(guard: str, names: list[str]) -> tuple[str, dict[str, Axis]]:
@@ -83,6 +95,8 @@ def _value(node: ast.expr, sizes: dict[str, int]) -> Any:
         return node.value
     if isinstance(node, ast.Name):
         return sizes[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, sizes)
     if isinstance(node, ast.BinOp):
         return _OPERATORS[type(node.op)](_value(node.left, sizes), _value(node.right, sizes))
     if isinstance(node, ast.Compare) and len(node.ops) == 1:

@@ -219,7 +219,7 @@ def export(
             marker.installed(),
         ):
             program = _run_export(model, args, kwargs, shapes)
-            fixed = guarded_axes(program, names)
+            fixed = guarded_axes(program, names, values)
             if fixed:
                 # The model decides something by these sizes: one program can only hold one of its ways.
                 specs = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from diglot.ir.hub import Hub
-from diglot.passes import clean, dense, fold, functional, masks, stochastic_depth
+from diglot.passes import bags, clean, dense, fold, functional, masks, stochastic_depth
 
 #: Before the call tree is laid: these may drop or replace nodes.
 PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
@@ -16,6 +16,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     ),
     (functional.make_functional, "later passes may then move and drop nodes freely"),
     (clean.drop_identities, "after in-place ops are gone a copy is the value itself"),
+    (bags.open_bags, "where bags begin is an arange, which folding might make a constant"),
     (fold.fold_constants, "mask building is mostly arithmetic on constants and sizes"),
     (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
     (clean.drop_identities, "simplified masks leave casts and expands behind"),

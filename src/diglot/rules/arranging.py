@@ -268,6 +268,7 @@ register(
             Sample("torch.stack([x, x.tanh()])", _X),
             Sample("torch.stack([x, x * 3], dim=-1)", _X),
             Sample("torch.stack([x, x * 3], dim=2).sum(2)", _IMAGE, channels_last=True),
+            Sample("torch.stack([x, x * 3], dim=1)[:, 1]", _IMAGE, channels_last=True),
         ),
     ),
     *(

@@ -35,7 +35,8 @@ def _embedding(op: OpCall) -> ast.expr:
 
 def _bag(op: OpCall) -> ast.expr:
     raise op.refuse(
-        "bags of different lengths; use nn.Embedding on padded ids and average with a mask"
+        "bags of different lengths, or with padding_idx; give the ids in rows of one length, or use "
+        "nn.Embedding on padded ids and reduce with a mask"
     )
 
 
@@ -60,5 +61,21 @@ register(
         ),
     ),
     Rule("aten.embedding_bag.default", _bag, torch="nn.EmbeddingBag(...)", layout="logical"),
-    Rule("aten.embedding_bag.padding_idx", _bag, torch="nn.EmbeddingBag(...)", layout="logical"),
+    Rule(
+        "aten.embedding_bag.padding_idx",
+        _bag,
+        torch="nn.EmbeddingBag(...)",
+        layout="logical",
+        # Ids in rows have become an embedding and a reduction (passes/bags.py) before this is asked.
+        samples=(
+            Sample("m(x)", {"x": "int64[3,5]<7"}, 'nn.EmbeddingBag(7, 4, mode="sum")'),
+            Sample("m(x)", {"x": "int64[3,5]<7"}, "nn.EmbeddingBag(7, 4)"),
+            Sample("m(x)", {"x": "int64[3,5]<7"}, 'nn.EmbeddingBag(7, 4, mode="max")'),
+            Sample(
+                "m(x, per_sample_weights=p)",
+                {"x": "int64[3,5]<7", "p": "3,5"},
+                'nn.EmbeddingBag(7, 4, mode="sum")',
+            ),
+        ),
+    ),
 )

@@ -120,16 +120,17 @@ class Assigner:
         node.meta["layout"] = chosen
 
     def _concat(self, node: fx.Node) -> None:
-        self._elementwise(node)
-        listed = node.args[0]
-        first = listed[0] if isinstance(listed, (list, tuple)) else listed
-        if target_name(node).startswith("aten.stack"):
-            layout = first.meta.get("layout")
-            rank = first.meta["val"].dim()
-            for argument in tensors(node):
-                self._need(node, argument, layout)
-            dim = (node.args[1] if len(node.args) > 1 else 0) % (rank + 1)
-            node.meta["layout"] = perms.inserted(layout, rank, dim) if layout else None
+        if not target_name(node).startswith("aten.stack"):
+            self._elementwise(node)
+            return
+        # Its result has an axis more than its arguments: they are brought to one layout, not broadcast.
+        arguments = tensors(node)
+        rank = arguments[0].meta["val"].dim()
+        layout = next((a.meta["layout"] for a in arguments if a.meta.get("layout")), None)
+        for argument in arguments:
+            self._need(node, argument, layout)
+        dim = (node.args[1] if len(node.args) > 1 else 0) % (rank + 1)
+        node.meta["layout"] = perms.inserted(layout, rank, dim) if layout else None
 
     def _align(
         self, node: fx.Node, argument: fx.Node, layout: perms.Perm | None, rank: int

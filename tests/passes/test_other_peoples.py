@@ -1,0 +1,85 @@
+"""Forms that models in the wild take, each translated and compared, with what must (not) be in the source."""
+
+import keras
+import numpy as np
+import torch
+from torch import nn
+
+import diglot
+
+
+def translated(model, *inputs):
+    """Translate; check the outputs at the example's size and, repeated, at twice the batch."""
+    model.eval()
+    translation = diglot.translate(model, inputs)
+    for times in (1, 2):
+        given = [torch.cat([x] * times) for x in inputs]
+        with torch.no_grad():
+            expected = model(*given)
+        specs = translation.weight_map.inputs
+        fed = [
+            (x.permute(s.perm) if s.perm else x).numpy() for x, s in zip(given, specs, strict=True)
+        ]
+        got = translation.model(fed[0] if len(fed) == 1 else fed, training=False)
+        (spec,) = translation.weight_map.outputs
+        expected = expected.permute(spec.perm) if spec.perm else expected
+        got = keras.ops.convert_to_numpy(got)
+        assert np.abs(got - expected.numpy()).max() <= 1e-5 * np.abs(expected.numpy()).max()
+    return translation.source
+
+
+class SelectiveKernels(nn.Module):
+    """Branches stacked on an axis of their own, weighed and summed (SKNet)."""
+
+    def __init__(self):
+        super().__init__()
+        self.paths = nn.ModuleList([nn.Conv2d(3, 4, k, padding=k // 2) for k in (3, 5)])
+        self.select = nn.Conv2d(4, 8, 1)
+
+    def forward(self, x):
+        x = torch.stack([path(x) for path in self.paths], dim=1)
+        weights = self.select(x.sum(1).mean((2, 3), keepdim=True))
+        weights = weights.view(x.shape[0], 2, 4, 1, 1).softmax(dim=1)
+        return (x * weights).sum(1)
+
+
+def test_stacked_feature_maps_stay_channels_last():
+    """No transposes: the new axis is put where channels-last tensors have room for it."""
+    assert "transpose" not in translated(SelectiveKernels(), torch.randn(2, 3, 6, 7))
+
+
+class Recommender(nn.Module):
+    """Dense features beside bags of ids (DLRM): the ids' batch is derived from their number."""
+
+    def __init__(self):
+        super().__init__()
+        self.bags = nn.ModuleList([nn.EmbeddingBag(n, 4, mode="sum") for n in (7, 9)])
+        self.dense = nn.Linear(5, 4)
+
+    def forward(self, x, ids):
+        parts = [bag(ids[:, i]) for i, bag in enumerate(self.bags)]
+        return torch.cat([self.dense(x), *parts], dim=1)
+
+
+def test_bags_of_one_length_are_summed_embeddings():
+    """An embedding and a sum, for any batch."""
+    source = translated(Recommender(), torch.randn(3, 5), torch.randint(0, 7, (3, 2, 6)))
+    assert "layers.Embedding(7, 4)" in source
+    assert "batch_size" not in source
+
+
+class Spans(nn.Module):
+    """A relative position table, cut to the shorter of the text and itself (DeBERTa)."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(12, 4))
+
+    def forward(self, x):
+        span = min(max(x.size(1), 3), 6)
+        return x @ self.table[6 - span : 6 + span].t()
+
+
+def test_a_size_bounded_by_min_and_max():
+    """``min(length, 6)`` is computed by the program."""
+    assert "ops.minimum" in translated(Spans(), torch.randn(2, 5, 4))
