@@ -48,13 +48,9 @@ def _drop_zero(hub: Hub, node: fx.Node) -> bool:
     if target_name(node) not in ("aten.add.Tensor", "aten.sub.Tensor", "aten.add.Scalar"):
         return False
     first, second = node.args[:2]
-    if (
-        second != 0
-        or not isinstance(first, fx.Node)
-        or not isinstance(first.meta.get("val"), torch.Tensor)
-    ):
+    if second != 0 or not isinstance(first, fx.Node):
         return False
-    return first.meta["val"].dtype == node.meta["val"].dtype and _replace(hub, node, first)
+    return _same_value(node, first) and _replace(hub, node, first)
 
 
 def constant_bool(hub: Hub, node: object) -> bool | None:
@@ -91,9 +87,21 @@ def _and_true(hub: Hub, node: fx.Node) -> bool:
             and (target_name(this_value) in _CASTS if this_value.op == "call_function" else False)
         ):
             this_value = this_value.args[0]
-        if constant_bool(hub, this_value) is True and isinstance(other, fx.Node):
+        if constant_bool(hub, this_value) is True and _same_value(node, other):
             return _replace(hub, node, other)
     return False
+
+
+def _same_value(node: fx.Node, operand: object) -> bool:
+    """Tell whether an operand already has a result's shape and dtype: the other one may broadcast or promote it."""
+    value = operand.meta.get("val") if isinstance(operand, fx.Node) else None
+    expected = node.meta["val"]
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype == expected.dtype
+        and value.dim() == expected.dim()
+        and all(map(_equal, value.shape, expected.shape))
+    )
 
 
 def _unexpanded(node: fx.Node) -> fx.Node:
