@@ -17,6 +17,7 @@ from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
 from diglot.errors import UsageError
 from diglot.frontends.capture import capture
 from diglot.ir.hub import Call, Hub
+from diglot.ir.limits import bounds
 from diglot.ir.sizes import is_static, shape_of, size_of
 from diglot.translation import Translation
 
@@ -342,7 +343,6 @@ def summary(hub: Hub, written: Written, model: nn.Module | None) -> list[dict[st
 def dynamic_sizes(hub: Hub) -> dict[str, Any]:
     """Return every dynamic size: its name, range, where it is read and the value it was captured with."""
     found: dict[str, Any] = {}
-    ranges = getattr(hub.exported, "range_constraints", {}) or {}
     for node, name in zip(hub.inputs, hub.input_names, strict=True):
         for axis, size in enumerate(node.meta["val"].shape):
             symbol = size_of(size)
@@ -350,22 +350,15 @@ def dynamic_sizes(hub: Hub) -> dict[str, Any]:
                 continue
             if str(symbol) in found:
                 continue
-            bounds = ranges.get(symbol)
-            high = (
-                int(bounds.upper)
-                if bounds is not None and bounds.upper.is_number and bounds.upper < 2**31
-                else None
-            )
+            low, high = bounds(hub, size)
             found[str(symbol)] = {
                 "name": "batch" if axis == 0 else "length" if axis == 1 else f"size_{axis}",
-                "min": int(bounds.lower) if bounds is not None and bounds.lower.is_number else 1,
+                "min": 1 if low is None else low,
                 "max": high,
                 "input": name,
                 "axis": axis,
                 "example": size.node.hint,
             }
-    for about in found.values():
-        about["min"] = 1 if about["min"] in (0, 2) else about["min"]
     return found
 
 

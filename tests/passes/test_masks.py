@@ -19,9 +19,7 @@ class Seen(nn.Module):
         return mask & torch.ones(self.shape, dtype=torch.bool)
 
 
-@pytest.mark.parametrize(
-    "shape", [(), (5,), (1, 5), (3, 1, 1), (3, 4, 5), (2, 1, 1, 1)], ids=str
-)
+@pytest.mark.parametrize("shape", [(), (5,), (1, 5), (3, 1, 1), (3, 4, 5), (2, 1, 1, 1)], ids=str)
 def test_and_true_keeps_the_shape(shape):
     mask = torch.rand(4, 5) > 0.5
     translation = diglot.translate(Seen(*shape), mask, dynamic={})

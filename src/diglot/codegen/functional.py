@@ -20,6 +20,7 @@ from diglot.codegen.keras_source import (
     statement_lines,
     structure_ast,
 )
+from diglot.codegen.limits import refused
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import Member, Statement, weight_nodes
@@ -37,6 +38,7 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
         if region is not hub.root:
             dissolve(hub, region)
     program = FunctionalProgram(hub, model, float_dtype, "functional")
+    program.problems += refused(program.limits)
     writer = program.run()
     assert isinstance(writer, FunctionalWriter)
     ports = program.live_outputs(hub.root)
@@ -85,6 +87,9 @@ class FunctionalWriter(RegionWriter):
         self._applied: dict[tuple[str, int | None], int] = {}
         self._batch_readers: list[fx.Node | None] = []
         self._variables: dict[tuple[str, int | None], str] = {}
+
+    def _refuse_sizes(self) -> None:
+        """No Python of a Functional model runs when it is called."""
 
     def _parameter(self, port: Port) -> None:
         index = self.program.hub.inputs.index(port.value)

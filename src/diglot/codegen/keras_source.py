@@ -14,6 +14,7 @@ from torch import nn
 from diglot.codegen import helpers, names
 from diglot.codegen.classes import Classes, Dissolve, LayerClass
 from diglot.codegen.expr import E, call, text, to_ast
+from diglot.codegen.limits import sentence
 from diglot.codegen.program import Program
 from diglot.codegen.statements import Statement
 from diglot.codegen.tree import dissolve, dissolve_trivial
@@ -141,9 +142,9 @@ def build_function(
     """Return ``def build_model(weights=None)``."""
     hub = program.hub
     head = "Build the model; ``weights`` is the path of a ``.weights.h5`` file."
-    limits = size_limits(hub)
-    if limits:
-        head = "\n\n    ".join([head, "\n    ".join(limits)]) + "\n    "
+    stated = [sentence(limit) for limit in program.limits]
+    if stated:
+        head = "\n\n    ".join([head, "\n    ".join(stated)]) + "\n    "
     body: list[ast.stmt] = [ast.Expr(ast.Constant(head))]
     given = [names.local(n) for n in hub.input_names]
     variables = variables or given
@@ -181,21 +182,6 @@ def build_function(
     body += _tail()
     arguments = ast.arguments([], [ast.arg("weights")], None, [], [], None, [ast.Constant(None)])
     return ast.FunctionDef("build_model", arguments, body, [])
-
-
-def size_limits(hub: Hub) -> list[str]:
-    """Return a sentence for each size that the source limits (a table of positions, a branch)."""
-    ranges = getattr(hub.exported, "range_constraints", None) or {}
-    found: list[str] = []
-    seen: set[Any] = set()
-    for node, name in zip(hub.inputs, hub.input_names, strict=True):
-        for axis, size in enumerate(shape_of(node.meta["val"])):
-            bound = None if is_static(size) or size in seen else ranges.get(size)
-            if bound is not None and bound.upper.is_number and bound.upper < 2**31:
-                seen.add(size)
-                limit = f"at most {int(bound.upper)} along axis {axis}"
-                found.append(f"``{name}`` holds {limit}, as in the source.")
-    return found
 
 
 def _tail() -> list[ast.stmt]:

@@ -19,6 +19,7 @@ from diglot.codegen.tree import TreeQueries
 from diglot.errors import Problem, Unsupported
 from diglot.ir.hub import Call, Frame, Hub, Port, is_mark, target_name
 from diglot.ir.leaves import is_leaf
+from diglot.ir.limits import limits
 from diglot.ir.sizes import expression, is_static, shape_of
 from diglot.rules.registry import Rule, registry
 
@@ -43,6 +44,7 @@ class Program(TreeQueries):
         self.helpers: set[str] = set()
         self.met: list[tuple[Rule, Call, fx.Node]] = []
         self.alias: dict[fx.Node, fx.Node] = {}
+        self.limits = limits(hub)
         self.parts: dict[tuple[Call, fx.Node], Any] = {}
         self.made_by: dict[tuple[Call, str], fx.Node] = {}
         self.weights = Homes(self)

@@ -14,6 +14,7 @@ from torch import fx
 
 from diglot.codegen import names
 from diglot.codegen.expr import E, names_in, text
+from diglot.codegen.limits import checks
 from diglot.codegen.lists import ListWriter
 from diglot.codegen.opcall import OpCall, Refusal
 from diglot.codegen.region_calls import CallWriter
@@ -80,10 +81,20 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         for name in self.program.function_parameters(self.call):
             self.params.append(names.local(name))
             self.holder[names.local(name)] = name
+        if self.call is self.program.hub.root:
+            self._refuse_sizes()
         self._items(self.call.items)
         self._return()
         self._drop_unread()
         return self
+
+    def _refuse_sizes(self) -> None:
+        """Begin with checks on the sizes for which the program does not hold."""
+        for port in self.call.inputs:
+            for limit in self.program.limits:
+                if limit.input is port.value:
+                    for check in checks(limit, self.exprs[port.node]):
+                        self._push(check, None)
 
     def _drop_unread(self) -> None:
         """Drop values (sizes, initial states) that were made for an op whose rule did without them."""

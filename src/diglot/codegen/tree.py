@@ -96,7 +96,9 @@ class TreeQueries:
         return found
 
     def is_sequential(self: Program, region: Call) -> bool:
-        """Tell whether a region is written as ``keras.Sequential``."""
+        """Tell whether a region is written as ``keras.Sequential``, which checks nothing."""
+        if region is self.hub.root and any(not limit.enforced for limit in self.limits):
+            return False
         return region.class_name == "Sequential" and not region.function
 
     def grouped_members(self: Program, region: Call) -> list[tuple[str, Any]]:

@@ -9,10 +9,20 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import sympy
+import torch
 from torch.export import ExportedProgram
+
+from diglot.ir.limits import by_author, leaves_out_numbers
 
 Axis = tuple[str, int]
 _SIZE = re.compile(r"L\['(?P<name>\w+)'\](?:\[(?P<item>\d+)\])?\.size\(\)\[(?P<axis>\d+)\]")
+#: A bound on one size, or a number that it is not.
+_LINEAR = re.compile(
+    r"\(?(\d+\*)?\(?s_\w+\)?\)?(<=|<|>=|>|!=)\(?\d+\)?|\d+(<=|<|>=|>|!=)\(?(\d+\*)?s_\w+\)?"
+)
+_TWO = re.compile(r"\(?s_\w+\)?(<=|<|>=|>)\(?s_\w+\)?")
+_UNEQUAL = re.compile(r"[^<>=!]+!=[^<>=!]+")
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod, ast.Pow: operator.pow, ast.Eq: operator.eq, ast.NotEq: operator.ne,
@@ -25,8 +35,9 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
     """Return the dynamic axes on which the model branches (``size % 2 == 0``).
 
     ``values`` are the examples by name; leading sizes that are equal in them are one batch. A bound
-    (``size <= 512``: a table of positions) leaves a size dynamic within it; two equal sizes are one size;
-    what then holds for every size says nothing. Any other guard fixes the sizes it speaks of.
+    (``size <= 512``: a table of positions) leaves a size dynamic within it, and so does ``size != 10`` (see
+    :mod:`diglot.ir.limits`); two equal sizes are one size; what then holds for every size says nothing.
+    Any other guard fixes the sizes it speaks of.
     """
     guards = [_named(g, names) for g in getattr(program, "_guards_code", None) or []]
     equal = _one_batch(names, values)
@@ -35,8 +46,12 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
         if match:
             equal[_root(equal, match[1])] = _root(equal, match[2])
     found: set[Axis] = set()
+    unequal, compared = _author_compares(program)
     for text, axes in guards:
-        if re.fullmatch(r"\(?s_\w+\)?(<=|<|>=|>|!=)\(?\w+\)?|\d+(<=|<|>=|>|!=)\(?s_\w+\)?", text):
+        if _LINEAR.fullmatch(text):
+            continue
+        # Inside PyTorch such comparisons choose a stride, never a result.
+        if (not unequal and _UNEQUAL.fullmatch(text)) or (not compared and _TWO.fullmatch(text)):
             continue
         variables = sorted({_root(equal, v) for v in axes})
         if not _always(text, axes, equal, variables):
@@ -53,6 +68,29 @@ def _one_batch(names: list[str], values: list[Any]) -> dict[str, str]:
             variable = f"s_{name}_0"
             equal[variable] = first.setdefault(int(value.shape[0]), variable)
     return equal
+
+
+def _author_compares(program: ExportedProgram) -> tuple[bool, bool]:
+    """Tell whether the model's own code asks for unequal sizes, and whether it compares two sizes.
+
+    ``size != 10`` needs no answer here: the generated program refuses that one size.
+    """
+    sizes = [
+        size
+        for node in program.graph.nodes
+        if node.op == "placeholder" and isinstance(node.meta.get("val"), torch.Tensor)
+        for size in node.meta["val"].shape
+        if isinstance(size, torch.SymInt)
+    ]
+    if not sizes:
+        return False, False
+    env = sizes[0].node.shape_env
+    asked = [env.replace(guard.expr) for guard in env.guards if by_author(guard)]
+    unequal = any(isinstance(r, sympy.Ne) and not leaves_out_numbers(r) for r in asked)
+    compared = any(
+        r.is_Relational and not isinstance(r, sympy.Eq) and len(r.free_symbols) > 1 for r in asked
+    )
+    return unequal, compared
 
 
 def _named(guard: str, names: list[str]) -> tuple[str, dict[str, Axis]]:

@@ -18,8 +18,13 @@ _SAME: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionar
 
 def expression(value: torch.SymInt) -> Any:
     """Return a ``SymInt``'s expression, with symbols that stand for one size replaced by one symbol."""
-    found = value.node.shape_env.replace(value.node.expr)
-    same = _SAME.get(value.node.shape_env)
+    return resolved(value.node.shape_env, value.node.expr)
+
+
+def resolved(shape_env: Any, expr: Any) -> Any:
+    """Return an expression over one program's sizes with one symbol for each size."""
+    found = shape_env.replace(expr)
+    same = _SAME.get(shape_env)
     return found.xreplace(same) if same else found
 
 

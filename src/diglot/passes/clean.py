@@ -81,8 +81,10 @@ def drop_checks(hub: Hub) -> None:
                 hub.graph.erase_node(node)
 
 
-def _same_value(node: fx.Node, source: fx.Node) -> bool:
-    ours, theirs = node.meta.get("val"), source.meta.get("val")
+def same_value(node: fx.Node, source: object) -> bool:
+    """Tell whether a node's operand already has its shape and dtype (another one may broadcast or promote it)."""
+    ours = node.meta.get("val")
+    theirs = source.meta.get("val") if isinstance(source, fx.Node) else None
     if not isinstance(ours, torch.Tensor) or not isinstance(theirs, torch.Tensor):
         return False
     if ours.dtype != theirs.dtype or ours.dim() != theirs.dim():
@@ -105,7 +107,7 @@ def is_identity(node: fx.Node) -> bool:
     ):
         return False
     name = target_name(node)
-    if name not in _IDENTITIES or not _same_value(node, node.args[0]):
+    if name not in _IDENTITIES or not same_value(node, node.args[0]):
         return False
     if name.startswith(("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout")):
         return len(node.args) < 3 or node.args[1] == 0.0 or not node.args[2]

@@ -17,7 +17,7 @@ import torch
 from torch import fx
 
 from diglot.ir.hub import Hub, target_name
-from diglot.passes.clean import _equal, drop_dead
+from diglot.passes.clean import _equal, drop_dead, same_value
 
 _ARANGES = {"aten.arange.default", "aten.arange.start", "aten.arange.start_step"}
 _CASTS = {"aten.to.dtype_layout", "aten.to.dtype", "aten.to.device", "aten._to_copy.default"}
@@ -50,7 +50,7 @@ def _drop_zero(hub: Hub, node: fx.Node) -> bool:
     first, second = node.args[:2]
     if second != 0 or not isinstance(first, fx.Node):
         return False
-    return _same_value(node, first) and _replace(hub, node, first)
+    return same_value(node, first) and _replace(hub, node, first)
 
 
 def constant_bool(hub: Hub, node: object) -> bool | None:
@@ -87,21 +87,9 @@ def _and_true(hub: Hub, node: fx.Node) -> bool:
             and (target_name(this_value) in _CASTS if this_value.op == "call_function" else False)
         ):
             this_value = this_value.args[0]
-        if constant_bool(hub, this_value) is True and _same_value(node, other):
+        if constant_bool(hub, this_value) is True and same_value(node, other):
             return _replace(hub, node, other)
     return False
-
-
-def _same_value(node: fx.Node, operand: object) -> bool:
-    """Tell whether an operand already has a result's shape and dtype: the other one may broadcast or promote it."""
-    value = operand.meta.get("val") if isinstance(operand, fx.Node) else None
-    expected = node.meta["val"]
-    return (
-        isinstance(value, torch.Tensor)
-        and value.dtype == expected.dtype
-        and value.dim() == expected.dim()
-        and all(map(_equal, value.shape, expected.shape))
-    )
 
 
 def _unexpanded(node: fx.Node) -> fx.Node:
