@@ -1,9 +1,15 @@
 """Sources: every form that a user can name, and everything that can be wrong with one."""
 
+import contextlib
 import importlib.metadata
 import json
 import pickle
+import ssl
 import sys
+import time
+import urllib.error
+import urllib.request
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -365,9 +371,51 @@ def test_an_id_that_cannot_be_fetched_is_one_sentence(monkeypatch):
         raise OSError("We couldn't connect to the Hub")
 
     monkeypatch.setattr(pretrained, "_build_hf", refuse)
+    monkeypatch.setattr(pretrained, "_answers", lambda address: True)
     with pytest.raises(BadInput) as caught:
         load_source("hf:some/model")
     assert "neither a folder here nor a model" in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["hf:some/model", "timm:resnet18(pretrained=True)"])
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch, spec):
+    package, constants = spec.partition(":")[0], pytest.importorskip("huggingface_hub").constants
+    pytest.importorskip({"hf": "transformers"}.get(package, package))
+    asked = []
+
+    def refuse(request, timeout):
+        asked.append(request.full_url)
+        raise urllib.error.URLError("Name or service not known")
+
+    def sleep(seconds):
+        pytest.fail("it waits to try again")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(time, "sleep", sleep)
+    with pytest.raises(BadInput) as caught:
+        load_source(spec)
+    assert "the Hugging Face Hub cannot be reached" in str(caught.value)
+    assert asked == [constants.ENDPOINT]
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_a_server_that_answers_anything_is_reached(monkeypatch):
+    answers = {
+        "fine": None,
+        "refuses": urllib.error.HTTPError("", 403, "", Message(), None),
+        "has an odd certificate": urllib.error.URLError(ssl.SSLError()),
+        "is not there": urllib.error.URLError(OSError()),
+        "is slow": TimeoutError(),
+    }
+
+    def urlopen(request, timeout):
+        if answers[request.host]:
+            raise answers[request.host]
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    reached = [name for name in answers if pretrained._answers(f"https://{name}")]
+    assert reached == ["fine", "refuses", "has an odd certificate"]
 
 
 @pytest.mark.parametrize(

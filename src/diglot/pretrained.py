@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib
 import importlib.metadata
 import logging
 import pickle
+import ssl
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +26,11 @@ Dynamic = dict[str, dict[int, str]]
 
 #: The example's batch and lengths: pairwise different, and unlike any usual width.
 BATCH, LENGTH, TARGET_LENGTH = 2, 11, 7
+
+#: Seconds to wait for the Hugging Face Hub to answer at all.
+_PATIENCE = 5.0
+_OWN_FOLDER = "download the model elsewhere and name its folder"
+_RANDOM_WEIGHTS = "leave pretrained out for random weights"
 
 
 def load_timm(name: str, options: dict[str, Any]) -> tuple[nn.Module, Any, Dynamic]:
@@ -49,10 +58,13 @@ def load_timm(name: str, options: dict[str, Any]) -> tuple[nn.Module, Any, Dynam
             f"timm has no model {name}.", expected=f"e.g. {', '.join(close)}" if close else None
         )
     torch.manual_seed(0)
-    try:
-        model = timm.create_model(name, **options)
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
-        raise _failed(f"timm could not make {name}.", error) from error
+    with _hub(needed=bool(options.get("pretrained"))) as reached:
+        try:
+            model = timm.create_model(name, **options)
+        except (RuntimeError, TypeError, ValueError, OSError) as error:
+            if isinstance(error, OSError) and not reached:
+                raise _unreachable(f"The weights of {name}", _RANDOM_WEIGHTS) from error
+            raise _failed(f"timm could not make {name}.", error) from error
     config = getattr(model, "pretrained_cfg", None) or {}
     size = tuple(config.get("input_size") or (3, 224, 224))
     images = torch.randn((BATCH, *size), generator=torch.Generator().manual_seed(0))
@@ -106,12 +118,14 @@ def load_hf(place: str, needs_examples: bool = True) -> tuple[nn.Module, Any, Dy
     elif place.startswith((".", "/", "~")) or place.count("/") > 1:
         raise BadInput(f"There is no folder {place}.", received=str(folder.resolve()))
     _hide_broken_torchvision()
-    with _quiet_transformers():
+    with _quiet_transformers(), _hub(needed=not is_local) as reached:
         try:
             model = _build_hf(str(folder) if is_local else place, folder if is_local else None)
         except (OSError, ConnectionError) as error:
             if is_local:
                 raise _failed(f"The model in {place} cannot be loaded.", error) from error
+            if not reached:
+                raise _unreachable(place, _OWN_FOLDER) from error
             raise BadInput(
                 f"{place} is neither a folder here nor a model that the Hugging Face Hub gave.",
                 received=_first_sentence(error),
@@ -125,6 +139,46 @@ def load_hf(place: str, needs_examples: bool = True) -> tuple[nn.Module, Any, Dy
     if not needs_examples:
         return model, None, None
     return (model, *examples_for(model, place))
+
+
+@contextlib.contextmanager
+def _hub(needed: bool) -> Iterator[bool]:
+    """Whether the Hugging Face Hub answers; where it does not, its library uses in the block what it
+    keeps on the disk. By itself it asks six times for every file: most of a minute until it gives up.
+    """
+    from huggingface_hub import constants
+
+    if not needed or constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT):
+        yield not constants.HF_HUB_OFFLINE
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield False
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def _answers(address: str) -> bool:
+    """Whether a server is reached within a few seconds, whatever it says."""
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        # It was reached, and the library may know its certificate.
+        return isinstance(error.reason, ssl.SSLError)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _unreachable(what: str, instead: str) -> BadInput:
+    return BadInput(
+        f"{what} cannot be fetched: the Hugging Face Hub cannot be reached.",
+        received="it is not among the files kept from earlier downloads, either",
+        hint=f"check the connection (and HF_HUB_OFFLINE, HF_ENDPOINT, HTTPS_PROXY), or {instead}",
+    )
 
 
 def _check_folder(folder: Path, place: str) -> None:

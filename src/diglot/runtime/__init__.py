@@ -57,8 +57,15 @@ class KerasWorker(WorkerProcess):
 
         Answers {"problems": {target: text}, "extra": [{"path", "trainable"}], "class": name}.
         """
+        self.submit_load(directory, floatx, weights=weights)
+        return self.collect().result
+
+    def submit_load(
+        self, directory: str | os.PathLike[str], floatx: str, *, weights: bool = True
+    ) -> None:
+        """`load`, without waiting for it: `collect` gives what it answers."""
         path = str(Path(directory).resolve())
-        return self.call("load", directory=path, floatx=floatx, weights=weights).result
+        self.submit("load", directory=path, floatx=floatx, weights=weights)
 
     def graph_ops(self, training: bool = False) -> Counter[str]:
         """How many TensorFlow ops of each type the loaded model's graph holds."""
@@ -83,11 +90,18 @@ def start_worker(backend: str = "tensorflow") -> KerasWorker:
 def borrow_worker(
     backend: str = "tensorflow", worker: KerasWorker | None = None
 ) -> Iterator[KerasWorker]:
-    """`worker`, or the one that `start_worker` started, or one of its own, closed at the end."""
+    """`worker`, or the one that `start_worker` started, or one of its own, closed at the end.
+
+    Answers that nobody took, because of an error, are thrown away when it is given back.
+    """
     _spare[:] = [spare for spare in _spare if spare.alive]
     ready = [spare for spare in _spare if spare.backend == backend]
     if worker is not None or ready:
-        yield worker or ready[-1]
+        lent = worker or ready[-1]
+        try:
+            yield lent
+        finally:
+            lent.discard()
         return
     with KerasWorker(backend) as own:
         yield own

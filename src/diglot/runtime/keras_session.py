@@ -20,6 +20,7 @@ import numpy as np
 from diglot.codegen.weights import TensorSpec, WeightMap, resolve
 from diglot.errors import BadInput
 from diglot.runtime import capture
+from diglot.runtime.building import traced_once
 from diglot.runtime.capture import describe_layer
 from diglot.runtime.engines import value_and_gradients
 from diglot.runtime.exchange import cotangent
@@ -38,32 +39,47 @@ class KerasSession:
         self.problems: dict[str, str] = {}
         self._layers: dict[str, Any] = {}
         self._count = 0
+        # The program and the float width that `model` was built from.
+        self._built: tuple[bytes, str] | None = None
 
     # -- building and saving --------------------------------------------------------------------
 
     def load(self, directory: str, floatx: str, weights: bool = True) -> dict[str, Any]:
         """Build the model of `directory`/model.py in `floatx` and, with `weights`, read its weight
         file. Answers with what does not fit the weight map, in words, by target path.
+
+        Where the very same program was built last, in the same width, the weight file alone is read.
         """
         import keras
 
-        keras.utils.clear_session()
-        set_width(floatx)
         self.directory = Path(directory)
         self.weight_map = WeightMap.load(self.directory / "weight_map.json")
-        build_model = self._import_model().build_model
-        file = self.directory / "model.weights.h5"
-        self.model = build_model(str(file)) if weights else build_model()
+        file = str(self.directory / "model.weights.h5")
+        program = self._read_program()
+        if weights and self._built == (program, floatx):
+            self.model.load_weights(file)
+        else:
+            self._built = None
+            keras.utils.clear_session()
+            set_width(floatx)
+            build_model = self._import_model().build_model
+            with traced_once():
+                self.model = build_model(file) if weights else build_model()
+            self._built = (program, floatx)
         self._resolve()
         return {"problems": self.problems, "extra": self._unfilled(), "class": self._class_name()}
 
-    def _import_model(self) -> Any:
-        """Import model.py afresh, under a name of its own: its classes read floatx when called."""
+    def _read_program(self) -> bytes:
         path = self.directory / "model.py"
         if not path.exists():
             raise BadInput(
                 "There is no model.py.", where=str(path), hint="translate again, into this folder"
             )
+        return path.read_bytes()
+
+    def _import_model(self) -> Any:
+        """Import model.py afresh, under a name of its own: its classes read floatx when called."""
+        path = self.directory / "model.py"
         self._count += 1
         name = f"diglot_translated_{self._count}"
         spec = importlib.util.spec_from_file_location(name, path)

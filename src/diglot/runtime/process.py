@@ -148,6 +148,12 @@ class WorkerProcess:
         arrays = read_arrays(reply["arrays"], remove=True) if reply["arrays"] else {}
         return Reply(reply["result"], arrays, reply["seconds"])
 
+    def discard(self) -> None:
+        """Throw away the replies to all commands that are still open, once they have come."""
+        while self._pending:
+            with contextlib.suppress(WorkerFailed, BadInput, MissingExtra):
+                self.collect()
+
     def _read_line(self, timeout: float) -> bytes:
         end = time.monotonic() + timeout
         while b"\n" not in self._buffer:
