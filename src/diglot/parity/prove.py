@@ -46,11 +46,16 @@ def prove(
     model that differs raises nothing.
     """
     from diglot.parity.prover import Prover
+    from diglot.parity.torch_modes import half_the_threads
     from diglot.runtime import borrow_worker
 
     start = time.perf_counter()
     tell: Progress = progress or (lambda text: None)
-    with _files(translation) as directory, borrow_worker(backend, worker) as keras:
+    with (
+        _files(translation) as directory,
+        borrow_worker(backend, worker) as keras,
+        half_the_threads(),
+    ):
         prover = Prover(translation, directory, keras, seed=seed, tell=tell, thorough=thorough)
         proof = prover.prove(sizes, steps)
         proof.hashes = _hashes(directory)
