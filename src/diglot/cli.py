@@ -47,6 +47,13 @@ _UsageProblem: type[Exception] = next(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
+zoo_app = typer.Typer(
+    help="Systems written by hand in both languages, trained on real data and compared.",
+    invoke_without_command=True,
+)
+app.add_typer(zoo_app, name="zoo")
+
+
 class Target(StrEnum):
     keras = "keras"
 
@@ -69,6 +76,9 @@ class Backend(StrEnum):
 
 def main() -> None:
     """The console script."""
+    # Read when PyTorch is loaded: its threads then wait without spinning, and leave the cores to the
+    # Keras process beside it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -362,6 +372,65 @@ def doctor(as_json: Json = False) -> None:
         if not as_json:
             _stdout().print(doctor_view(findings))
     raise typer.Exit(findings["exit_code"])
+
+
+@zoo_app.callback()
+def zoo(context: typer.Context) -> None:
+    """Systems written by hand in both languages, trained on real data and compared."""
+    if context.invoked_subcommand is None:
+        zoo_list(as_json=False)
+
+
+@zoo_app.command("list")
+def zoo_list(as_json: Json = False) -> None:
+    """List the pairs."""
+    from diglot.zoo import PAIRS, find_pair
+
+    with _only_json(as_json) as emit:
+        pairs = [find_pair(name) for name in PAIRS]
+        found = [{"name": p.name, "title": p.title, "document": p.document} for p in pairs]
+        emit({"exit_code": EXIT_PROVEN, "pairs": found})
+        if not as_json:
+            from diglot.zoo.console import list_view
+
+            _stdout().print(list_view(pairs))
+
+
+@zoo_app.command("run")
+def zoo_run(
+    name: Annotated[str, typer.Argument(help="The pair's name: see diglot zoo list.")],
+    full: Annotated[
+        bool, typer.Option("--full/--fast", help="The real thing, or under a minute.")
+    ] = False,
+    faithful: Annotated[
+        bool, typer.Option(help="Train what the document builds, too, and compare.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(help="In place of the setting's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The folder to write: zoo-out/NAME.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a pair in both languages, prove that its models are one function, and draw it.
+
+    The same command again goes on where a run was interrupted.
+    """
+    from diglot.zoo import find_pair
+    from diglot.zoo.running import Options, Runner
+
+    with _only_json(as_json) as emit:
+        from diglot.zoo.console import RunView, result_view
+
+        pair = find_pair(name)
+        setting = "full" if full else "fast"
+        folder = output or Path("zoo-out") / (name if full else f"{name}-fast")
+        options = Options(setting, folder, faithful, epochs, seed)
+        with RunView(_stderr()) as view:
+            result = Runner(pair, options, view).run()
+        _stderr().print(result_view(result, str(folder / "page.html")))
+        emit(result)
+    raise typer.Exit(result["exit_code"])
 
 
 if __name__ == "__main__":

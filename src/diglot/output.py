@@ -77,6 +77,13 @@ def _foreign(directory: Path) -> Iterator[str]:
             yield path.name + ("/" if path.is_dir() else "")
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
 @contextlib.contextmanager
 def staged(directory: Path, force: bool = False) -> Iterator[Path]:
     """Yield an empty sibling folder that takes the place of ``directory`` if all goes well.

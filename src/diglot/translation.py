@@ -15,6 +15,7 @@ import numpy as np
 
 from diglot.codegen.weights import WeightMap
 from diglot.errors import BadInput, UsageError
+from diglot.output import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -134,9 +135,9 @@ class Translation:
 
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "model.py", self.source)
+        write_whole(folder / "model.py", self.source)
         self.weight_map.save(folder / "weight_map.json")
-        _write(folder / "translation.json", json.dumps(self.info, indent=1) + "\n")
+        write_whole(folder / "translation.json", json.dumps(self.info, indent=1) + "\n")
         self._save_source(folder / "source.pt2")
         materialise(folder, self._present_arrays())
         self.directory = folder
@@ -229,9 +230,3 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 def _keras_numpy(variable: Any) -> np.ndarray:
     value = variable.numpy() if hasattr(variable, "numpy") else np.asarray(variable)
     return np.asarray(value)
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from real_models import code_lines, translated
+from real_models import translated
+
+from diglot.zoo.source import code_lines
 
 TWINS = Path(__file__).parents[1] / "golden" / "twins"
 

@@ -189,13 +189,6 @@ def compare(result: Translated, found: dict[str, np.ndarray], tolerance: float =
         assert gap <= tolerance, f"{path or 'the output'} is off by {gap:.1e}"
 
 
-def code_lines(source: str) -> int:
-    """Lines of code: without blank lines, comments and docstrings."""
-    source = re.sub(r'^\s*"""(?:.|\n)*?"""\n', "", source, flags=re.MULTILINE)
-    lines = [line.strip() for line in source.splitlines()]
-    return sum(bool(line) and not line.startswith("#") for line in lines)
-
-
 def assert_reads_well(result: Translated, *classes: str) -> None:
     """The generated source stands alone, is clean under ruff, and keeps the author's classes."""
     path = result.directory / "model.py"

@@ -140,7 +140,7 @@ class _Reported:
         return True
 
 
-def _answer(commands: Commands, request: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(commands: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Carry out one request; the arrays of the answer go into a file beside the request's."""
     start = time.perf_counter()
     name = request["command"]
@@ -157,14 +157,15 @@ def _answer(commands: Commands, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": request["id"], "error": reported.error}
 
 
-def serve(requests: IO[str], replies: IO[str]) -> None:
-    """Answer every line of `requests` on `replies`, until there are no more."""
-    commands: Commands | None = None
+def serve(requests: IO[str], replies: IO[str], make: Callable[[], Any] = Commands) -> None:
+    """Answer every line of `requests` on `replies`, until there are no more, with the methods of
+    what `make` gives: each takes arrays and parameters, and gives a result and arrays."""
+    commands: Any = None
     for line in requests:
         request = json.loads(line)
         with _Reported("start") as reported:
             if commands is None:
-                commands = Commands()
+                commands = make()
         reply = (
             _answer(commands, request)
             if commands is not None

@@ -1,0 +1,54 @@
+"""The training process's main program: `python -m diglot.training.worker FD`, with DIGLOT_FRAMEWORK set.
+
+Speaks as the proof's worker does (see `runtime.process`); between a command and its reply it also
+writes lines {"event": …}, which say how far training is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import IO, Any
+
+from diglot.runtime.keras_worker import Answer, Arrays, serve
+from diglot.training.job import Job
+from diglot.training.run import Run
+from diglot.training.task import find_task
+
+
+class Commands:
+    """What a training process does."""
+
+    def __init__(self, framework: str, replies: IO[str]) -> None:
+        """Import the framework."""
+        if framework == "torch":
+            from diglot.training import torch_loop as loop
+        else:
+            from diglot.training import keras_loop as loop
+        self.loop, self.replies = loop, replies
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Send an event to the parent."""
+        self.replies.write(json.dumps({"event": event}) + "\n")
+        self.replies.flush()
+
+    def train(self, arrays: Arrays, job: dict[str, Any]) -> Answer:
+        """Train a `Job`; gives the figures of `Run.result`."""
+        wanted = Job.from_dict(job)
+        run = Run(find_task(wanted.task), wanted, self.tell)
+        return self.loop.train(run), {}
+
+
+def main() -> None:
+    """Serve on standard input and the file descriptor that the command line names."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
+    framework = os.environ["DIGLOT_FRAMEWORK"]
+    serve(sys.stdin, replies, lambda: Commands(framework, replies))
+
+
+if __name__ == "__main__":
+    main()

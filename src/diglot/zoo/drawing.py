@@ -1,0 +1,101 @@
+"""Pictures of a run, each as SVG (for pages) and PNG (for everything else)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diglot.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Orange for PyTorch, blue for Keras: told apart by the colour-blind, too.
+COLOURS = {"torch": "#d55e00", "keras": "#0072b2"}
+NAMES = {"torch": "PyTorch", "keras": "Keras"}
+
+
+def colour(label: str) -> str:
+    """The colour of a run's label ("torch", "keras-faithful")."""
+    return COLOURS[label.partition("-")[0]]
+
+
+def title(label: str) -> str:
+    """A run's label as people write it: "PyTorch, faithful"."""
+    framework, _, variant = label.partition("-")
+    return NAMES[framework] + (f", {variant}" if variant else "")
+
+
+def line_style(label: str) -> str:
+    """Keras is drawn dashed over PyTorch, so that equal curves show as both; variants are dotted."""
+    framework, _, variant = label.partition("-")
+    if variant:
+        return ":"
+    return "-" if framework == "torch" else "--"
+
+
+@contextmanager
+def figure(path: Path, width: float = 9.0, height: float = 3.6) -> Iterator[Figure]:
+    """A matplotlib figure of `width` x `height` inches, saved as `path`.svg and `path`.png at the end.
+
+    Raises MissingExtra where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingExtra("matplotlib", "zoo", needed_for="Drawing") from error
+    import matplotlib
+
+    # Text stays text, and the same figure gives the same file.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "diglot", "font.size": 9}):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(drawn)
+        yield drawn
+        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
+            part = path.with_name(f"{path.name}.part.{suffix}")
+            drawn.savefig(part, **options)
+            part.replace(path.with_name(f"{path.name}.{suffix}"))
+
+
+def smooth(values: list[float], width: int) -> np.ndarray:
+    """The running mean over the last `width` values."""
+    sums = np.cumsum(np.insert(np.asarray(values, float), 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def draw_curves(result: Mapping[str, Any], path: Path) -> None:
+    """The loss of every step, both frameworks overlaid, and the validation score of every epoch."""
+    runs: Mapping[str, Mapping[str, Any]] = result["runs"]
+    metric = _metric(runs)
+    with figure(path) as drawn:
+        left, right = drawn.subplots(1, 2)
+        for label, run in runs.items():
+            losses = run["history"]["losses"]
+            width = max(len(losses) // 100, 1)
+            steps = np.arange(1, len(losses) + 1)
+            style = {"color": colour(label), "linestyle": line_style(label), "label": title(label)}
+            left.plot(steps, smooth(losses, width), linewidth=1.3, **style)
+            scores = [
+                epoch.get(f"validation_{metric}", np.nan) for epoch in run["history"]["epochs"]
+            ]
+            right.plot(np.arange(1, len(scores) + 1), scores, marker="o", markersize=3, **style)
+        left.set(xlabel="step", ylabel="training loss", title="Loss")
+        right.set(xlabel="epoch", ylabel=f"validation {metric}", title=metric.capitalize())
+        right.xaxis.get_major_locator().set_params(integer=True)
+        for axes in (left, right):
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+        left.legend(frameon=False)
+
+
+def _metric(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The first score that is not the loss, or the loss where there is no other."""
+    names = [name for run in runs.values() for name in run.get("test", {})]
+    return next((name for name in names if name != "loss"), "loss")

@@ -1,0 +1,73 @@
+"""The page of a run: figures, curves, and the two models on facing pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diglot.output import write_whole
+from diglot.report.highlight import highlight_lines
+from diglot.zoo.drawing import title
+from diglot.zoo.pair import Pair
+from diglot.zoo.source import code_lines
+
+
+def write_page(pair: Pair, result: Mapping[str, Any], folder: Path) -> Path:
+    """Write page.html, one self-contained file, into the folder of a run."""
+    from jinja2 import Environment, PackageLoader
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("diglot.zoo"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    sources = [
+        {
+            "file": name,
+            "lines": [Markup(line) for line in highlight_lines(text.rstrip("\n"))],
+            "count": code_lines(text),
+        }
+        for name, text in (
+            ("torch_model.py", pair.torch_source()),
+            ("keras_model.py", pair.keras_source()),
+        )
+    ]
+    pictures = [
+        {"name": path.stem.replace("_", " "), "svg": Markup(_inline(path))}
+        for path in sorted(folder.glob("*.svg"))
+    ]
+    text = environment.get_template("page.html.j2").render(
+        pair=pair,
+        result=result,
+        sources=sources,
+        pictures=pictures,
+        title=title,
+        rows=_rows(result),
+    )
+    path = folder / "page.html"
+    write_whole(path, text)
+    return path
+
+
+def _inline(path: Path) -> str:
+    """An SVG file without what only a file of its own may hold."""
+    text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]
+
+
+def _rows(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """The table of figures: a label, and a value for every run."""
+    runs = list(result["runs"].values())
+    scores = list(dict.fromkeys(name for run in runs for name in run.get("test", {})))
+    rows = [
+        ("Parameters", [f"{run['parameters']:,}" for run in runs]),
+        ("Steps", [f"{run['steps']:,}" for run in runs]),
+        ("Time of a step", [_milliseconds(run["step_seconds"]) for run in runs]),
+        ("Time of the first step", [_milliseconds(run["first_step_seconds"]) for run in runs]),
+    ]
+    rows += [(f"Test {name}", [f"{run['test'][name]:.4f}" for run in runs]) for name in scores]
+    return rows
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1e3:.1f} ms"

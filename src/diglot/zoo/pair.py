@@ -1,0 +1,93 @@
+"""A pair: one system, written by hand in both languages, and how it is trained."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diglot.errors import UsageError
+from diglot.training import Recipe, Task
+
+PATH_STEPS = 100
+PATH_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One size of a pair: the arguments of its models and its data, and its recipe."""
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    recipe: Recipe
+
+
+class Pair(Task):
+    """A task with a name, a page and settings.
+
+    ``settings`` holds "fast" (under a minute for everything, on two cores) and "full" (reaches
+    ``goals``, lowest test scores by name). ``document`` is where the system comes from
+    ("000" to "004"). ``style`` is the style of translation that compares with the hand-written Keras
+    model: "functional" or "layers". ``faithful`` changes the models' arguments to what the document
+    does, where that is worth showing beside the proper way, and ``faithful_note`` says what it is.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    document: ClassVar[str]
+    style: ClassVar[str] = "functional"
+    settings: ClassVar[Mapping[str, Setting]]
+    goals: ClassVar[Mapping[str, float]] = {}
+    faithful: ClassVar[Mapping[str, Any]] = {}
+    faithful_note: ClassVar[str] = ""
+
+    def setting(self, name: str, faithful: bool = False) -> Setting:
+        """A setting by name, as the document does it where `faithful`. Raises UsageError."""
+        if name not in self.settings:
+            raise UsageError(
+                f"{self.name} has no setting {name!r}.", expected=" or ".join(self.settings)
+            )
+        found = self.settings[name]
+        if not faithful:
+            return found
+        if not self.faithful:
+            raise UsageError(
+                f"{self.name} does as its document does: there is nothing for --faithful to change."
+            )
+        return Setting({**found.model, **self.faithful}, found.data, found.recipe)
+
+    def exact(self, setting: Setting) -> Setting:
+        """The setting for comparing the two step by step: no dropout, and an epsilon of Adam's that
+        plays no part, since PyTorch adds it after the bias correction and Keras before it."""
+        model = {n: 0.0 if n.startswith("dropout") else v for n, v in setting.model.items()}
+        return Setting(model, setting.data, setting.recipe.but(epsilon=1e-15))
+
+    def example(self, model: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Small valid inputs for models of these sizes, by name: for proof and translation."""
+        raise NotImplementedError
+
+    def limits(self, model: Mapping[str, Any]) -> dict[str, tuple[int, int | None]]:
+        """The least and the largest value of each dynamic size, where it is not 1 and no limit."""
+        return {}
+
+    def torch_source(self) -> str:
+        """The text of torch_model.py."""
+        return (self.folder / "torch_model.py").read_text(encoding="utf-8")
+
+    def keras_source(self) -> str:
+        """The text of keras_model.py."""
+        return (self.folder / "keras_model.py").read_text(encoding="utf-8")
+
+    @property
+    def folder(self) -> Path:
+        """Where the pair's source lies."""
+        return Path(str(sys.modules[type(self).__module__].__file__)).parent
+
+    @property
+    def task_name(self) -> str:
+        """How a training process finds the pair."""
+        return f"{type(self).__module__}:PAIR"

@@ -1,0 +1,113 @@
+"""Every pair of the zoo: its two models are one function, and they learn along one path."""
+
+import numpy as np
+import pytest
+import torch
+
+import diglot
+from diglot.runtime.exchange import write_arrays
+from diglot.training import Job
+from diglot.training.supervise import TrainingProcess
+from diglot.training.torch_loop import set_state, state_of
+from diglot.zoo import PAIRS, find_pair
+from diglot.zoo.pair import PATH_TOLERANCE
+from diglot.zoo.proving import prove_pair
+from diglot.zoo.source import code_lines
+
+STEPS = 20
+
+
+def pairs():
+    """Each pair on one worker, so that what is loaded for one test serves the others."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(f"zoo-{name}")) for name in PAIRS]
+
+
+def torch_model(pair, setting):
+    torch.manual_seed(setting.recipe.seed)
+    return pair.torch().build_model(**setting.model)
+
+
+@pytest.mark.parametrize("name", pairs())
+def test_the_two_models_are_proven(name, tmp_path):
+    pair = find_pair(name)
+    proof = prove_pair(pair, pair.setting("fast"), tmp_path)
+    assert proof.verdict == "proven", str(proof)
+
+
+@pytest.mark.parametrize("name", pairs())
+def test_nothing_diverges(name):
+    """Layer by layer, in this process, with the same weights."""
+    pair = find_pair(name)
+    setting = pair.setting("fast")
+    model = torch_model(pair, setting).eval()
+    keras_model = pair.keras().build_model(**setting.model)
+    state = state_of(model)
+    weight_map = pair.weight_map(state, setting.model)
+    variables = weight_map.variables(keras_model)
+    for target, array in weight_map.apply(state).items():
+        variables[target].assign(array)
+    inputs = pair.example(setting.model, np.random.default_rng(3))
+    found = diglot.diverge(
+        model, keras_model, {name: torch.from_numpy(array) for name, array in inputs.items()}
+    )
+    assert not found, str(found)
+    assert found.compared
+
+
+@pytest.mark.parametrize("name", pairs())
+def test_the_same_path(name, tmp_path):
+    """In float64 and without dropout the losses of the first steps agree."""
+    pair = find_pair(name)
+    setting = pair.exact(pair.setting("fast"))
+    write_arrays(tmp_path / "start.safetensors", state_of(torch_model(pair, setting)))
+    losses = {}
+    for framework in ("torch", "keras"):
+        job = Job(
+            pair.task_name,
+            framework,
+            str(tmp_path / framework),
+            str(tmp_path / "start.safetensors"),
+            dict(setting.model),
+            dict(setting.data),
+            setting.recipe,
+            dtype="float64",
+            limit=STEPS,
+            logs=False,
+            scored=False,
+        )
+        with TrainingProcess(framework) as process:
+            losses[framework] = process.train(job)["history"]["losses"]
+    assert len(losses["torch"]) == STEPS
+    assert len(set(losses["torch"])) == STEPS
+    np.testing.assert_allclose(losses["torch"], losses["keras"], rtol=0, atol=PATH_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", pairs())
+def test_the_translation_stands_comparison(name):
+    """Diglot's own translation of the PyTorch model is hardly longer than the hand-written Keras."""
+    pair = find_pair(name)
+    setting = pair.setting("fast")
+    inputs = pair.example(setting.model, np.random.default_rng(3))
+    translation = diglot.translate(
+        torch_model(pair, setting),
+        {name: torch.from_numpy(array) for name, array in inputs.items()},
+        style=pair.style,
+    )
+    by_hand, ours = code_lines(pair.keras_source()), code_lines(translation.source)
+    assert ours <= 1.3 * by_hand, f"{ours} lines, by hand {by_hand}:\n{translation.source}"
+
+
+@pytest.mark.parametrize("name", pairs())
+def test_a_pair_is_complete(name):
+    """It has a page, both settings and a weight map without gaps, and its data say what they are."""
+    pair = find_pair(name)
+    assert pair.name == name
+    assert set(pair.settings) == {"fast", "full"}
+    page = (pair.folder / "README.md").read_text()
+    assert page.startswith(f"# {pair.title}")
+    for setting in pair.settings.values():
+        assert not set(pair.faithful) - set(pair.torch().build_model.__code__.co_varnames)
+        assert setting.recipe.epochs >= 1
+    set_state(
+        torch_model(pair, pair.setting("fast")), state_of(torch_model(pair, pair.setting("fast")))
+    )
