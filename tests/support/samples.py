@@ -20,7 +20,7 @@ from diglot.errors import Unsupported
 from diglot.parity.torch_modes import computing, copy_model
 from diglot.rules import Sample
 from diglot.rules.registry import Rule
-from diglot.runtime.keras_exact import set_width
+from diglot.runtime.keras_exact import no_dropout, set_width
 
 TOLERANCE = 1e-9
 _COUNTER = itertools.count()
@@ -239,7 +239,8 @@ def _keras_side(translation, arrays, inputs, expected):
         floats = {n: v for n, v in given.items() if v.dtype == tf.float64}
         with tf.GradientTape() as tape:
             tape.watch(list(floats.values()))
-            results = program(given, training=False)
+            with no_dropout(None):
+                results = program(given, training=False)
             flat = _flatten(results)
             loss, outputs = 0.0, {}
             for spec in weight_map.outputs:

@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from diglot.runtime.keras_exact import NORMAL, UNIFORM
+
 WIDE = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,
@@ -91,6 +93,37 @@ class NoDropout(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class FixedNoise(TorchDispatchMode):
+    """Random numbers that are not: each standard normal one is NORMAL, each uniform one UNIFORM."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Fill what would be drawn with the value that the target is given, too."""
+        kwargs = {k: v for k, v in (kwargs or {}).items() if k != "generator"}
+        names = [a.name for a in func._schema.arguments]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        name = func._overloadpacket.__name__
+        if name in ("randn", "rand"):
+            value = NORMAL if name == "randn" else UNIFORM
+            return torch.full(given.pop("size"), value, **_without_none(given))
+        if name in ("randn_like", "rand_like"):
+            value = NORMAL if name == "randn_like" else UNIFORM
+            return torch.full_like(given.pop("self"), value, **_without_none(given))
+        if name in ("normal_", "normal_functional"):
+            value = given.get("mean", 0.0) + NORMAL * given.get("std", 1.0)
+            return args[0].fill_(value) if name == "normal_" else torch.full_like(args[0], value)
+        if name in ("uniform_", "uniform"):
+            low, high = given.get("from", 0.0), given.get("to", 1.0)
+            value = low + UNIFORM * (high - low)
+            return args[0].fill_(value) if name == "uniform_" else torch.full_like(args[0], value)
+        if name == "normal" and any(isinstance(a, torch.Tensor) for a in args):
+            return args[0] + NORMAL * given.get("std", 1.0)
+        return func(*args, **kwargs)
+
+
+def _without_none(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
 class OperationCounter(TorchDispatchMode):
     """Adds up the operations of matrix products and convolutions in `total`."""
 
@@ -124,7 +157,7 @@ def zero_dropout(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[None]:
-    """Within the block PyTorch computes in `dtype`, exactly, and without dropout unless wanted.
+    """Within the block PyTorch computes in `dtype`, exactly, and without dropout and noise unless wanted.
 
     Restores the default dtype, the fused attention switch and the random state.
     """
@@ -140,6 +173,7 @@ def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[None]:
                 stack.enter_context(Float64())
             if not dropout:
                 stack.enter_context(NoDropout())
+                stack.enter_context(FixedNoise())
             yield
     finally:
         torch.set_default_dtype(before)

@@ -36,6 +36,14 @@ _RESHAPES = {
 }
 
 
+#: Draws whose functional twins go by other names.
+_DRAWS = {
+    "aten.bernoulli_.float": torch.ops.aten.bernoulli.p,
+    "aten.normal_.default": torch.ops.aten.normal_functional.default,
+    "aten.uniform_.default": torch.ops.aten.uniform.default,
+}
+
+
 def _overload(name: str) -> torch._ops.OpOverload:
     space, op, overload = name.split(".")
     return getattr(getattr(getattr(torch.ops, space), op), overload)
@@ -46,8 +54,8 @@ def _functional_target(node: fx.Node) -> torch._ops.OpOverload | None:
     space, op, overload = target_name(node).split(".")
     if not op.endswith("_") or op.endswith("__"):
         return None
-    if target_name(node) == "aten.bernoulli_.float":
-        return torch.ops.aten.bernoulli.p
+    if target_name(node) in _DRAWS:
+        return _DRAWS[target_name(node)]
     packet = getattr(getattr(torch.ops, space), op[:-1], None)
     if packet is None:
         return None

@@ -1,4 +1,4 @@
-"""Tensors made from nothing: ranges, constants, random numbers."""
+"""Tensors made from nothing: ranges and constants."""
 
 from __future__ import annotations
 
@@ -80,18 +80,6 @@ def _eye(op: OpCall) -> ast.expr:
 def _linspace(op: OpCall) -> ast.expr:
     bounds = [_number(op, op[n]) for n in ("start", "end")]
     return op.ops("linspace", *bounds, op.value(op["steps"]), dtype=op.dtype_ast(op.fake().dtype))
-
-
-_RANDOM = (
-    "it draws random numbers, and the two frameworks cannot draw the same ones; "
-    "pass the noise to the model as an input"
-)
-
-
-def _refused(name: str, spelling: str, sample: str, layout: str = "source") -> Rule:
-    return Rule(f"aten.{name}", lambda op: to_ast(None), torch=spelling, layout=layout, refuse=lambda op: _RANDOM,
-                topic="Randomness", note="Random numbers inside a model are refused; dropout is translated.",
-                samples=(Sample(sample, _X),))  # fmt: skip
 
 
 def _dynamic(expression: str) -> tuple[Sample, ...]:
@@ -185,6 +173,40 @@ register(
         layout="source",
         samples=_dynamic("x * x.new_full((3, 5), 0.7)"),
     ),
+    # Memory that nobody has set: what is read of it is written first.
+    *(
+        Rule(
+            f"aten.{name}",
+            emit,
+            torch=spelling,
+            noun="zeros",
+            layout=layout,
+            samples=_dynamic(sample),
+        )
+        for name, emit, spelling, layout, sample in (
+            (
+                "empty_like.default",
+                _like("zeros_like"),
+                "torch.empty_like(x)",
+                "elementwise",
+                "torch.empty_like(x).copy_(x)",
+            ),
+            (
+                "new_empty.default",
+                _filled("zeros"),
+                "x.new_empty(2, 3)",
+                "source",
+                "x.new_empty(2, 3, 5).copy_(x)",
+            ),
+            (
+                "empty.memory_format",
+                _filled("zeros"),
+                "torch.empty(2, 3)",
+                "source",
+                "torch.empty(2, 3, 5).copy_(x)",
+            ),
+        )
+    ),
     Rule(
         "aten.zeros_like.default",
         _like("zeros_like"),
@@ -246,30 +268,5 @@ register(
         noun="x",
         layout="source",
         samples=_dynamic("x * torch.linspace(0, 1, 5)"),
-    ),
-    _refused("rand.default", "torch.rand(2, 3)", "x + torch.rand(3, 5)"),
-    _refused("randn.default", "torch.randn(2, 3)", "x + torch.randn(3, 5)"),
-    _refused("randint.default", "torch.randint(7, (2, 3))", "x + torch.randint(7, (3, 5))"),
-    _refused("randint.low", "torch.randint(1, 7, (2, 3))", "x + torch.randint(1, 7, (3, 5))"),
-    _refused("randperm.default", "torch.randperm(5)", "x[..., torch.randperm(5)]"),
-    _refused("rand_like.default", "torch.rand_like(x)", "x + torch.rand_like(x)", "elementwise"),
-    _refused("randn_like.default", "torch.randn_like(x)", "x + torch.randn_like(x)", "elementwise"),
-    _refused(
-        "bernoulli.default", "torch.bernoulli(p)", "torch.bernoulli(x.sigmoid())", "elementwise"
-    ),
-    _refused(
-        "bernoulli.p",
-        "torch.bernoulli(x, 0.5)",
-        "torch.ops.aten.bernoulli.p(x, 0.5)",
-        "elementwise",
-    ),
-    _refused(
-        "normal.Tensor_Tensor", "torch.normal(mean, std)", "torch.normal(x, x.exp())", "elementwise"
-    ),
-    _refused(
-        "multinomial.default",
-        "torch.multinomial(p, 1)",
-        "torch.multinomial(x[0].exp(), 1)",
-        "logical",
     ),
 )

@@ -7,18 +7,32 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+NORMAL, UNIFORM = 0.7, 0.3
+"""What every standard normal and every uniform number is while two programs are compared."""
 DROPOUT_ATTRIBUTES = ("rate", "dropout", "recurrent_dropout", "_dropout", "drop_prob", "drop_rate")
 
 
 @contextlib.contextmanager
 def no_dropout(model: Any) -> Iterator[None]:
-    """Within the block every dropout of `model` drops nothing, in training mode too."""
+    """Within the block every dropout of `model` drops nothing, in training mode too, and the
+    numbers that model.py draws are NORMAL and UNIFORM."""
     import keras
     from keras.src import backend
     from keras.src.random import random as module
 
     def keep(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return inputs
+
+    def normal(
+        shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, seed: Any = None
+    ) -> Any:
+        return keras.ops.full(shape, mean + NORMAL * stddev, dtype=dtype or keras.config.floatx())
+
+    def uniform(
+        shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None, seed: Any = None
+    ) -> Any:
+        value = minval + UNIFORM * (maxval - minval)
+        return keras.ops.full(shape, value, dtype=dtype or keras.config.floatx())
 
     changed: list[tuple[Any, str, Any]] = []
     for layer in model._flatten_layers() if model is not None else ():
@@ -28,14 +42,17 @@ def no_dropout(model: Any) -> Iterator[None]:
             if isinstance(value, float) and 0.0 < value <= 1.0:
                 changed.append((layer, name, value))
                 setattr(layer, name, 0.0)
-    functions = [(place, place.dropout) for place in (keras.random, module, backend.random)]
-    for place, _ in functions:
-        place.dropout = keep
+    replaced = [(place, "dropout", keep) for place in (keras.random, module, backend.random)]
+    # Keras's own layers and initializers draw through `module`; model.py goes by the public name.
+    replaced += [(keras.random, "normal", normal), (keras.random, "uniform", uniform)]
+    before = [(place, name, getattr(place, name)) for place, name, _ in replaced]
+    for place, name, function in replaced:
+        setattr(place, name, function)
     try:
         yield
     finally:
-        for place, function in functions:
-            place.dropout = function
+        for place, name, function in before:
+            setattr(place, name, function)
         for layer, name, value in changed:
             setattr(layer, name, value)
 
