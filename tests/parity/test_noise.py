@@ -36,6 +36,13 @@ def test_a_vae_is_proven():
     assert proof.verdict == "proven", proof.first_divergence
 
 
+def test_a_vae_in_a_folder_is_proven(tmp_path):
+    """So is the exported program that is saved beside the translation, gradients included."""
+    diglot.translate(VAE(), torch.randn(4, 7)).save(tmp_path)
+    proof = diglot.prove(diglot.load(tmp_path))
+    assert proof.verdict == "proven", proof.first_divergence
+
+
 def test_the_translation_really_draws():
     """Outside a proof two calls differ."""
     translation = diglot.translate(VAE(), torch.randn(4, 7))

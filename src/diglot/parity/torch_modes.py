@@ -93,35 +93,44 @@ class NoDropout(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class FixedNoise(TorchDispatchMode):
-    """Random numbers that are not: each standard normal one is NORMAL, each uniform one UNIFORM."""
+#: What draws random numbers, by the name that torch and ATen call it.
+_LIKE = {"randn_like": NORMAL, "rand_like": UNIFORM}
+_SIZED = {"randn": NORMAL, "rand": UNIFORM}
+_FILLING = {"normal_", "normal_functional", "uniform_", "uniform"}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+
+class FixedNoise(TorchFunctionMode):
+    """Random numbers that are not: each standard normal one is NORMAL, each uniform one UNIFORM.
+
+    A function mode, since below autograd the gradients of Diglot's own ops would be lost.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Fill what would be drawn with the value that the target is given, too."""
-        kwargs = {k: v for k, v in (kwargs or {}).items() if k != "generator"}
-        names = [a.name for a in func._schema.arguments]
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        name = func._overloadpacket.__name__
-        if name in ("randn", "rand"):
-            value = NORMAL if name == "randn" else UNIFORM
-            return torch.full(given.pop("size"), value, **_without_none(given))
-        if name in ("randn_like", "rand_like"):
-            value = NORMAL if name == "randn_like" else UNIFORM
-            return torch.full_like(given.pop("self"), value, **_without_none(given))
-        if name in ("normal_", "normal_functional"):
-            value = given.get("mean", 0.0) + NORMAL * given.get("std", 1.0)
-            return args[0].fill_(value) if name == "normal_" else torch.full_like(args[0], value)
-        if name in ("uniform_", "uniform"):
-            low, high = given.get("from", 0.0), given.get("to", 1.0)
-            value = low + UNIFORM * (high - low)
-            return args[0].fill_(value) if name == "uniform_" else torch.full_like(args[0], value)
+        kwargs = dict(kwargs or {})
+        name = getattr(getattr(func, "_overloadpacket", func), "__name__", "")
+        options = {k: v for k, v in kwargs.items() if v is not None and k != "generator"}
+        if name in _SIZED:
+            return torch.empty(*args, **options).fill_(_SIZED[name])
+        if name in _LIKE:
+            return torch.empty_like(*args, **options).fill_(_LIKE[name])
+        if name in _FILLING:
+            first, second = _parameters(name, args[1:], options)
+            value = (
+                first + UNIFORM * (second - first) if "uniform" in name else first + NORMAL * second
+            )
+            return (args[0] if name.endswith("_") else args[0].detach().clone()).fill_(value)
         if name == "normal" and any(isinstance(a, torch.Tensor) for a in args):
-            return args[0] + NORMAL * given.get("std", 1.0)
+            spread = args[1] if len(args) > 1 else options.get("std", 1.0)
+            return (args[0] + NORMAL * spread).detach()
         return func(*args, **kwargs)
 
 
-def _without_none(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def _parameters(name: str, given: tuple, options: dict[str, Any]) -> tuple[float, float]:
+    """The mean and deviation, or the bounds, of a tensor that is filled with random numbers."""
+    names = ("from", "to") if "uniform" in name else ("mean", "std")
+    found = {**dict(zip(names, given, strict=False)), **options}
+    return found.get(names[0], 0.0), found.get(names[1], 1.0)
 
 
 class OperationCounter(TorchDispatchMode):
