@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # PyTorch's threads wait without spinning: on busy cores that is ten times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test lint format docs sweep clean
+.PHONY: help install demo test lint format docs sweep bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make lint     ruff, pyright and the import rules"
 	@echo "make format   let ruff format the code"
 	@echo "make sweep    translate many models of timm and Hugging Face and compare (an hour)"
+	@echo "make bench    time translations and proofs, and write bench.json (ten minutes)"
 	@echo "make docs     write docs/coverage.md and docs/false_friends.md from the rules"
 	@echo "make install  only create .venv with the pinned versions"
 	@echo "make clean    remove .venv and caches"
@@ -65,6 +66,9 @@ format: install
 
 sweep: install
 	$(BIN)/python tests/sweep/run.py $(SWEEP_ARGS)
+
+bench: install
+	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
 
 docs: install
 	$(BIN)/python -m diglot.report.docs

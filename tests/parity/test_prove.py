@@ -226,7 +226,7 @@ def test_without_a_worker_of_its_own(tmp_path):
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 @pytest.mark.parametrize("name", ["mlp", "tagger"])
 def test_on_other_backends(name, backend, tmp_path):
-    pytest.importorskip(backend)
+    pytest.importorskip(backend, reason=f'{backend} is not installed: pip install ".[{backend}]"')
     with KerasWorker(backend) as other:
         twin = getattr(twins, name)().write(tmp_path / "out", other)
         proof = prove(twin, worker=other, backend=backend, thorough=False)

@@ -18,6 +18,6 @@ MODELS = [
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_same_outputs(module, backend):
     if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+        pytest.skip(f'{backend} is not installed: pip install ".[{backend}]"')
     report = run_fresh(translated(module), "outputs", "keras", backend=backend)
     assert report["keras"] == 0

@@ -9,8 +9,9 @@ pytestmark = pytest.mark.xdist_group("resnet")
 TRANSPOSING = {"Transpose", "ConjugateTranspose", "BatchToSpaceND", "SpaceToBatchND"}
 
 
-@pytest.mark.parametrize("style", ["layers", "functional"])
-@pytest.mark.parametrize("factory", ["make18", "make50"])
+@pytest.mark.parametrize(
+    ("factory", "style"), [("make18", "layers"), ("make18", "functional"), ("make50", "layers")]
+)
 def test_full_size_is_proven_without_a_transpose(factory, style):
     result = translated("resnet", factory, style=style)
     assert_proven(result)
