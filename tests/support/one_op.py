@@ -62,6 +62,12 @@ class _Writer:
     def leaf_path(self, node: fx.Node) -> str:
         return "m"
 
+    def reversible(self, weight: fx.Node) -> bool:
+        return False
+
+    def reversed_layer(self, weight: fx.Node) -> None:
+        return None
+
     def where(self, node: fx.Node) -> str:
         return "here"
 

@@ -1,4 +1,8 @@
-"""The other style: one Functional model, every layer where it is applied. Only the batch may vary."""
+"""The other style: one Functional model, every layer where it is applied. Only the batch may vary.
+
+Keras knows no batch size while such a model is built (``ops.shape(x)[0]`` is ``None``), and a layer that is called
+on a plain constant is not part of the model. Two small layers that the program carries see to both.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,14 @@ import torch
 from torch import fx, nn
 
 from diglot.codegen import names
-from diglot.codegen.expr import E, call, names_in, to_ast
+from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.homes import Home
 from diglot.codegen.keras_source import (
     Written,
     build_function,
     docstring,
     finish,
+    input_variables,
     statement_lines,
     structure_ast,
 )
@@ -26,7 +31,8 @@ from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import Member, Statement, weight_nodes
 from diglot.codegen.tree import dissolve
 from diglot.errors import Unsupported
-from diglot.ir.hub import Call, Hub
+from diglot.ir.hub import Call, Hub, target_name
+from diglot.ir.sizes import is_static, shape_of
 
 if TYPE_CHECKING:
     from diglot.ir.hub import Port
@@ -50,7 +56,7 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
         program.package,
         writer.statements,
         outputs,
-        input_variables(hub),
+        _input_variables(hub),
     )
     source = finish(program, [function], docstring(program))
     body = next(
@@ -63,6 +69,11 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
 
 
 _BATCH = "batch_size_of_the_model"
+#: Ops whose result is the same for every item of the batch, where no argument is a batch.
+_SAME_ROWS = (
+    "aten.expand.", "aten.expand_as.", "aten.broadcast_to.", "aten.repeat.", "aten.tile.", "aten.full.", "aten.zeros.",
+    "aten.ones.", "aten.new_full.", "aten.new_zeros.", "aten.new_ones.",
+)  # fmt: skip
 
 
 class FunctionalProgram(Program):
@@ -84,16 +95,18 @@ class FunctionalWriter(RegionWriter):
     def __init__(self, program: Program, region: Call) -> None:
         super().__init__(program, region)
         self.results: list[ast.expr] = []
+        self.holder["weights"] = "argument"  # of build_model
         self._applied: dict[tuple[str, int | None], int] = {}
         self._batch_readers: list[fx.Node | None] = []
         self._variables: dict[tuple[str, int | None], str] = {}
+        self._from_inputs: dict[fx.Node, bool] = {}
 
     def _refuse_sizes(self) -> None:
         """No Python of a Functional model runs when it is called."""
 
     def _parameter(self, port: Port) -> None:
         index = self.program.hub.inputs.index(port.value)
-        name = input_variables(self.program.hub)[index]
+        name = _input_variables(self.program.hub)[index]
         self.params.append(name)
         self.holder[name] = port.node
         self.left[port.node] = 1 << 20  # keras.Model reads it at the end
@@ -135,6 +148,77 @@ class FunctionalWriter(RegionWriter):
             return made
         self._batch_readers.append(at)
         return ast.Name(_BATCH, ast.Load())
+
+    def _define(self, node: fx.Node, made: ast.expr, noun: str) -> None:
+        """Write what an op computes; a layer learns the size of the batch where the op asks for it."""
+        if _BATCH in names_in(made):
+            made = self._for_each_item(node, made) or made
+        super()._define(node, _Subscripts().visit(made), noun)
+
+    def _for_each_item(self, node: fx.Node, made: ast.expr) -> ast.expr | None:
+        """Return an expression without the batch's size for a value whose rows are all alike."""
+        if not target_name(node).startswith(_SAME_ROWS):
+            return None
+        shape = shape_of(node.meta["val"])
+        layout = node.meta.get("layout")
+        size = shape[0]
+        if is_static(size) or shape.count(size) != 1 or (layout and layout[0] != 0):
+            return None
+        given = [shape_of(n.meta["val"]) for n in _tensors(node)]
+        if any(size in s for s in given):
+            if [len(s) for s in given] != [len(shape)] or given[0][0] != size or layout:
+                return None
+            times = [1 if a == b else b for a, b in zip(given[0], shape, strict=True)]
+            return (
+                call("ops.tile", made.args[0], tuple(times)) if isinstance(made, ast.Call) else None
+            )
+        found = self._near(size, node) or self._far(size)
+        if found is None or found[1] != 0:
+            return None
+        if isinstance(made, ast.Call) and given == [(1, *shape[1:])]:
+            one = made.args[0]  # repeated along the batch and nowhere else
+        else:
+            one = _Replaced(_BATCH, 1).visit(made)
+        self.program.helpers.add("RepeatBatch")
+        return E("RepeatBatch()(one, x)", one=one, x=self.exprs[found[0]])
+
+    def read(self, node: fx.Node) -> ast.expr:
+        """Return a value; for a layer, a tensor of the model even where it follows from no input."""
+        made = super().read(node)
+        if self._is_layer_on_constants(self.at) and node not in self.program.hub.parameters:
+            self.program.helpers.add("Constant")
+            return E("Constant()(value, x)", value=made, x=self._first_input())
+        return made
+
+    def _is_layer_on_constants(self, node: fx.Node | Any) -> bool:
+        weights = self.program.hub.parameters
+        given = _tensors(node) if isinstance(node, fx.Node) else []
+        rest = [n for n in given if n not in weights]
+        return len(rest) < len(given) and not any(map(self._follows_from_inputs, rest))
+
+    def _follows_from_inputs(self, node: fx.Node) -> bool:
+        """Tell whether a value is a tensor of the model: made from an input, or from a weight."""
+        known = self._from_inputs.get(node)
+        if known is None:
+            roots = node in self.program.hub.inputs or node in self.program.hub.parameters
+            known = roots or any(self._follows_from_inputs(n) for n in node.all_input_nodes)
+            self._from_inputs[node] = known
+        return known
+
+    def reversible(self, weight: fx.Node) -> bool:
+        """Tell whether an embedding's table is a Linear's weight as well: a layer that runs both ways."""
+        return any(
+            target_name(user) == "aten.linear.default" and user.args[1] is weight
+            for user in weight.users
+        )
+
+    def reversed_layer(self, weight: fx.Node) -> ast.expr | None:
+        """Return the embedding layer that holds a Linear's weight."""
+        home = self.program.weights.of_node.get(weight)
+        if home is None or home.attribute != "embeddings" or home.key not in self.members:
+            return None
+        made = self.members[home.key].construct
+        return self.attribute(home.key) if text(made).startswith("layers.Reversible") else None
 
     def write(self) -> RegionWriter:
         """Write the body; ops that a rule did without (an RNN's first state) may have read the batch."""
@@ -185,9 +269,35 @@ class FunctionalWriter(RegionWriter):
         return {name for result in self.results for name in names_in(result)}
 
 
-def input_variables(hub: Hub) -> list[str]:
+def _input_variables(hub: Hub) -> list[str]:
     """Name the variables of the inputs, which must outlive the author's reuse of ``x``."""
-    return ["inputs"] if len(hub.inputs) == 1 else [names.local(n) for n in hub.input_names]
+    return ["inputs"] if len(hub.inputs) == 1 else input_variables(hub)
+
+
+def _tensors(node: fx.Node) -> list[fx.Node]:
+    return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
+
+
+class _Subscripts(ast.NodeTransformer):
+    """``x[None]`` and ``x[1:]``: a tensor of a Functional model takes only numbers and tuples."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.slice, ast.Constant) and node.slice.value is None:
+            return E("ops.expand_dims(x, axis=0)", x=node.value)
+        if isinstance(node.slice, ast.Slice) and isinstance(node.value, ast.Name):
+            node.slice = ast.Tuple([node.slice, ast.Constant(...)], ast.Load())
+        return node
+
+
+class _Replaced(ast.NodeTransformer):
+    """Puts a number in the place of a name."""
+
+    def __init__(self, name: str, value: int) -> None:
+        self.name, self.value = name, value
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(self.value) if node.id == self.name else node
 
 
 def _name_layer(made: ast.Call, name: str) -> None:

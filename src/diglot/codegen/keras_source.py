@@ -115,6 +115,14 @@ def format_source(source: str) -> str:
     return done.stdout
 
 
+_ARGUMENT = "weights"  # of build_model
+
+
+def input_variables(hub: Hub) -> list[str]:
+    """Name the variables that hold the inputs."""
+    return [names.unique(names.local(n), {_ARGUMENT}) for n in hub.input_names]
+
+
 def input_dtype(value: torch.Tensor) -> str | None:
     """Return the dtype of a keras.Input (``None``: the default float)."""
     if value.dtype.is_floating_point:
@@ -147,7 +155,7 @@ def build_function(
         head = "\n\n    ".join([head, "\n    ".join(stated)]) + "\n    "
     body: list[ast.stmt] = [ast.Expr(ast.Constant(head))]
     given = [names.local(n) for n in hub.input_names]
-    variables = variables or given
+    variables = variables or input_variables(hub)
     for node, variable, name in zip(hub.inputs, variables, given, strict=True):
         shape = shape_of(node.meta["val"])
         dtype = input_dtype(node.meta["val"]) or ...
@@ -204,7 +212,7 @@ def _unpack(program: Program, body: list[ast.stmt], result: ast.expr) -> ast.exp
     if len(ports) == 1:
         return structure_ast(hub.output_structure, {ports[0].name: result}, "")
     variables = [names.unique(names.local(_result_name(p.name)), set()) for p in ports]
-    taken: set[str] = {names.local(n) for n in hub.input_names}
+    taken: set[str] = {*input_variables(hub), _ARGUMENT}
     for i, name in enumerate(variables):
         variables[i] = names.unique(name, taken)
         taken.add(variables[i])

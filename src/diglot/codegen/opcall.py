@@ -196,6 +196,14 @@ class OpCall:
         default = default or self.rule.noun
         return self.writer.layer(self.node, construct, weights or {}, default, suffix, stands)
 
+    def reversible(self, weight: str) -> bool:
+        """Tell whether an embedding must also serve as a Linear (see :class:`FunctionalWriter`)."""
+        return self.writer.reversible(self.args[weight])
+
+    def reversed_layer(self, weight: str) -> ast.expr | None:
+        """The embedding layer that serves as this Linear, if there is one."""
+        return self.writer.reversed_layer(self.args[weight])
+
     def helper(self, name: str) -> ast.expr:
         """Name a function of the generated module's own (see ``codegen/helpers.py``), adding it once."""
         self.writer.program.helpers.add(name)

@@ -107,6 +107,14 @@ class LayerWriter:
             return base
         return ast.Subscript(base, ListIndex(key[1]), ast.Load())
 
+    def reversible(self: RegionWriter, weight: fx.Node) -> bool:
+        """Tell whether an embedding's layer must give its table to a Linear, too: classes read it off the layer."""
+        return False
+
+    def reversed_layer(self: RegionWriter, weight: fx.Node) -> ast.expr | None:
+        """Return the embedding layer whose ``reverse=True`` stands for a Linear, if there is one."""
+        return None
+
     def float_dtype_ast(self: RegionWriter) -> ast.expr:
         """The layer's own float type."""
         return E("self.compute_dtype")

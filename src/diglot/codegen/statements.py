@@ -50,8 +50,9 @@ def through(node: fx.Node) -> fx.Node:
 
 
 def is_pure(value: ast.expr) -> bool:
-    """Tell whether an expression calls nothing but functions of ``keras.ops``."""
-    return all(text(n.func).startswith("ops.") for n in ast.walk(value) if isinstance(n, ast.Call))
+    """Tell whether an expression calls nothing but functions of ``keras.ops`` and layers without weights."""
+    pure = ("ops.", "RepeatBatch", "Constant")
+    return all(text(n.func).startswith(pure) for n in ast.walk(value) if isinstance(n, ast.Call))
 
 
 def assignment(name: str, value: ast.expr) -> ast.Assign:

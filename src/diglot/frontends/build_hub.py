@@ -80,7 +80,7 @@ def build(
         constants=constants,
     )
     if model is not None:
-        hub.aliases = _aliases(model, program)
+        hub.aliases = _aliases(model, hub)
     _one_batch(hub)
     return hub
 
@@ -182,17 +182,20 @@ def _input_names(names: list[str], inputs: list[fx.Node], structure: str) -> lis
     return [n.name for n in inputs]
 
 
-def _aliases(model: nn.Module, program: ExportedProgram) -> dict[str, str]:
-    """Map every name of a shared weight to the name that the exported program uses."""
-    canonical: dict[int, str] = {}
-    chosen = set(program.graph_signature.parameters) | set(program.graph_signature.buffers)
-    named = list(model.named_parameters(remove_duplicate=False)) + list(
-        model.named_buffers(remove_duplicate=False)
+def _aliases(model: nn.Module, hub: Hub) -> dict[str, str]:
+    """Map every name of a shared weight to the name that the graph reads it by (the others may be inputs, too)."""
+    chosen = [p.name for _, p in sorted(hub.parameters.items(), key=lambda item: not item[0].users)]
+    named = dict(
+        [
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        ]
     )
-    for name, value in named:
-        if name in chosen:
-            canonical.setdefault(id(value), name)
-    return {name: canonical.get(id(value), name) for name, value in named}
+    canonical: dict[int, str] = {}
+    for name in chosen:
+        if name in named:
+            canonical.setdefault(id(named[name]), name)
+    return {name: canonical.get(id(value), name) for name, value in named.items()}
 
 
 def lay_calls(hub: Hub, model: nn.Module | None, records: dict[int, CallRecord]) -> None:

@@ -141,8 +141,11 @@ class Prover:
         self._record(Case("real", False, {}, [], 0), "weights", gaps, tolerance=1e-7)
         used = {name for entry in self.weight_map.entries for name in entry.sources}
         listed = used | {item["source"] for item in self.weight_map.unmapped}
+        parameters = self.model.all_parameters()
+        # A second name of a tied weight is compared under its first.
+        mapped = {id(parameters[name]) for name in used if name in parameters}
         for name in self.model.parameters():
-            if name not in listed:
+            if name not in listed and id(parameters[name]) not in mapped:
                 why = "no target weight holds it, and the map does not say why"
                 self._fail(Gap("weights", name, name, float("inf"), why))
         for item in loaded["extra"]:
@@ -151,10 +154,7 @@ class Prover:
                 self._fail(Gap("weights", item["path"], "", float("inf"), why))
             else:
                 self.skip(item["path"], "a Keras variable that no source weight fills")
-        parameters = self.model.all_parameters()
-        mapped = {id(parameters[name]) for name in used if name in parameters}
         for item in self.weight_map.unmapped:
-            # A second name of a tied weight is compared under its first.
             if id(parameters.get(item["source"])) not in mapped:
                 self.skip(item["source"], item["why"])
 

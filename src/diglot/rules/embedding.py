@@ -23,6 +23,8 @@ def _embedding(op: OpCall) -> ast.expr:
     if op.is_layer("weight"):
         if padded:
             construct = call(op.helper("PaddedEmbedding"), rows, width, padding_idx=index)
+        elif op.reversible("weight"):
+            construct = call("layers.ReversibleEmbedding", rows, width)
         else:
             construct = call("layers.Embedding", rows, width)
         weights = {"embeddings": (op["weight"], [])}

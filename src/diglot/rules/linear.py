@@ -23,10 +23,14 @@ def _linear(op: OpCall) -> ast.expr:
         if has_bias:
             weights["bias"] = (op["bias"], [])
         return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
-    weight = op.expr("weight")
-    if op.fake("weight").dim() > 1:
-        weight = E("ops.transpose(w)", w=weight)
-    product = E("ops.matmul(x, w)", x=op.expr("input"), w=weight)
+    embedding = op.reversed_layer("weight")
+    if embedding is not None:
+        product = E("layer(x, reverse=True)", layer=embedding, x=op.expr("input"))
+    else:
+        weight = op.expr("weight")
+        if op.fake("weight").dim() > 1:
+            weight = E("ops.transpose(w)", w=weight)
+        product = E("ops.matmul(x, w)", x=op.expr("input"), w=weight)
     return E("product + bias", product=product, bias=op.expr("bias")) if has_bias else product
 
 

@@ -1,0 +1,138 @@
+"""The functional style: what needs the batch's size, layers on constants, a weight that two layers share."""
+
+import extras_text
+import hugging_face
+import keras
+import numpy as np
+import pytest
+import torch
+import torch_transformers
+from torch import nn
+
+import diglot
+
+
+class ClassToken(nn.Module):
+    """A class token in front of the patches, learned positions of a range, a state of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.randn(1, 1, 6))
+        self.position = nn.Embedding(6, 6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        token = self.cls_token.expand(x.shape[0], -1, -1)
+        x = torch.cat([token, x], dim=1)
+        ids = torch.arange(x.shape[1]).expand(x.shape[0], x.shape[1])
+        state = torch.zeros(x.shape[0], 1, 6)
+        return self.head(torch.cat([x + self.position(ids), state + 1], dim=1))
+
+
+class Spread(nn.Module):
+    """Expands another axis than the batch, and repeats a token for each item."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(2, 6))
+
+    def forward(self, x):
+        tokens = self.token.unsqueeze(0).repeat(x.shape[0], 1, 1)
+        return torch.cat([tokens, x.mean(1, keepdim=True).expand(-1, 3, -1)], dim=1)
+
+
+class TableOfMLP(nn.Module):
+    """A bias that a small network makes of constant offsets, as Swin 2 does."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 6))
+        self.register_buffer("offsets", torch.linspace(-1, 1, 5)[:, None], persistent=False)
+
+    def forward(self, x):
+        return x + self.net(self.offsets)
+
+
+class WeightsAsInput(nn.Module):
+    def forward(self, x, weights):
+        return x * weights
+
+
+def small(make):
+    return lambda: (make(), torch.randn(2, 5, 6))
+
+
+def pair():
+    return WeightsAsInput(), (torch.randn(2, 5, 6), torch.randn(2, 5, 6))
+
+
+MODELS = {
+    "class token": small(ClassToken),
+    "spread": small(Spread),
+    "network on constants": small(TableOfMLP),
+    "an input called weights": pair,
+    "ViT": hugging_face.make_vit,
+    "GPT": torch_transformers.make_gpt,
+    "GPT-2": hugging_face.make_gpt2,
+    "attention pooling": torch_transformers.make_attention_pooling,
+    "tied": extras_text.make_tied,
+    "tied by function": extras_text.make_tied_by_function,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_functional_model(name, tmp_path):
+    """The same as PyTorch for another batch, from a `.keras` file too; every weight is in the map."""
+    module, inputs = MODELS[name]()
+    module.eval()
+    translation = diglot.translate(module, inputs, style="functional")
+    structure = isinstance(inputs, dict)
+    values = (
+        list(inputs.values())
+        if structure
+        else list(inputs)
+        if isinstance(inputs, tuple)
+        else [inputs]
+    )
+    values = [torch.cat([v, v[:1]]) for v in values]  # a batch of three
+    with torch.no_grad():
+        expected = (
+            module(**dict(zip(inputs, values, strict=True))) if structure else module(*values)
+        )
+    specs = translation.weight_map.inputs
+    arrays = [s.to_target(v.numpy()) for s, v in zip(specs, values, strict=True)]
+    given = (
+        dict(zip(inputs, arrays, strict=True))
+        if structure
+        else arrays
+        if len(arrays) > 1
+        else arrays[0]
+    )
+    same(translation.model(given), expected)
+    translation.model.save(tmp_path / "model.keras")
+    same(keras.models.load_model(tmp_path / "model.keras")(given), expected)
+    trainable = sum(p.numel() for p in module.parameters())
+    assert sum(int(np.prod(w.shape)) for w in translation.model.trainable_weights) == trainable
+
+
+def same(results, expected):
+    """Compare the first result, to float32."""
+    while isinstance(results, (list, dict)):
+        results = next(iter(results.values())) if isinstance(results, dict) else results[0]
+    while not torch.is_tensor(expected):
+        expected = expected[0]
+    np.testing.assert_allclose(np.asarray(results), expected.numpy(), 1e-3, 1e-5)
+
+
+def test_a_tied_table_runs_both_ways():
+    translation = diglot.translate(*extras_text.make_tied(), style="functional")
+    assert not translation.weight_map.unmapped
+    proof = diglot.prove(translation)
+    assert proof, proof
+    assert 'layers.ReversibleEmbedding(31, 10, name="embedding")' in translation.source
+    assert "reverse=True" in translation.source
+
+
+def test_a_layer_that_has_an_input_takes_constants_as_they_are():
+    translation = diglot.translate(*torch_transformers.make_gpt(), style="functional")
+    assert translation.source.count("Constant()(") == 1
