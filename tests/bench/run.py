@@ -175,7 +175,7 @@ def table(results: dict[str, dict[str, Any]], about: dict[str, Any], repeats: in
         caption=f"{about['processor']}, {about['cores']} cores, load {about['load'][0]} at the start",
     )
     shown.add_column("model")
-    for name in ("torch.export", "translate", "ratio", "with files and proof", "CPU", "proof says"):
+    for name in ("export", "translate", "ratio", "whole", "CPU", "verdict"):
         shown.add_column(name, justify="right")
     for name, row in results.items():
         figures = [f"{row[key]:.2f}" for key in ("export", "translate")]
