@@ -383,11 +383,11 @@ def zoo(context: typer.Context) -> None:
 
 @zoo_app.command("list")
 def zoo_list(as_json: Json = False) -> None:
-    """List the pairs."""
-    from diglot.zoo import PAIRS, find_pair
+    """List the pairs and the studies."""
+    from diglot.zoo import PAIRS, STUDIES, find_exhibit
 
     with _only_json(as_json) as emit:
-        pairs = [find_pair(name) for name in PAIRS]
+        pairs = [find_exhibit(name) for name in PAIRS + STUDIES]
         found = [{"name": p.name, "title": p.title, "document": p.document} for p in pairs]
         emit({"exit_code": EXIT_PROVEN, "pairs": found})
         if not as_json:
@@ -412,23 +412,24 @@ def zoo_run(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a pair in both languages, prove that its models are one function, and draw it.
+    """Train a pair in both languages, prove that its models are one function, and draw it; or do
+    what a study compares.
 
     The same command again goes on where a run was interrupted.
     """
-    from diglot.zoo import find_pair
-    from diglot.zoo.running import Options, Runner
+    from diglot.zoo import Options, find_exhibit
 
     with _only_json(as_json) as emit:
-        from diglot.zoo.console import RunView, result_view
+        from diglot.zoo.console import RunView
 
-        pair = find_pair(name)
+        exhibit = find_exhibit(name)
         setting = "full" if full else "fast"
         folder = output or Path("zoo-out") / (name if full else f"{name}-fast")
         options = Options(setting, folder, faithful, epochs, seed)
         with RunView(_stderr()) as view:
-            result = Runner(pair, options, view).run()
-        _stderr().print(result_view(result, str(folder / "page.html")))
+            result = exhibit.run(options, view)
+        _stderr().print(exhibit.view(result))
+        _stderr().print(f"Curves and code on facing pages: {folder / 'page.html'}")
         emit(result)
     raise typer.Exit(result["exit_code"])
 

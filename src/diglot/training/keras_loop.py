@@ -118,11 +118,12 @@ def set_weights(task: Task, model: Any, state: Arrays, sizes: dict[str, Any]) ->
 def make_optimizer(recipe: Recipe) -> Any:
     """The optimizer of a recipe."""
     rate = recipe.learning_rate
-    if recipe.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=recipe.momentum)
-    # Keras casts Adam's betas by way of float32, in float64 too, unless they come as float64: an
-    # error of 1e-5 in the first steps. In float32 such a number would widen what it meets.
+    # Keras on TensorFlow casts Python floats by way of float32, in float64 too, unless they come as
+    # float64: for Adam's betas an error of 1e-5 in the first steps. In float32 such a number would
+    # widen what it meets.
     number = np.float64 if keras.config.floatx() == "float64" else float
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=number(recipe.momentum))
     common = {"beta_1": number(0.9), "beta_2": number(0.999), "epsilon": recipe.epsilon}
     if recipe.optimizer == "adamw":
         return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **common)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from diglot.zoo.pair import Pair
+from diglot.zoo.pair import Exhibit
 
 
 class RunView:
@@ -84,7 +84,7 @@ class RunView:
         self._title = ""
 
 
-def list_view(pairs: list[Pair]) -> Table:
+def list_view(pairs: list[Exhibit]) -> Table:
     """The zoo as a table."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("pair", "what it is", "document", "settings"):
@@ -95,7 +95,7 @@ def list_view(pairs: list[Pair]) -> Table:
     return table
 
 
-def result_view(result: Mapping[str, Any], page: str) -> Group:
+def result_view(result: Mapping[str, Any]) -> Group:
     """The figures of a run, and what was proved."""
     from diglot.zoo.drawing import title
 
@@ -111,8 +111,8 @@ def result_view(result: Mapping[str, Any], page: str) -> Group:
     table.add_row("time of a step", *["–" if s is None else f"{s * 1e3:.1f} ms" for s in steps])
     path, proof = result["same_path"], result["proof"]
     lines = [
-        _verdict(proof["verdict"] == "proven", f"The two models are {proof['verdict']}."),
-        _verdict(
+        verdict_line(proof["verdict"] == "proven", f"The two models are {proof['verdict']}."),
+        verdict_line(
             path["agrees"],
             f"The losses of the first {path['steps']} steps, in float64, are within "
             f"{path['gap']:.1e} (allowed: {path['tolerance']:.0e}).",
@@ -120,9 +120,10 @@ def result_view(result: Mapping[str, Any], page: str) -> Group:
     ]
     for name, goal in result["goals"].items():
         reached = "reached" if goal["met"] else "missed"
-        lines.append(_verdict(goal["met"], f"Test {name} ≥ {goal['wanted']}: {reached}."))
-    return Group(table, Text(), *lines, Text(f"Curves and code on facing pages: {page}"))
+        lines.append(verdict_line(goal["met"], f"Test {name} ≥ {goal['wanted']}: {reached}."))
+    return Group(table, Text(), *lines)
 
 
-def _verdict(good: bool, text: str) -> Text:
+def verdict_line(good: bool, text: str) -> Text:
+    """A sentence with a mark that says whether it is good news."""
     return Text.assemble(("✓ ", "green") if good else ("✗ ", "bold red"), text)

@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from diglot.output import write_whole
 from diglot.report.highlight import highlight_lines
 from diglot.zoo.drawing import title
-from diglot.zoo.pair import Pair
+from diglot.zoo.pair import Exhibit, Pair
 from diglot.zoo.source import code_lines
 
 
 def write_page(pair: Pair, result: Mapping[str, Any], folder: Path) -> Path:
     """Write page.html, one self-contained file, into the folder of a run."""
+    files = ("torch_model.py", "keras_model.py")
+    return render("page.html.j2", pair, result, folder, files, title=title, rows=_rows(result))
+
+
+def render(
+    template: str,
+    exhibit: Exhibit,
+    result: Mapping[str, Any],
+    folder: Path,
+    files: Sequence[str],
+    **values: Any,
+) -> Path:
+    """Write page.html into `folder`: what `template` makes of `result`, the pictures that lie there,
+    and the exhibit's source `files`."""
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("diglot.zoo"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    sources = [
-        {
-            "file": name,
-            "lines": [Markup(line) for line in highlight_lines(text.rstrip("\n"))],
-            "count": code_lines(text),
-        }
-        for name, text in (
-            ("torch_model.py", pair.torch_source()),
-            ("keras_model.py", pair.keras_source()),
-        )
-    ]
+    sources = []
+    for name in files:
+        text = (exhibit.folder / name).read_text(encoding="utf-8")
+        lines = [Markup(line) for line in highlight_lines(text.rstrip("\n"))]
+        sources.append({"file": name, "lines": lines, "count": code_lines(text)})
     pictures = [
         {"name": path.stem.replace("_", " "), "svg": Markup(_inline(path))}
         for path in sorted(folder.glob("*.svg"))
     ]
-    text = environment.get_template("page.html.j2").render(
-        pair=pair,
-        result=result,
-        sources=sources,
-        pictures=pictures,
-        title=title,
-        rows=_rows(result),
+    text = environment.get_template(template).render(
+        pair=exhibit, result=result, sources=sources, pictures=pictures, **values
     )
-    path = folder / "page.html"
-    write_whole(path, text)
-    return path
+    write_whole(folder / "page.html", text)
+    return folder / "page.html"
 
 
 def _inline(path: Path) -> str:

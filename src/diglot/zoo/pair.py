@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from diglot.errors import UsageError
 from diglot.training import Recipe, Task
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+Tell = Callable[[str, Mapping[str, Any]], None]
 
 PATH_STEPS = 100
 PATH_TOLERANCE = 1e-6
@@ -26,7 +31,47 @@ class Setting:
     recipe: Recipe
 
 
-class Pair(Task):
+@dataclass(frozen=True)
+class Options:
+    """What of an exhibit to run, and where its files go: ``faithful`` and ``epochs`` are for pairs
+    that train."""
+
+    setting: str
+    directory: Path
+    faithful: bool = False
+    epochs: int | None = None
+    seed: int = 0
+
+
+class Exhibit:
+    """Something of the zoo that can be run: it has a name, a page README.md in its folder, and gives
+    figures. ``settings`` holds at least "fast" and "full"."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    document: ClassVar[str]
+    settings: ClassVar[Mapping[str, Any]]
+    faithful: ClassVar[Mapping[str, Any]] = {}
+
+    def run(self, options: Options, tell: Tell) -> dict[str, Any]:
+        """Run it; gives what result.json holds: "exit_code", "pair", "setting", and figures.
+
+        ``tell`` hears (title of a stage, {"kind": "stage"}) and what happens in it. Raises
+        UsageError, BadInput and WorkerFailed.
+        """
+        raise NotImplementedError
+
+    def view(self, result: Mapping[str, Any]) -> Group:
+        """The result as the terminal shows it."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """Where its source lies."""
+        return Path(str(sys.modules[type(self).__module__].__file__)).parent
+
+
+class Pair(Task, Exhibit):
     """A task with a name, a page and settings.
 
     ``settings`` holds "fast" (under a minute for everything, on two cores) and "full" (reaches
@@ -36,14 +81,22 @@ class Pair(Task):
     does, where that is worth showing beside the proper way, and ``faithful_note`` says what it is.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    document: ClassVar[str]
     style: ClassVar[str] = "functional"
     settings: ClassVar[Mapping[str, Setting]]
     goals: ClassVar[Mapping[str, float]] = {}
-    faithful: ClassVar[Mapping[str, Any]] = {}
     faithful_note: ClassVar[str] = ""
+
+    def run(self, options: Options, tell: Tell) -> dict[str, Any]:
+        """Train both, prove, draw: see `zoo.running`."""
+        from diglot.zoo.running import Runner
+
+        return Runner(self, options, tell).run()
+
+    def view(self, result: Mapping[str, Any]) -> Group:
+        """Scores, verdict and the first steps."""
+        from diglot.zoo.console import result_view
+
+        return result_view(result)
 
     def setting(self, name: str, faithful: bool = False) -> Setting:
         """A setting by name, as the document does it where `faithful`. Raises UsageError."""
@@ -81,11 +134,6 @@ class Pair(Task):
     def keras_source(self) -> str:
         """The text of keras_model.py."""
         return (self.folder / "keras_model.py").read_text(encoding="utf-8")
-
-    @property
-    def folder(self) -> Path:
-        """Where the pair's source lies."""
-        return Path(str(sys.modules[type(self).__module__].__file__)).parent
 
     @property
     def task_name(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,13 @@ from diglot.training import Job
 from diglot.training.job import FRAMEWORKS
 from diglot.training.supervise import TrainingProcess
 from diglot.zoo.machine import describe_machine
-from diglot.zoo.pair import PATH_STEPS, PATH_TOLERANCE, Pair, Setting
-
-Event = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What of a pair to run, and where its files go."""
-
-    setting: str
-    directory: Path
-    faithful: bool = False
-    epochs: int | None = None
-    seed: int = 0
+from diglot.zoo.pair import PATH_STEPS, PATH_TOLERANCE, Options, Pair, Setting, Tell
 
 
 class Runner:
     """Runs one pair once; a second run in the same folder finishes what the first left undone."""
 
-    def __init__(self, pair: Pair, options: Options, tell: Callable[[str, Event], None]) -> None:
+    def __init__(self, pair: Pair, options: Options, tell: Tell) -> None:
         """`tell` hears the title of a stage, and what happens in it. Raises UsageError."""
         self.pair, self.options, self.tell = pair, options, tell
         self.folder = options.directory
