@@ -75,6 +75,18 @@ def assigned_names(frame: Frame) -> list[str | None] | None:
     return None
 
 
+def parallel_names(frame: Frame) -> list[str] | None:
+    """Return the names of a statement that sets several at once: ``a, b = f(x), g(x)``."""
+    found = statement(frame.file, frame.line)
+    if not isinstance(found, ast.Assign) or not isinstance(found.value, ast.Tuple):
+        return None
+    target = found.targets[0]
+    if not isinstance(target, ast.Tuple) or len(target.elts) != len(found.value.elts):
+        return None
+    names = [_plain(e) for e in target.elts]
+    return [n for n in names if n] if all(names) else None
+
+
 def part_names(frame: Frame) -> list[str | None]:
     """Return the names of a statement that takes a tuple apart, nested ones in order: ``out, (h, c) = …``."""
     found = statement(frame.file, frame.line)

@@ -92,7 +92,7 @@ def docstring(program: Program) -> str:
 def finish(program: Program, body: list[ast.stmt], head: str) -> str:
     """Return the formatted module text."""
     carried = helpers.sources(program.helpers)
-    code = "\n\n\n".join([*carried, *(text(node) for node in body)])
+    code = "\n\n\n".join([*carried, *(bare_returns(text(node)) for node in body)])
     imports = ["import keras", *(["import numpy as np"] if re.search(r"\bnp\.", code) else [])]
     wanted = [n for n in ("layers", "ops") if f"{n}." in code]
     if wanted:
@@ -100,6 +100,21 @@ def finish(program: Program, body: list[ast.stmt], head: str) -> str:
     standard = [f"import {n}" for n in ("math", "functools") if f"{n}." in code]
     blocks = [head, "\n".join(standard), "\n".join(imports), code]
     return format_source("\n\n".join(b for b in blocks if b) + "\n")
+
+
+def bare_returns(code: str) -> str:
+    """Write ``return (a, b)`` without the brackets that ``ast.unparse`` puts around a tuple."""
+
+    def bare(match: re.Match) -> str:
+        whole, inner = match["value"], match["value"][1:-1]
+        try:
+            same = ast.dump(ast.parse(inner)) == ast.dump(ast.parse(whole))
+        except SyntaxError:
+            return match[0]
+        is_tuple = same and isinstance(ast.parse(whole).body[0].value, ast.Tuple)  # type: ignore[attr-defined]
+        return f"{match['head']}{inner}" if is_tuple else match[0]
+
+    return re.sub(r"^(?P<head> *return )(?P<value>\(.*\))$", bare, code, flags=re.MULTILINE)
 
 
 def format_source(source: str) -> str:

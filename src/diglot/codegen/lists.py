@@ -19,7 +19,7 @@ from torch import fx
 
 from diglot.codegen import author, names
 from diglot.codegen.expr import E, call
-from diglot.codegen.statements import Member, assignment
+from diglot.codegen.statements import assignment
 from diglot.ir.hub import Call, Port, is_mark
 
 if TYPE_CHECKING:
@@ -194,8 +194,7 @@ class ListWriter:
     def grow(self: RegionWriter, run: Growing) -> None:
         """``for layer in self.layers: features.append(layer(features))``."""
         for child in run.calls:
-            made = Member(ast.Constant(None), child.path, child=child, kind="child")
-            self.members.setdefault(self.child_key(child), made)
+            self.members.setdefault(self.child_key(child), self.child_member(child))
         self.program.loops.looped.update(run.calls)
         frames = self.frames(run.calls[0])
         origin = frames[-1] if frames else None

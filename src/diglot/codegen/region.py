@@ -276,7 +276,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         if self.left.get(node, 0) == 0 and not self._is_returned(node):
             return
         name = assigned[0] if assigned and len(assigned) == 1 else None
-        if name is None and self._nests(node, made):
+        if (name is None or self.is_taken(name)) and self._nests(node, made):
             self.inline[node] = made
             return
         self._assign(node, made, name, origin, noun)

@@ -35,12 +35,15 @@ class CallWriter:
         if target is None:
             key = self.child_key(child)
             if key not in self.members:
-                self.members[key] = Member(
-                    ast.Constant(None), child.path, child=child, kind="child"
-                )
+                self.members[key] = self.child_member(child)
             target = self.attribute(key)
         positional, named = self._child_arguments(child, writer)
         return call(target, *positional, **named)
+
+    def child_member(self: RegionWriter, child: Call) -> Member:
+        """The attribute's value, to be built when the child's class is known."""
+        source = self.relative(child.path) or child.path
+        return Member(ast.Constant(None), source, child=child, kind="child")
 
     def child_key(self: RegionWriter, child: Call) -> tuple[str, int | None]:
         """The attribute that holds a child's layer."""
@@ -97,7 +100,7 @@ class CallWriter:
             name = self._result_name(assigned, ports[0], child)
             if self.left.get(node, 0) == 0:
                 return
-            if name is None and self._nests(node, made):
+            if (name is None or self.is_taken(name)) and self._nests(node, made):
                 self.inline[node] = made
                 return
             self._assign(node, made, name, origin, noun)
@@ -197,9 +200,7 @@ class CallWriter:
         first: Call = run.calls[0]
         for child in run.calls:
             key = self.child_key(child)
-            self.members.setdefault(
-                key, Member(ast.Constant(None), child.path, child=child, kind="child")
-            )
+            self.members.setdefault(key, self.child_member(child))
         assigned, origin = self._author_names(run.calls[-1])
         frame = self.frames(run.calls[-1])
         origin = origin or (frame[-1] if frame else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
@@ -42,6 +43,9 @@ class NameWriter:
         self: RegionWriter, item: fx.Node | Call
     ) -> tuple[list[str | None] | None, Frame | None]:
         """Return the names the author assigned this item's value to, when the item ends that statement."""
+        if item in self._places:
+            name, frame = self._places[item]
+            return [name], frame
         found = self.frames(item)
         for depth in range(len(found), 0, -1):
             key = found[:depth]
@@ -57,15 +61,7 @@ class NameWriter:
     @functools.cached_property
     def _ends(self: RegionWriter) -> set[tuple[tuple[Frame, ...], Any]]:
         """The items with which a run of one of the author's statements ends (a helper may run twice)."""
-        shown = [
-            item
-            for item in self.call.items
-            if not (isinstance(item, Call) and item.function)
-            and not (
-                isinstance(item, fx.Node)
-                and (is_mark(item) or target_name(item).endswith("getitem"))
-            )
-        ]
+        shown = self._shown
         ends: set[tuple[tuple[Frame, ...], Any]] = set()
         for item, following in zip(shown, [*shown[1:], None], strict=True):
             found = self.frames(item)
@@ -75,6 +71,46 @@ class NameWriter:
             )
         return ends
 
+    @functools.cached_property
+    def _shown(self: RegionWriter) -> list[Any]:
+        """The items that can end a statement: all but marks, parts and functions that were handed in."""
+        return [
+            item
+            for item in self.call.items
+            if not (isinstance(item, Call) and item.function)
+            and not (
+                isinstance(item, fx.Node)
+                and (is_mark(item) or target_name(item).endswith("getitem"))
+            )
+        ]
+
+    @functools.cached_property
+    def _places(self: RegionWriter) -> dict[Any, tuple[str, Frame]]:
+        """Names of the values of ``a, b = f(x), g(x)``, by their order, where each part is one value."""
+        found: dict[Any, tuple[str, Frame]] = {}
+        shown = self._shown
+        deepest = max((len(self.frames(item)) for item in shown), default=0)
+        for depth in range(1, deepest + 1):
+            for prefix, group in itertools.groupby(shown, lambda i: self.frames(i)[:depth]):
+                targets = author.parallel_names(prefix[-1]) if len(prefix) == depth else None
+                if not targets:
+                    continue
+                run = list(group)
+                inside = {n for i in run for n in (i.nodes() if isinstance(i, Call) else (i,))}
+                kept = [i for i in run if self._read_after(i, inside)]
+                if len(kept) == len(targets):
+                    found.update((i, (t, prefix[-1])) for i, t in zip(kept, targets, strict=True))
+        return found
+
+    def _read_after(self: RegionWriter, item: fx.Node | Call, inside: set[fx.Node]) -> bool:
+        """Tell whether a value is read outside the statement that made it."""
+        values = [p.node for p in item.outputs] if isinstance(item, Call) else [item]
+        users = [u for v in values for u in v.users if u not in values]
+        return any(
+            self._read_after(u, inside) if target_name(u).endswith("getitem") else u not in inside
+            for u in users
+        )
+
     # --- names that are free ----------------------------------------------------------------------------
 
     def _free_name(self: RegionWriter, wanted: str, node: fx.Node, made: ast.expr) -> str:
@@ -82,12 +118,13 @@ class NameWriter:
         held = self.holder.get(wanted)
         if held is None or held is node:
             return wanted
-        if isinstance(held, fx.Node) and self.left.get(held, 0) <= 0:
+        if self._is_dead(wanted):
             self._flush_readers(wanted)
             self._save_sizes(held)
             return wanted
         aside = self._author_copy(wanted) if isinstance(held, fx.Node) else None
-        if aside and self.holder.get(aside) is None:
+        if aside and self._is_dead(aside):
+            self._flush_readers(aside)
             self._push(assignment(aside, ast.Name(wanted, ast.Load())), None)
             self.holder[aside] = held
             for value, expression in self.exprs.items():
@@ -96,6 +133,19 @@ class NameWriter:
             self._flush_readers(wanted)
             return wanted
         return names.unique(wanted, self.holder)
+
+    def _is_dead(self: RegionWriter, name: str) -> bool:
+        """Tell whether no value that is still to be read holds a name."""
+        held = self.holder.get(name)
+        return held is None or (isinstance(held, fx.Node) and self.left.get(held, 0) <= 0)
+
+    def is_taken(self: RegionWriter, name: str) -> bool:
+        """Tell whether a value would get a number to its name (``x_2``), as a living one holds it."""
+        wanted = names.local(name)
+        if self._is_dead(wanted):
+            return False
+        aside = self._author_copy(wanted) if isinstance(self.holder[wanted], fx.Node) else None
+        return aside is None or not self._is_dead(aside)
 
     def _author_copy(self: RegionWriter, name: str) -> str | None:
         location = author.class_location(self.call.cls) if self.call.cls else None

@@ -94,7 +94,7 @@ class PartWriter:
                 if index < len(assigned)
                 else None
             )
-        if name is None and self._nests(item, made):
+        if (name is None or self.is_taken(name)) and self._nests(item, made):
             self.inline[item] = made
         else:
             self._assign(item, made, name, origin, noun)

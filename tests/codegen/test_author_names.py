@@ -1,0 +1,57 @@
+"""Variables keep the author's names, whatever form the assignment has."""
+
+import torch
+from torch import nn
+
+import diglot
+
+
+class Rotary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x, angles):
+        cos, sin = torch.cos(angles)[None], torch.sin(angles)[None]
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        even, odd = q[..., ::2] * 2, q[..., 1::2] + 1
+        return torch.cat([even * cos - odd * sin, odd * cos + even * sin], -1) * k + v
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def feed_forward(self, x):
+        x = self.second(torch.relu(x))
+        return torch.tanh(x)
+
+    def forward(self, x):
+        residual = x
+        x = self.first(x)
+        x = x + residual
+        residual = x
+        x = torch.relu(x)
+        x = residual + x
+        return x + self.feed_forward(x), residual
+
+
+def test_values_assigned_side_by_side_are_named_by_place():
+    source = diglot.translate(Rotary().eval(), (torch.randn(2, 5, 8), torch.randn(5, 4))).source
+    assert "cos = ops.cos(angles)[None]" in source
+    assert "sin = ops.sin(angles)[None]" in source
+    assert "q, k, v = ops.split(self.qkv(x), 3, axis=-1)" in source
+    assert "even = " in source
+    assert "odd = " in source
+
+
+def test_a_name_is_used_again_as_the_author_did():
+    source = diglot.translate(Residual().eval(), torch.randn(2, 6)).source
+    assert source.count("residual = x") == 2
+    assert "x_2" not in source
+
+
+def test_several_results_are_returned_without_brackets():
+    source = diglot.translate(Residual().eval(), torch.randn(2, 6)).source
+    assert "return x + ops.tanh(self.second(ops.relu(x))), residual" in source
