@@ -91,7 +91,7 @@ class NameWriter:
         shown = self._shown
         deepest = max((len(self.frames(item)) for item in shown), default=0)
         for depth in range(1, deepest + 1):
-            for prefix, group in itertools.groupby(shown, lambda i: self.frames(i)[:depth]):
+            for prefix, group in itertools.groupby(shown, lambda i, d=depth: self.frames(i)[:d]):
                 targets = author.parallel_names(prefix[-1]) if len(prefix) == depth else None
                 if not targets:
                     continue

@@ -10,7 +10,7 @@ from torch import fx
 from diglot.ir.hub import Hub, is_mark, target_name
 from diglot.ir.sizes import shape_of
 from diglot.passes.layout import perms
-from diglot.passes.layout.flatten import feature_order
+from diglot.passes.layout.flatten import feature_order, settle_shared
 from diglot.passes.layout.wants import Wants
 from diglot.rules.registry import Rule
 
@@ -44,6 +44,7 @@ class Assigner:
                     node.meta["layout"] = perms.channels_last(node.meta["val"].dim())
             elif node.op == "call_function" and node not in self.hub.constants:
                 self._assign(node)
+        settle_shared(self.hub, self._insert)
         for i, node in enumerate(self.hub.outputs):
             self._output(i, node)
         self.hub.graph.lint()

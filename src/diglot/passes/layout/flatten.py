@@ -6,6 +6,7 @@ After: the flatten keeps (H, W, C); the Linear's weight rows are put into that o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def feature_order(
 
 
 def _only_linear(node: fx.Node, rules: dict[str, Rule], hub: Hub, seen: set[fx.Node]) -> bool:
-    """Tell whether every reader, through ops that treat features alike, is a Linear with weights of its own."""
+    """Tell whether every reader, through ops that treat features alike, is a Linear whose rows can be turned."""
     for user in node.users:
         if user in seen:
             continue
@@ -55,7 +56,9 @@ def _only_linear(node: fx.Node, rules: dict[str, Rule], hub: Hub, seen: set[fx.N
         name = target_name(user)
         if name in _LINEAR:
             weight = user.args[1]
-            if weight not in hub.parameters or len(weight.users) != 1:
+            if weight not in hub.parameters or user.args[0] is weight:
+                return False
+            if len(weight.users) > 1 and not _always_flattened(weight, rules):
                 return False
             continue
         rule: Any = rules.get(name)
@@ -68,3 +71,64 @@ def _only_linear(node: fx.Node, rules: dict[str, Rule], hub: Hub, seen: set[fx.N
         if not alike or others or not _only_linear(user, rules, hub, seen):
             return False
     return bool(node.users)
+
+
+def _always_flattened(weight: fx.Node, rules: dict[str, Rule]) -> bool:
+    """Tell whether every use of a weight is a Linear on a flatten of the same sizes (a twin network's)."""
+    sizes = set()
+    for user in weight.users:
+        if user.op != "call_function" or target_name(user) not in _LINEAR:
+            return False
+        source = user.args[0]
+        while isinstance(source, fx.Node) and source.op == "call_function":
+            rule = rules.get(target_name(source))
+            if rule is not None and rule.layout == "reshape":
+                break
+            if not is_mark(source) and (rule is None or rule.layout != "elementwise"):
+                return False
+            source = source.args[0]
+        else:
+            return False
+        sizes.add((shape_of(source.args[0].meta["val"])[1:], shape_of(source.meta["val"])[1:]))
+    return len(sizes) == 1
+
+
+Insert = Callable[[fx.Node, Any, tuple, torch.Tensor], fx.Node]
+
+
+def settle_shared(hub: Hub, insert: Insert) -> None:
+    """Where calls of one Linear were given features in several orders, bring them back to PyTorch's, in place."""
+    for weight in hub.parameters:
+        users = [
+            u for u in weight.users if u.op == "call_function" and target_name(u) in _LINEAR
+        ]  # fmt: skip
+        if len({u.meta.get("input_order") for u in users if u.args[1] is weight}) < 2:
+            continue
+        for user in users:
+            order = user.meta.pop("input_order", None)
+            if order is not None:
+                _restore(user, order, insert)
+
+
+def _restore(linear: fx.Node, order: tuple, insert: Insert) -> None:
+    """Turn the features of one Linear's input back."""
+    sizes, axes = order
+    value = linear.args[0]
+    flat = value.meta["val"]
+    lead = list(flat.shape[:-1])
+    turned = [sizes[a] for a in axes]
+    back = [*range(len(lead)), *(len(lead) + axes.index(a) for a in range(len(axes)))]
+    aten = torch.ops.aten
+    for target, argument in (
+        (aten.view.default, [*lead, *turned]),
+        (aten.permute.default, back),
+        (aten.reshape.default, [*lead, flat.shape[-1]]),
+    ):
+        seen = value.meta["val"]
+        result = (
+            seen.permute(argument) if target is aten.permute.default else seen.reshape(argument)
+        )
+        plain = [a if isinstance(a, int) else -1 for a in argument]
+        value = insert(linear, target, (value, plain), result)
+        value.meta["layout"] = None
+    linear.args = (value, *linear.args[1:])
