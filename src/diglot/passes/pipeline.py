@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from diglot.ir.hub import Hub
-from diglot.passes import bags, clean, dense, fold, functional, masks, stochastic_depth
+from diglot.passes import (
+    bags,
+    clean,
+    dense,
+    fold,
+    functional,
+    last_states,
+    masks,
+    stochastic_depth,
+)
 
 #: Before the call tree is laid: these may drop or replace nodes.
 PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
@@ -21,6 +30,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
     (clean.drop_identities, "simplified masks leave casts and expands behind"),
     (dense.unflatten_dense, "GPT-2's Conv1D is a Dense between two views"),
+    (last_states.take_last_states, "Keras returns the last layer's states by themselves"),
     (clean.drop_dead, "what nobody reads is not translated"),
 )
 

@@ -99,17 +99,16 @@ def _sequence(op: OpCall) -> ast.expr:
     hx = op["hx"] if isinstance(op["hx"], (list, tuple)) else [op["hx"]]
     states = [] if all(_is_default(op, h) for h in hx) else hx
     read = _read_parts(op)
-    single = op["num_layers"] == 1 and op["batch_first"]
-    nothing = [ast.Constant(None)] * kind.states
-    if single and not op["bidirectional"] and read <= {0}:
-        made = _call(op, _plain(op, kind, return_sequences=True), states)
-        return ast.Tuple([made, *nothing], ast.Load())
-    if single and not op["bidirectional"] and read == {1}:
-        made = E("ops.expand_dims(h, 0)", h=_call(op, _plain(op, kind), states))
-        return ast.Tuple([ast.Constant(None), made, *nothing[1:]], ast.Load())
-    if single and op["bidirectional"] and read <= {0} and not states:
-        made = _call(op, _both_ways(op, kind), states)
-        return ast.Tuple([made, *nothing], ast.Load())
+    alone = op["num_layers"] == 1 and not op["bidirectional"]
+    last = read == {1} and (alone or _only_last(op))
+    if (read <= {0} or last) and (alone or not states):
+        nothing = [ast.Constant(None)] * kind.states
+        layer = op.layer(*_layers(op, kind, last))
+        made = _call(op, layer, states)
+        if last:
+            made = made if _only_last(op) else E("ops.expand_dims(h, 0)", h=made)
+            return ast.Tuple([ast.Constant(None), made, *nothing[1:]], ast.Load())
+        return ast.Tuple([_time_first(op, made), *nothing], ast.Load())
     given = {"initial_state": op.value(states)} if states else {}
     made = call(_stacked(op, kind), op.expr("input"), **given)
     if len(read) == 1:
@@ -132,15 +131,40 @@ def _units(op: OpCall) -> int:
     return int(op["params"][1].meta["val"].shape[1])
 
 
-def _plain(op: OpCall, kind: _Kind, **options: Any) -> ast.expr:
-    construct = call(f"layers.{kind.name}", _units(op), **_options(op, kind), **options)
-    return op.layer(construct, _sequence_weights(op, kind, ["cell."]))
+def _layers(op: OpCall, kind: _Kind, last: bool) -> tuple[ast.expr, dict[str, Any]]:
+    """One Keras layer, or a Sequential of several, and its weights; ``last`` asks for the final state alone."""
+    count, both = op["num_layers"], op["bidirectional"]
+    rate = op["dropout"] if op["train"] else 0.0
+    made: list[ast.expr] = []
+    prefixes: list[str] = []
+    for i in range(count):
+        whole = unless(i < count - 1 or not last, False)
+        layer: ast.expr = call(
+            f"layers.{kind.name}", _units(op), **_options(op, kind), return_sequences=whole
+        )
+        place = f"layers.{len(made)}." if count > 1 else ""
+        ways = ["forward_layer.", "backward_layer."] if both else [""]
+        prefixes += [f"{place}{way}cell." for way in ways]
+        made.append(call("layers.Bidirectional", layer) if both else layer)
+        if rate and i < count - 1:
+            made.append(call("layers.Dropout", rate))
+    weights = _sequence_weights(op, kind, prefixes)
+    return (made[0] if count == 1 else call("keras.Sequential", made)), weights
 
 
-def _both_ways(op: OpCall, kind: _Kind) -> ast.expr:
-    inner = call(f"layers.{kind.name}", _units(op), **_options(op, kind), return_sequences=True)
-    prefixes = ["forward_layer.cell.", "backward_layer.cell."]
-    return op.layer(call("layers.Bidirectional", inner), _sequence_weights(op, kind, prefixes))
+def _only_last(op: OpCall) -> bool:
+    """Tell whether only the last layer's final states are read."""
+    (states,) = [u for u in op.node.users if u.users and u.args[1] == 1]
+    return all(target_name(u) == "diglot.last_states.default" for u in states.users)
+
+
+def _last_states(op: OpCall) -> ast.expr:
+    """The layer itself returns them (see ``_layers``)."""
+    return op.expr("h")
+
+
+def _time_first(op: OpCall, sequence: ast.expr) -> ast.expr:
+    return sequence if op["batch_first"] else E("ops.swapaxes(x, 0, 1)", x=sequence)
 
 
 def _stacked(op: OpCall, kind: _Kind) -> ast.expr:
@@ -160,11 +184,12 @@ def _stacked(op: OpCall, kind: _Kind) -> ast.expr:
 
 
 def _call(op: OpCall, layer: ast.expr, states: list[fx.Node]) -> ast.expr:
+    x = _time_first(op, op.expr("input"))
     if not states:
-        return E("layer(x)", layer=layer, x=op.expr("input"))
+        return E("layer(x)", layer=layer, x=x)
     initial = [E("s[0]", s=op.value(s)) for s in states]
     state = initial if len(initial) > 1 else initial[0]
-    return call(layer, op.expr("input"), initial_state=state)
+    return call(layer, x, initial_state=state)
 
 
 def _packed(op: OpCall) -> ast.expr:
@@ -289,6 +314,13 @@ register(
         "",
         "",
         (Sample("m(x, h)", {"x": "3,5", "h": "3,4"}, "nn.RNNCell(5, 4, nonlinearity='relu')"),),
+    ),
+    Rule(
+        "diglot.last_states.default",
+        _last_states,
+        torch="torch.cat([h[-2], h[-1]], dim=1)",
+        layout="logical",
+        noun="state",
     ),
     *(
         Rule(op, _packed, **_PACKED)
