@@ -7,6 +7,7 @@ from torch import fx
 
 from diglot.ir.hub import Hub, is_mark, target_name
 from diglot.ir.sizes import size_of
+from diglot.passes.pass_through import argument_returned
 
 _CHECKS = {
     "aten._assert_tensor_metadata.default",
@@ -164,7 +165,11 @@ def drop_dead(hub: Hub) -> None:
 
 def _living(hub: Hub) -> set[fx.Node]:
     """Return the nodes that reach an output, or a result that other calls of the class are asked for."""
-    results = [n for n in hub.graph.nodes if is_mark(n) and n.args[1].split("|")[1] == "out"]
+    results = [
+        n
+        for n in hub.graph.nodes
+        if is_mark(n) and n.args[1].split("|")[1] == "out" and argument_returned(n) is None
+    ]
     living: set[fx.Node] = set()
     stack = [n for n in hub.graph.nodes if n.op == "output"]
     while stack:

@@ -43,17 +43,12 @@ def _rewrite(hub: Hub, states: fx.Node, *, bidirectional: bool) -> None:
     count = int(states.meta["val"].shape[0])
     wanted = [count - 2, count - 1] if bidirectional else [count - 1]
     users = list(states.users)
-    squeezed = count == 1 and all(
-        target_name(u) in ("aten.squeeze.dim", "aten.squeeze.dims") for u in users
-    )
-    if squeezed and all(u.args[1] in (0, [0], -3, [-3]) for u in users):
-        found: fx.Node | None = users[0] if len(users) == 1 else None
-    elif not all(target_name(u) == "aten.select.int" and u.args[1] == 0 for u in users):
-        return
-    elif sorted(int(u.args[2]) % count for u in users) != wanted:
-        return
-    else:
-        found = _joined(users, count) if bidirectional else users[0]
+    found: fx.Node | None = None
+    if all(_is_squeeze(u) for u in users):
+        found = users[0] if count == 1 and len(users) == 1 else None
+    elif all(target_name(u) == "aten.select.int" and u.args[1] == 0 for u in users):
+        if sorted(int(u.args[2]) % count for u in users) == wanted:
+            found = _joined(users, count) if bidirectional else users[0]
     if found is None:
         return
     with hub.graph.inserting_before(found):
@@ -66,6 +61,12 @@ def _rewrite(hub: Hub, states: fx.Node, *, bidirectional: bool) -> None:
     for user in list(states.users):
         if not user.users:
             hub.graph.erase_node(user)
+
+
+def _is_squeeze(node: fx.Node) -> bool:
+    """Tell whether a node drops the axis of layers, when that has one place."""
+    named = target_name(node) in ("aten.squeeze.dim", "aten.squeeze.dims")
+    return named and node.args[1] in (0, [0], -3, [-3])
 
 
 def _joined(selected: list[fx.Node], count: int) -> fx.Node | None:

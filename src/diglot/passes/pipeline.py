@@ -13,6 +13,7 @@ from diglot.passes import (
     functional,
     last_states,
     masks,
+    pass_through,
     stochastic_depth,
 )
 
@@ -30,6 +31,10 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
     (clean.drop_identities, "simplified masks leave casts and expands behind"),
     (dense.unflatten_dense, "GPT-2's Conv1D is a Dense between two views"),
+    (
+        pass_through.read_arguments_directly,
+        "what a module hands on unchanged is none of its results",
+    ),
     (last_states.take_last_states, "Keras returns the last layer's states by themselves"),
     (clean.drop_dead, "what nobody reads is not translated"),
 )
