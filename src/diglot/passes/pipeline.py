@@ -14,6 +14,7 @@ from diglot.passes import (
     last_states,
     masks,
     pass_through,
+    repeats,
     stochastic_depth,
 )
 
@@ -30,6 +31,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (fold.fold_constants, "mask building is mostly arithmetic on constants and sizes"),
     (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
     (clean.drop_identities, "simplified masks leave casts and expands behind"),
+    (repeats.recognise, "the heads of grouped attention are repeated, not reshaped"),
     (dense.unflatten_dense, "GPT-2's Conv1D is a Dense between two views"),
     (
         pass_through.read_arguments_directly,
