@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from diglot.zoo import STUDIES, Options, find_exhibit
+from diglot.zoo.static_graph import lazy_graph
+from diglot.zoo.static_graph.picture import levels
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,31 @@ def test_five_ways_take_the_same_steps(ran):
         assert row["moved"] > 1e-3
     start = find_exhibit("training-steps").arrays(20, 0)
     assert all(array.dtype == np.float64 for array in start.values())
+
+
+@pytest.mark.xdist_group("zoo-static-graph")
+def test_seven_ways_give_the_same_numbers(ran):
+    result, folder = ran("static-graph")
+    ran_ways = [row for row in result["ways"] if "missing" not in row]
+    assert len(ran_ways) >= 6
+    for row in ran_ways:
+        assert row["small"] == 14.0
+        assert row["gap"] == 0.0
+        assert row["large_seconds"] > 0
+    graphs = [row["graph"] for row in ran_ways if row["graph"]]
+    assert all(len(graph) >= 5 for graph in graphs)
+    assert (folder / "graphs.svg").stat().st_size > 5000
+
+
+def test_a_constant_needs_its_case_in_the_evaluator():
+    compute, graph = lazy_graph.build()
+    assert compute(3, 4) == 14
+    assert [operation for _, operation, _ in graph].count("constant") == 1
+    assert lazy_graph.run(lazy_graph.placeholder("x") + 2, {"x": 5}) == 7
+    with pytest.raises(KeyError):
+        lazy_graph.run(lazy_graph.placeholder("x"), {})
+
+
+def test_levels_put_a_node_below_its_inputs():
+    graph = [("x", "placeholder", []), ("y", "placeholder", []), ("s", "add", ["x", "y"])]
+    assert levels([*graph, ("z", "multiply", ["s", "x"])]) == {"x": 0, "y": 0, "s": 1, "z": 2}

@@ -12,7 +12,7 @@ from diglot.errors import UsageError
 from diglot.zoo.pair import Exhibit, Options, Pair
 
 PAIRS = ("mnist-mlp",)
-STUDIES = ("training-steps",)
+STUDIES = ("static-graph", "training-steps")
 
 __all__ = ["PAIRS", "STUDIES", "Exhibit", "Options", "Pair", "find_exhibit", "find_pair"]
 

@@ -1,0 +1,1 @@
+"""Building a graph first and running it later, seven ways."""
