@@ -68,6 +68,7 @@ NO_SAMPLE = {
     "aten.embedding_bag.default",
     "aten.embedding_bag.padding_idx",
     "aten.native_channel_shuffle.default",
+    "diglot.by_mode.default",  # tests/parity/test_modes.py
     "diglot.dense.default",
     "diglot.last_states.default",  # tests/passes/test_last_states.py
     "diglot.row_dropout.default",  # tests/passes/test_stochastic_depth.py

@@ -289,6 +289,9 @@ class Classes:
         if not first.writer.params:  # Keras calls no layer without an argument
             arguments.args.append(ast.arg("inputs"))
             arguments.defaults.append(ast.Constant(None))
+        if first.writer.reads_training:
+            arguments.args.append(ast.arg("training"))
+            arguments.defaults.append(ast.Constant(None))
         forward = ast.FunctionDef("call", arguments, [s.node for s in body], [])
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
         if params:

@@ -61,6 +61,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         self.lists: dict[str, list[fx.Node]] = {}  # variables that hold lists of values
         self.series: dict[str, tuple[str, int]] = {}  # numbered children that became a list
         self.used_rules: list[str] = []
+        self.reads_training = False
         self.at: Any = None  # the item being written
         self._prefix = (
             len(self._frames_of_call(region))

@@ -138,6 +138,17 @@ class Marker:
         self._stack.clear()
 
     @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Mark another trace of the model within the block, and keep what was seen of the one before."""
+        records = dict(self.records)
+        self.restart()
+        try:
+            yield
+        finally:
+            self.restart()
+            self.records.update(records)
+
+    @contextlib.contextmanager
     def installed(self) -> Iterator[Marker]:
         """Hook every module that is not a leaf, for the length of the context."""
         handles = []

@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.proxy import TracerBase
 
 from diglot.errors import BadInput, DataDependent
-from diglot.frontends import attention, recurrent
+from diglot.frontends import attention, modes, recurrent
 from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
 
@@ -207,7 +207,7 @@ def export(
     else:
         args = tuple(values)
     marker = Marker(model)
-    modes = {module: module.training for module in model.modules()}
+    before = {module: module.training for module in model.modules()}
     try:
         model.train()
         with (
@@ -217,6 +217,7 @@ def export(
             recurrent.of_any_length(),
             _attributes_kept(model),
             marker.installed(),
+            modes.watched(model) as decisions,
         ):
             program = _run_export(model, args, kwargs, shapes)
             fixed = guarded_axes(program, names, values)
@@ -231,8 +232,14 @@ def export(
                 )
                 marker.restart()
                 program = _run_export(model, args, kwargs, shapes)
+            if decisions:
+                lines = list(decisions)
+                model.eval()
+                with marker.apart():
+                    evaluation = _run_export(model, args, kwargs, shapes)
+                modes.merge(program, evaluation, lines)
     finally:
-        for module, mode in modes.items():
+        for module, mode in before.items():
             module.training = mode
     return program, marker, structure, names, values
 

@@ -1,7 +1,7 @@
 """An exported program as an ``nn.Module`` that trains and evaluates: the hub, run.
 
 ``ExportedProgram.module()`` of a program captured in training mode cannot be put into evaluation mode. Here
-dropout, batch norm and the recurrent and attention ops follow ``self.training``.
+dropout, batch norm and the recurrent and attention ops follow ``self.training``, and so does each choice by mode.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from diglot.ir.hub import target_name
 
 #: The position of each op's training flag.
-_FLAGS = {
+FLAGS = {
     "aten.dropout.default": 2, "aten.dropout_.default": 2, "aten.feature_dropout.default": 2,
     "aten.feature_dropout_.default": 2, "aten.alpha_dropout.default": 2, "aten.batch_norm.default": 5,
     "aten.lstm.input": 6, "aten.gru.input": 6, "aten.rnn_tanh.input": 6, "aten.rnn_relu.input": 6,
@@ -108,18 +108,22 @@ class _Interpreter(fx.Interpreter):
         if n.op == "call_function":
             name = target_name(n)
             args, kwargs = self.fetch_args_kwargs_from_env(n)
-            flag = _FLAGS.get(name)
+            flag = FLAGS.get(name)
             if flag is not None and len(args) > flag:
                 keep = (self.training and args[flag]) or (
                     name.startswith("aten.batch_norm") and args[3] is None
                 )
                 args = (*args[:flag], bool(keep), *args[flag + 1 :])
+                if keep and name.startswith("aten.batch_norm"):
+                    _check_batch(args[0])
             elif (
                 name == "aten.scaled_dot_product_attention.default"
                 and len(args) > 4
                 and not self.training
             ):
                 args = (*args[:4], 0.0, *args[5:])
+            elif name == "diglot.by_mode.default":
+                return args[0] if self.training else args[1]
             elif (
                 name == "aten.add_.Tensor"
                 and not self.training
@@ -130,6 +134,14 @@ class _Interpreter(fx.Interpreter):
                 kwargs = {k: v for k, v in kwargs.items() if k != "dropout_p"}
             return self.call_function(n.target, args, kwargs)
         return super().run_node(n)
+
+
+def _check_batch(value: torch.Tensor) -> None:
+    """Refuse what ``F.batch_norm`` refuses: one value has no variance."""
+    if value.numel() == value.shape[1]:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {value.shape}"
+        )
 
 
 def _restore(structure: Any, values: Any) -> Any:

@@ -79,6 +79,17 @@ def _feature_alpha(op: OpCall) -> ast.expr:
     )
 
 
+def _by_mode(op: OpCall) -> ast.expr:
+    """``a if training else b``; Keras hands ``training`` to every ``call`` that asks for it."""
+    if op.writer.program.style == "functional" or op.writer.call.function:
+        raise op.refuse(
+            "it differs between training and evaluation, which a layer's call can tell apart: "
+            "translate with style='layers'"
+        )
+    op.writer.reads_training = True
+    return E("a if training else b", a=op.expr("training"), b=op.expr("evaluation"))
+
+
 _NOTE = "Each framework draws its own random numbers: training is compared with every rate at 0."
 
 register(
@@ -124,6 +135,7 @@ register(
         noun="dropout",
         samples=(Sample("F.feature_alpha_dropout(x, 0.2, False)", {"x": "2,3,5"}),),
     ),
+    Rule("diglot.by_mode.default", _by_mode, torch="a if self.training else b", noun="x"),
     Rule(
         "diglot.row_dropout.default",
         _rows,

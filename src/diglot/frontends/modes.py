@@ -1,0 +1,266 @@
+"""Where a model computes something else in training than in evaluation: both captures in one program.
+
+Dropout and batch norm follow a flag that their ops carry. An author's own ``if self.training:`` leaves only the way
+that was taken while capturing. Here the program captured in training mode is compared with the one captured in
+evaluation mode, and where the two part, ``diglot.by_mode(training, evaluation)`` chooses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import linecache
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from diglot.errors import BadInput
+from diglot.ir.hub import is_mark, target_name
+from diglot.ir.runnable import FLAGS
+from diglot.passes import stochastic_depth
+
+_LIBRARY = torch.library.Library("diglot", "FRAGMENT")
+_LIBRARY.define("by_mode(Tensor training, Tensor evaluation) -> Tensor")
+_LIBRARY.impl("by_mode", lambda training, evaluation: training.clone(), "CompositeExplicitAutograd")
+
+#: A line that only hands the mode on (``F.dropout(x, p, self.training)``), or says how much to drop.
+_HANDED_ON = re.compile(r"drop|training\s*=\s*self\.training|[(,]\s*self\.training\s*[,)]")
+_ATTENTION = "aten.scaled_dot_product_attention.default"
+_DROPOUTS = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "diglot.row_dropout")
+
+
+@contextlib.contextmanager
+def watched(model: nn.Module) -> Iterator[list[str]]:
+    """Collect the lines (``file:line``) of the author's that decide something by ``self.training``."""
+    found: list[str] = []
+
+    def read(module: nn.Module) -> bool:
+        frame = sys._getframe(1)
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        own = frame.f_code.co_name not in ("train", "eval", "__setattr__")
+        text = linecache.getline(file, line)
+        if own and "/torch/" not in file and "training" in text and not _HANDED_ON.search(text):
+            found.append(f"{file}:{line}")
+        return module.__dict__["training"]
+
+    def write(module: nn.Module, value: bool) -> None:
+        module.__dict__["training"] = value
+
+    classes = {type(m) for m in model.modules() if not type(m).__module__.startswith("torch.")}
+    classes = {c for c in classes if "training" not in vars(c)}
+    for cls in classes:
+        cls.training = property(read, write)  # type: ignore[assignment]
+    try:
+        yield found
+    finally:
+        for cls in classes:
+            del cls.training
+
+
+def merge(program: ExportedProgram, evaluation: ExportedProgram, lines: list[str]) -> None:
+    """Make ``program``, captured in training mode, hold both modes, in place.
+
+    Raises :class:`BadInput` where no one program can hold both: other results, or changes in place.
+    """
+    stochastic_depth.rewrite(program.graph_module.graph)
+    Merger(program, evaluation, lines).run()
+
+
+class Merger:
+    """Aligns two graphs, op by op in order; values of the evaluation's graph get images in the training's."""
+
+    def __init__(
+        self, program: ExportedProgram, evaluation: ExportedProgram, lines: list[str]
+    ) -> None:
+        self.training, self.evaluation = program, evaluation
+        self.lines = list(dict.fromkeys(lines))
+        self.graph = program.graph_module.graph
+        self.image: dict[fx.Node, fx.Node] = {}
+        self.chosen: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
+
+    def refuse(self, why: str) -> BadInput:
+        """Return the error for a pair of modes that cannot be one program."""
+        return BadInput(
+            f"the model does something else in training than in evaluation, and {why}",
+            where=", ".join(self.lines),
+            hint="wrap it in a module that does the same in both modes, or set what `self.training` "
+            "switches (an auxiliary head, say) by an argument of the constructor",
+        )
+
+    def run(self) -> None:
+        """Align what both compute, then choose wherever an op reads something else."""
+        ours, theirs = self._results(self.training), self._results(self.evaluation)
+        if len(ours) != len(theirs):
+            counts = f"{len(ours)} tensors in training, {len(theirs)} in evaluation"
+            raise self.refuse(f"returns {counts}")
+        self._match_inputs()
+        self._align()
+        for node in self.evaluation.graph_module.graph.nodes:
+            if node in self.image and node.op == "call_function":
+                self._reconcile(self.image[node], node.all_input_nodes)
+        end = next(n for n in self.graph.nodes if n.op == "output")
+        for a, b in zip(ours, theirs, strict=True):
+            self._choose(a, b, end)
+        if self.chosen:
+            self._check_changes()
+        self.graph.lint()
+        self.training.graph_module.recompile()
+
+    def _results(self, program: ExportedProgram) -> list[fx.Node]:
+        output = next(n for n in program.graph_module.graph.nodes if n.op == "output")
+        specs = program.graph_signature.output_specs
+        return [
+            value
+            for value, spec in zip(output.args[0], specs, strict=True)
+            if spec.kind is OutputKind.USER_OUTPUT and isinstance(value, fx.Node)
+        ]
+
+    # --- what both modes compute ------------------------------------------------------------------------
+
+    def _match_inputs(self) -> None:
+        def inputs(program: ExportedProgram) -> list[tuple[Any, fx.Node]]:
+            nodes = [n for n in program.graph_module.graph.nodes if n.op == "placeholder"]
+            return list(zip(program.graph_signature.input_specs, nodes, strict=True))
+
+        named = {(s.kind, s.target or n.name): n for s, n in inputs(self.training)}
+        for spec, node in inputs(self.evaluation):
+            found = named.get((spec.kind, spec.target or node.name))
+            if found is not None and spec.kind is InputKind.CONSTANT_TENSOR:
+                a, b = self.training.constants[spec.target], self.evaluation.constants[spec.target]
+                found = found if a.shape == b.shape and torch.equal(a, b) else None
+            if found is not None:
+                self.image[node] = found
+
+    def _align(self) -> None:
+        """Pair the ops of both graphs that do the same thing in the same module, in order."""
+        ours = [n for n in self.graph.nodes if n.op in ("call_function", "get_attr")]
+        nodes = self.evaluation.graph_module.graph.nodes
+        theirs = [n for n in nodes if n.op in ("call_function", "get_attr")]
+        known = dict(self.image)
+        first = [self._key(n, self.training, {}) for n in ours]
+        second = [self._key(n, self.evaluation, known) for n in theirs]
+        matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
+        for block in matcher.get_matching_blocks():
+            for offset in range(block.size):
+                self.image[theirs[block.b + offset]] = ours[block.a + offset]
+
+    def _key(self, node: fx.Node, program: ExportedProgram, image: dict[fx.Node, fx.Node]) -> Any:
+        """What an op is, whatever values it reads: its target, constants, weights, module and shape."""
+        if node.op == "get_attr":
+            value = getattr(program.graph_module, str(node.target), None)
+            return ("get_attr", getattr(value, "code", str(node.target)))
+        stack = node.meta.get("nn_module_stack") or {}
+        args = _without_flags(node)
+        if is_mark(node):  # the number of the call differs: the module and the port say enough
+            args = (args[0], args[1].partition("|")[2])
+        kwargs = {k: v for k, v in node.kwargs.items() if k != "dropout_p"}
+
+        def plain(value: fx.Node) -> str:
+            return image.get(value, value).name if value.op == "placeholder" else "value"
+
+        constants = _frozen(fx.map_arg((args, kwargs), plain))
+        return (str(node.target), constants, tuple(stack), _shape(node))
+
+    # --- where they part --------------------------------------------------------------------------------
+
+    def _reconcile(self, reader: fx.Node, theirs: list[fx.Node]) -> None:
+        """Make an op that both modes have read its own values in each."""
+        ours = list(reader.all_input_nodes)
+        if len(ours) != len(theirs):
+            raise self.refuse(f"{target_name(reader)} reads a different number of tensors")
+        for a, b in zip(ours, theirs, strict=True):
+            self._choose(a, b, reader)
+
+    def _choose(self, ours: fx.Node, theirs: fx.Node, reader: fx.Node) -> None:
+        """Make ``reader`` see ``ours`` in training and ``theirs`` in evaluation."""
+        other = self._copy(theirs, reader)
+        dropped = _is_dropout(ours) and ours.args[0] is other  # which does nothing in evaluation
+        if other is ours or dropped:
+            return
+        made = self.chosen.get((ours, other))
+        if made is None:
+            if _shape(ours) != _shape(other):
+                shapes = f"{_shape(ours)} in training, {_shape(other)} in evaluation"
+                raise self.refuse(f"its values differ in shape: {shapes}")
+            with self.graph.inserting_before(reader):
+                made = self.graph.call_function(torch.ops.diglot.by_mode.default, (ours, other))
+            made.meta = dict(ours.meta)
+            made.meta["nn_module_stack"] = _shared(ours, other)
+            self.chosen[ours, other] = made
+        reader.replace_input_with(ours, made)
+
+    def _copy(self, node: fx.Node, reader: fx.Node) -> fx.Node:
+        """Return the image of a value, computing what evaluation alone computes before ``reader``."""
+        if node in self.image:
+            return self.image[node]
+        if node.op != "call_function":
+            raise self.refuse(f"evaluation alone reads {node.name}")
+        if is_mark(node):
+            return self._copy(node.args[0], reader)
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            raise self.refuse(f"evaluation alone changes a tensor in place ({target_name(node)})")
+        for given in node.all_input_nodes:
+            self._copy(given, reader)
+        with self.graph.inserting_before(reader):
+            made = self.graph.node_copy(node, lambda n: self._copy(n, reader))
+        made.meta = dict(node.meta)
+        self.image[node] = made
+        return made
+
+    def _check_changes(self) -> None:
+        """Refuse tensors that training alone changes in place and evaluation sees."""
+        seen = set(self.image.values())
+        for node in self.graph.nodes:
+            schema = getattr(node.target, "_schema", None)
+            if node.op != "call_function" or schema is None or not schema.is_mutable:
+                continue
+            changed = node.args[0]
+            if node in seen or "num_batches_tracked" in str(changed) or changed not in seen:
+                continue
+            if not target_name(node).startswith("aten.batch_norm"):
+                raise self.refuse(f"training alone changes a tensor in place ({target_name(node)})")
+
+
+def _is_dropout(node: fx.Node) -> bool:
+    return node.op == "call_function" and target_name(node).startswith(_DROPOUTS)
+
+
+def _without_flags(node: fx.Node) -> tuple:
+    """The arguments without those that say whether an op trains."""
+    args, flag = list(node.args), FLAGS.get(target_name(node))
+    if flag is not None and len(args) > flag:
+        args[flag] = None
+    if target_name(node) == _ATTENTION and len(args) > 4:
+        args[4] = 0.0
+    return tuple(args)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(v) for v in value)
+    if isinstance(value, dict):
+        return tuple(sorted((k, _frozen(v)) for k, v in value.items()))
+    return value if isinstance(value, fx.Node) else (type(value).__name__, str(value))
+
+
+def _shape(node: fx.Node) -> str:
+    value = node.meta.get("val")
+    return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else str(value)
+
+
+def _shared(ours: fx.Node, theirs: fx.Node) -> dict[str, Any]:
+    """The modules around both values."""
+    first, second = (n.meta.get("nn_module_stack") or {} for n in (ours, theirs))
+    shared: dict[str, Any] = {}
+    for (key, value), other in zip(first.items(), second, strict=False):
+        if key != other:
+            break
+        shared[key] = value
+    return shared

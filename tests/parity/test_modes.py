@@ -1,0 +1,115 @@
+"""Models that do something else in training than in evaluation: one program holds both."""
+
+import pytest
+import torch
+from torch import nn
+
+import diglot
+from diglot.errors import BadInput
+
+
+class VAE(nn.Module):
+    """Samples in training, takes the mean in evaluation; its decoder has batch norm and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(7, 6)
+        self.decoder = nn.Sequential(
+            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 7)
+        )
+
+    def reparameterize(self, mu, log_var):
+        if self.training:
+            std = torch.exp(0.5 * log_var)
+            return mu + torch.randn_like(std) * std
+        return mu
+
+    def forward(self, x):
+        mu, log_var = self.encoder(x).chunk(2, dim=1)
+        z = self.reparameterize(mu, log_var)
+        return self.decoder(z), mu, log_var
+
+
+class Head(nn.Module):
+    """Scores for the loss, probabilities for the user (detectors do so), by a layer that only they pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Linear(5, 4)
+        self.temperature = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.scores(x)
+        if not self.training:
+            x = torch.softmax(self.temperature(x), dim=-1)
+        return x
+
+
+class Detector(nn.Module):
+    """Two of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList([Head(), Head()])
+
+    def forward(self, x):
+        return torch.stack([head(x) for head in self.heads], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "line"),
+    [(VAE, 7, "if training"), (Detector, 5, "if training else ")],
+    ids=["vae", "detector"],
+)
+def test_both_modes_are_proven(model, size, line):
+    """In evaluation and in training mode."""
+    translation = diglot.translate(model(), torch.randn(4, size))
+    assert line in translation.source
+    assert "training=None" in translation.source
+    proof = diglot.prove(translation)
+    assert proof.verdict == "proven", proof.first_divergence
+    assert {check.mode for check in proof.checks} == {"eval", "train"}
+
+
+def test_the_modes_survive_a_folder(tmp_path):
+    """The source that is saved beside the translation knows both modes, too."""
+    diglot.translate(VAE(), torch.randn(4, 7)).save(tmp_path)
+    assert diglot.prove(diglot.load(tmp_path)).verdict == "proven"
+
+
+class Auxiliary(nn.Module):
+    """A second result in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.auxiliary = nn.Linear(5, 4), nn.Linear(5, 4)
+
+    def forward(self, x):
+        if self.training:
+            return self.main(x), self.auxiliary(x)
+        return self.main(x)
+
+
+class Centred(nn.Module):
+    """Statistics of its own, gathered in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(5))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * x.detach().mean(0))
+            return x - x.mean(0)
+        return x - self.mean
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [(Auxiliary, "returns 2 tensors in training, 1 in evaluation"), (Centred, "in place")],
+)
+def test_what_no_one_program_holds_is_refused(model, reason):
+    """With the line that decides."""
+    with pytest.raises(BadInput, match=reason) as refusal:
+        diglot.translate(model(), torch.randn(4, 5))
+    assert "test_modes.py:" in str(refusal.value)
