@@ -13,8 +13,8 @@ def build(jit_compile=False):
     def call(x, y):
         return compute(x, y).numpy()
 
-    any_shape = tf.TensorSpec(tf.TensorShape(None), tf.float32)
-    operations = compute.get_concrete_function(any_shape, any_shape).graph.get_operations()
+    number = tf.TensorSpec((), tf.float32)
+    operations = compute.get_concrete_function(number, number).graph.get_operations()
     return call, [(o.name, o.type, [i.op.name for i in o.inputs]) for o in operations]
 
 
