@@ -68,7 +68,6 @@ def train(run: Run) -> dict[str, Any]:
     path = job.folder / "checkpoint.safetensors"
     if (found := read_checkpoint(path, job)) is not None:
         _restore(model, found[0])
-    run.begin(found[1] if found else None)
 
     def save() -> None:
         write_checkpoint(path, _snapshot(model), run.metadata())
@@ -76,6 +75,7 @@ def train(run: Run) -> dict[str, Any]:
     def evaluate(inputs: Arrays) -> Any:
         return predict(task, model, inputs)
 
+    run.begin(evaluate, found[1] if found else None)
     with Log(job.folder / "tensorboard") if job.logs else NoLog() as log:
         report = Report(run, save, log)
         while not run.finished:

@@ -19,7 +19,7 @@ import numpy as np
 from diglot.errors import BadInput
 from diglot.output import write_whole
 from diglot.training.job import Job
-from diglot.training.task import Arrays, Batch, Data, Task, total
+from diglot.training.task import Arrays, Batch, Data, Task, mapped, total
 
 Tell = Callable[[dict[str, Any]], None]
 Predict = Callable[[Arrays], Any]
@@ -30,10 +30,11 @@ _TELL_EVERY = 0.2
 
 @dataclass
 class History:
-    """The loss of every step, and the scores of every finished epoch."""
+    """The loss of every step, the scores of every finished epoch, and those before the first step."""
 
     losses: list[float] = field(default_factory=list)
     epochs: list[dict[str, float]] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)
 
 
 class Run:
@@ -72,9 +73,8 @@ class Run:
         def wide(array: np.ndarray) -> np.ndarray:
             return array.astype(dtype) if array.dtype.kind == "f" else array
 
-        weights = None if batch.weights is None else batch.weights.astype(dtype)
-        inputs = {name: wide(array) for name, array in batch.inputs.items()}
-        return Batch(inputs, wide(batch.targets), weights)
+        weights = mapped(lambda array: array.astype(dtype), batch.weights)
+        return Batch(mapped(wide, batch.inputs), mapped(wide, batch.targets), weights)
 
     def in_order(self, rows: Arrays) -> Iterator[Batch]:
         """The batches of a part that is only looked at, in the order in which it lies."""
@@ -86,7 +86,8 @@ class Run:
     def score(self, predict: Predict, rows: Arrays) -> dict[str, float]:
         """The task's scores over all rows of a part."""
         batches = self.in_order(rows)
-        return total([self.task.score(predict(batch.inputs), batch) for batch in batches])
+        parts = [self.task.score(predict(batch.inputs), batch) for batch in batches]
+        return self.task.complete(total(parts))
 
     # -- where it stands ------------------------------------------------------------------------
 
@@ -104,10 +105,12 @@ class Run:
         """The learning rate of a step."""
         return self.recipe.rate(step, self.steps)
 
-    def begin(self, metadata: dict[str, str] | None) -> None:
+    def begin(self, predict: Predict, metadata: dict[str, str] | None) -> None:
         """Start, or go on where a checkpoint with `metadata` stands."""
         if metadata is not None:
             self.history = History(**json.loads(metadata["history"]))
+        elif self.task.scored_before and self.job.scored:
+            self.history.before = self._validation(predict)
         self.resumed_at = self.step
         self._saved = self._stepped = time.perf_counter()
 
@@ -143,12 +146,15 @@ class Run:
         losses = self.history.losses[-self.epoch_steps :]
         scores = {"train_loss": statistics.fmean(losses)}
         if self.job.scored:
-            found = self.score(predict, self.data.validation)
-            scores |= {f"validation_{name}": value for name, value in found.items()}
+            scores |= self._validation(predict)
         self.history.epochs.append(scores)
         self.tell({"kind": "epoch", "epoch": len(self.history.epochs), "scores": scores})
         save()
         self._saved = self._stepped = time.perf_counter()
+
+    def _validation(self, predict: Predict) -> dict[str, float]:
+        found = self.score(predict, self.data.validation)
+        return {f"validation_{name}": value for name, value in found.items()}
 
     def at_epoch_end(self) -> bool:
         """Whether the last step was an epoch's last one and the epoch has not been scored yet."""

@@ -29,11 +29,12 @@ class Batch:
 
     ``inputs`` by the name of the forward's parameter, in PyTorch's layout; ``targets`` of any shape;
     ``weights`` (the targets' shape, or its beginning) says how much each target counts, 0 for padding.
+    Where a model returns a dict, targets and weights are dicts of the same keys.
     """
 
     inputs: Arrays
-    targets: np.ndarray
-    weights: np.ndarray | None = None
+    targets: np.ndarray | Arrays
+    weights: np.ndarray | Arrays | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Task:
     keras_module: ClassVar[str]
     keras_layout: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     """How PyTorch's axes go to Keras, by input: (0, 2, 3, 1) for images."""
+    scored_before: ClassVar[bool] = False
+    """Whether validation is scored before the first step, too: what training starts from."""
 
     def data(self, **options: Any) -> Data:
         """The rows to learn from and to be judged by. Raises BadInput where they cannot be had."""
@@ -82,11 +85,15 @@ class Task:
         """How well ``outputs`` (as the models return them, as arrays) do; "loss" is one of them."""
         raise NotImplementedError
 
+    def complete(self, scores: dict[str, float]) -> dict[str, float]:
+        """The scores of all rows together, and what follows from them but is no mean (perplexity)."""
+        return scores
+
     def extras(self, predict: Callable[[Arrays], Any], model: Any, job: Any) -> dict[str, Any]:
         """What else to find out after training, as JSON-ready values; files go into ``job.folder``.
 
         ``predict`` maps input arrays to output arrays in evaluation mode; ``model`` is live and of
-        ``job.framework``.
+        ``job.framework``. Pages show "figures" (values by name) and "texts" (texts by title).
         """
         return {}
 
@@ -106,6 +113,13 @@ def find_task(name: str) -> Task:
     if not isinstance(found, Task):
         raise BadInput(f"{name} is no training task.", expected="an object of diglot.training.Task")
     return found
+
+
+def mapped(function: Callable[[np.ndarray], np.ndarray], value: Any) -> Any:
+    """`function` of an array, of every array of a dict, or None of None."""
+    if isinstance(value, dict):
+        return {name: mapped(function, item) for name, item in value.items()}
+    return None if value is None else function(value)
 
 
 def total(parts: list[Scores]) -> dict[str, float]:

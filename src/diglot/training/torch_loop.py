@@ -14,7 +14,7 @@ from diglot.runtime.exchange import read_arrays, write_arrays
 from diglot.training.checkpoint import below, read_checkpoint, write_checkpoint
 from diglot.training.recipe import Recipe
 from diglot.training.run import Run
-from diglot.training.task import Arrays, Batch
+from diglot.training.task import Arrays, Batch, mapped
 
 
 class Batches(Dataset[Batch]):
@@ -42,7 +42,6 @@ def train(run: Run) -> dict[str, Any]:
     path = job.folder / "checkpoint.safetensors"
     if (found := read_checkpoint(path, job)) is not None:
         _restore(model, optimizer, found[0])
-    run.begin(found[1] if found else None)
 
     def save() -> None:
         write_checkpoint(path, _snapshot(model, optimizer), run.metadata())
@@ -50,6 +49,7 @@ def train(run: Run) -> dict[str, Any]:
     def evaluate(inputs: Arrays) -> Any:
         return predict(model, inputs)
 
+    run.begin(evaluate, found[1] if found else None)
     with _log(run) as log:
         for batch in _remaining(run):
             model.train()
@@ -57,7 +57,7 @@ def train(run: Run) -> dict[str, Any]:
                 group["lr"] = run.rate(run.step)
             optimizer.zero_grad()
             outputs = model(**_tensors(batch.inputs))
-            loss = module.loss_function(outputs, *_tensors(_expected(batch)).values())
+            loss = module.loss_function(outputs, *_expected(batch))
             loss.backward()
             optimizer.step()
             run.after_step(loss.item(), save)
@@ -111,9 +111,10 @@ def _remaining(run: Run) -> Iterator[Batch]:
     yield from DataLoader(Batches(run), batch_size=None, sampler=steps)
 
 
-def _expected(batch: Batch) -> Arrays:
-    expected = {"targets": batch.targets}
-    return expected if batch.weights is None else {**expected, "weights": batch.weights}
+def _expected(batch: Batch) -> list[Any]:
+    """The targets, and the weights where there are any, as tensors or dicts of tensors."""
+    parts = [batch.targets] if batch.weights is None else [batch.targets, batch.weights]
+    return [mapped(torch.as_tensor, part) for part in parts]
 
 
 def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:

@@ -120,7 +120,9 @@ def result_view(result: Mapping[str, Any]) -> Group:
     ]
     for name, goal in result["goals"].items():
         reached = "reached" if goal["met"] else "missed"
-        lines.append(verdict_line(goal["met"], f"Test {name} ≥ {goal['wanted']}: {reached}."))
+        lines.append(
+            verdict_line(goal["met"], f"Test {name} {goal['sign']} {goal['wanted']}: {reached}.")
+        )
     return Group(table, Text(), *lines)
 
 

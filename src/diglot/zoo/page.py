@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,25 @@ def _inline(path: Path) -> str:
 def _rows(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """The table of figures: a label, and a value for every run."""
     runs = list(result["runs"].values())
-    scores = list(dict.fromkeys(name for run in runs for name in run.get("test", {})))
+    scores = _names(run.get("test", {}) for run in runs)
+    before = _names(run["history"].get("before", {}) for run in runs)
+    figures = _names(run.get("extras", {}).get("figures", {}) for run in runs)
     rows = [
         ("Parameters", [f"{run['parameters']:,}" for run in runs]),
         ("Steps", [f"{run['steps']:,}" for run in runs]),
         ("Time of a step", [_milliseconds(run["step_seconds"]) for run in runs]),
         ("Time of the first step", [_milliseconds(run["first_step_seconds"]) for run in runs]),
     ]
+    for name in before:
+        values = [f"{run['history']['before'][name]:.4f}" for run in runs]
+        rows.append((f"{name.replace('_', ' ').capitalize()} before training", values))
     rows += [(f"Test {name}", [f"{run['test'][name]:.4f}" for run in runs]) for name in scores]
+    rows += [(name, [f"{run['extras']['figures'][name]:.4g}" for run in runs]) for name in figures]
     return rows
+
+
+def _names(scores: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for part in scores for name in part))
 
 
 def _milliseconds(seconds: float | None) -> str:

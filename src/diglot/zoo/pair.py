@@ -23,6 +23,13 @@ PATH_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """A goal for a score of which less is better (perplexity)."""
+
+    value: float
+
+
+@dataclass(frozen=True)
 class Setting:
     """One size of a pair: the arguments of its models and its data, and its recipe."""
 
@@ -75,7 +82,7 @@ class Pair(Task, Exhibit):
     """A task with a name, a page and settings.
 
     ``settings`` holds "fast" (under a minute for everything, on two cores) and "full" (reaches
-    ``goals``, lowest test scores by name). ``document`` is where the system comes from
+    ``goals``: by name the lowest test score, or `AtMost` the highest). ``document`` is where the system comes from
     ("000" to "004"). ``style`` is the style of translation that compares with the hand-written Keras
     model: "functional" or "layers". ``faithful`` changes the models' arguments to what the document
     does, where that is worth showing beside the proper way, and ``faithful_note`` says what it is.
@@ -83,7 +90,7 @@ class Pair(Task, Exhibit):
 
     style: ClassVar[str] = "functional"
     settings: ClassVar[Mapping[str, Setting]]
-    goals: ClassVar[Mapping[str, float]] = {}
+    goals: ClassVar[Mapping[str, float | AtMost]] = {}
     faithful_note: ClassVar[str] = ""
 
     def run(self, options: Options, tell: Tell) -> dict[str, Any]:
@@ -112,6 +119,11 @@ class Pair(Task, Exhibit):
                 f"{self.name} does as its document does: there is nothing for --faithful to change."
             )
         return Setting({**found.model, **self.faithful}, found.data, found.recipe)
+
+    def files(self, setting: Setting, folder: Path) -> dict[str, Any]:
+        """Makes the files that a run's processes share (a tokenizer) below the run's `folder`; gives
+        more arguments for `data`, which say where they are."""
+        return {}
 
     def exact(self, setting: Setting) -> Setting:
         """The setting for comparing the two step by step: no dropout, and an epsilon of Adam's that

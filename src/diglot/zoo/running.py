@@ -16,7 +16,7 @@ from diglot.training import Job
 from diglot.training.job import FRAMEWORKS
 from diglot.training.supervise import TrainingProcess
 from diglot.zoo.machine import describe_machine
-from diglot.zoo.pair import PATH_STEPS, PATH_TOLERANCE, Options, Pair, Setting, Tell
+from diglot.zoo.pair import PATH_STEPS, PATH_TOLERANCE, AtMost, Options, Pair, Setting, Tell
 
 
 class Runner:
@@ -40,6 +40,10 @@ class Runner:
     def run(self) -> dict[str, Any]:
         """Everything; gives what result.json holds. Raises BadInput and WorkerFailed."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._stage("Preparing")
+        for name, setting in self.variants.items():
+            data = {**setting.data, **self.pair.files(setting, self.folder)}
+            self.variants[name] = Setting(setting.model, data, setting.recipe)
         starts = {name: self._start(name, setting) for name, setting in self.variants.items()}
         trained: dict[str, dict[str, Any]] = {}
         paths: dict[str, list[float]] = {}
@@ -135,8 +139,14 @@ class Runner:
         goals = {}
         for name, wanted in self.pair.goals.items():
             reached = {framework: trained[framework]["test"][name] for framework in FRAMEWORKS}
-            met = all(value >= wanted for value in reached.values())
-            goals[name] = {"wanted": wanted, "reached": reached, "met": met}
+            most = isinstance(wanted, AtMost)
+            bound = wanted.value if isinstance(wanted, AtMost) else wanted
+            goals[name] = {
+                "wanted": bound,
+                "sign": "≤" if most else "≥",
+                "reached": reached,
+                "met": all((v <= bound) if most else (v >= bound) for v in reached.values()),
+            }
         return goals
 
     def _write(self, result: dict[str, Any]) -> None:
