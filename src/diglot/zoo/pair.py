@@ -82,8 +82,8 @@ class Pair(Task, Exhibit):
     """A task with a name, a page and settings.
 
     ``settings`` holds "fast" (under a minute for everything, on two cores) and "full" (reaches
-    ``goals``: by name the lowest test score, or `AtMost` the highest). ``document`` is where the system comes from
-    ("000" to "004"). ``style`` is the style of translation that compares with the hand-written Keras
+    ``goals``: by name the lowest test score, or `AtMost` the highest). ``document`` is where the
+    system comes from ("000" to "004"). ``style`` is the style of translation that compares with the hand-written Keras
     model: "functional" or "layers". ``faithful`` changes the models' arguments to what the document
     does, where that is worth showing beside the proper way, and ``faithful_note`` says what it is.
     """
