@@ -2,10 +2,12 @@
 
 import keras
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import diglot
+from diglot.errors import Unsupported
 
 
 def translated(model, *inputs):
@@ -83,3 +85,22 @@ class Spans(nn.Module):
 def test_a_size_bounded_by_min_and_max():
     """``min(length, 6)`` is computed by the program."""
     assert "ops.minimum" in translated(Spans(), torch.randn(2, 5, 4))
+
+
+class ComplexRotation(nn.Module):
+    """Rotary positions as Llama's own code has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.rotation = torch.polar(torch.ones(5, 2), torch.rand(5, 2))
+
+    def forward(self, x):
+        x = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(x * self.rotation).flatten(2)
+
+
+def test_complex_numbers_are_listed_as_unsupported():
+    """Every op, with its line; not a crash."""
+    with pytest.raises(Unsupported, match="complex numbers") as refusal:
+        diglot.translate(ComplexRotation(), torch.randn(2, 5, 4))
+    assert "view_as_complex" in str(refusal.value)

@@ -29,6 +29,10 @@ class Constants:
     def expr(self, writer: RegionWriter, node: fx.Node) -> ast.expr:
         """Return an expression for a constant tensor, in its layout."""
         value = self.program.hub.constants[node].detach().cpu()
+        if value.is_complex():
+            reader = next(iter(node.users), node)
+            self.program.problem(writer, reader, "complex numbers; write cosines and sines instead")
+            return ast.Name("unsupported", ast.Load())
         layout = node.meta.get("layout")
         if layout:
             value = value.permute(layout)
