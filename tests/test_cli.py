@@ -242,8 +242,8 @@ def test_rules_are_listed(capsys, monkeypatch):
 def test_json_is_one_object_for_what_c_writes_to_stdout_too(tmp_path):
     """At the level of file descriptors, in a process of its own."""
     code = (
-        "import os\nfrom diglot.cli import _only_json\n"
-        "with _only_json(True) as emit:\n"
+        "import os\nfrom diglot.cli_output import only_json\n"
+        "with only_json(True) as emit:\n"
         "    os.write(1, b'noise'); print('noise'); emit({'a': 1})\n"
     )
     source = str(Path(cli.__file__).parents[1])

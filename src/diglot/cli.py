@@ -11,8 +11,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from diglot.cli_output import Json, only_json, stderr, stdout
+from diglot.cli_zoo import zoo_app
 from diglot.errors import (
     EXIT_DIFFERS,
     EXIT_INTERRUPTED,
@@ -44,13 +45,6 @@ _UsageProblem: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
-
-zoo_app = typer.Typer(
-    help="Systems written by hand in both languages, trained on real data and compared.",
-    invoke_without_command=True,
-)
 app.add_typer(zoo_app, name="zoo")
 
 
@@ -130,7 +124,7 @@ class _Guard:
             if self.as_json:
                 print(json.dumps({"exit_code": self.code, "error": {"message": "Interrupted."}}))
             else:
-                _stderr().print("Interrupted; nothing was left half-written.")
+                stderr().print("Interrupted; nothing was left half-written.")
             return True
         if isinstance(error, BrokenPipeError):
             # Whoever read our output has closed it (`diglot rules | head`).
@@ -145,7 +139,7 @@ class _Guard:
         else:
             from diglot.console import error_view
 
-            _stderr().print(error_view(problem), soft_wrap=True)
+            stderr().print(error_view(problem), soft_wrap=True)
         return True
 
 
@@ -168,49 +162,6 @@ def _as_problem(error: BaseException) -> DiglotError:
         f"Diglot stopped at an error that it did not expect: {type(error).__name__}: {text}",
         hint="run it again with DIGLOT_DEBUG=1 to see the traceback, and report it",
     )
-
-
-def _stderr() -> Console:
-    return Console(stderr=True, highlight=False)
-
-
-def _stdout() -> Console:
-    return Console(highlight=False)
-
-
-@contextmanager
-def _only_json(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function that prints a result as JSON, or does nothing without ``--json``.
-
-    While this is entered with ``--json``, whatever else writes to stdout (the user's model file,
-    a library in C) goes to stderr instead, so that stdout holds one JSON object.
-    """
-    if not as_json:
-        yield lambda result: None
-        return
-    results: list[Mapping[str, Any]] = []
-    outer, real = sys.stdout, _real_stdout()
-    saved = os.dup(1) if real else None
-    sys.stdout = sys.stderr
-    if saved is not None:
-        outer.flush()
-        os.dup2(2, 1)
-    try:
-        yield results.append
-    finally:
-        sys.stdout = outer
-        if saved is not None:
-            os.dup2(saved, 1)
-            os.close(saved)
-    for result in results[-1:]:
-        print(json.dumps(result, default=str, allow_nan=True))
-
-
-def _real_stdout() -> bool:
-    try:
-        return sys.stdout.fileno() == 1
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _version(wanted: bool) -> None:
@@ -266,8 +217,8 @@ def translate(
     request = Request(
         source, output, to.value, tuple(inputs or ()), style.value, io_layout.value, force
     )
-    with _only_json(as_json) as emit:
-        console = _stderr()
+    with only_json(as_json) as emit:
+        console = stderr()
         result = translate_and_prove(request, console)
         _tell_proof(console, result, output)
         emit(result)
@@ -287,8 +238,8 @@ def prove(
     """Prove a translation again: on this machine, with these versions, after an edit."""
     from diglot.workflow import prove_folder
 
-    with _only_json(as_json) as emit:
-        console = _stderr()
+    with only_json(as_json) as emit:
+        console = stderr()
         result = prove_folder(directory, console, seed=seed, steps=steps, backend=backend.value)
         _tell_proof(console, result, directory)
         emit(result)
@@ -317,7 +268,7 @@ def show(
     """Open the facing pages of a translation, or print its source."""
     from diglot.workflow import open_pages, read_folder
 
-    with _only_json(as_json) as emit:
+    with only_json(as_json) as emit:
         found = read_folder(directory)
         emit(found)
         if as_json:
@@ -327,15 +278,15 @@ def show(
 
             text = Path(found["model"]).read_text(encoding="utf-8")
             if sys.stdout.isatty():
-                _stdout().print(Syntax(text, "python", line_numbers=True, word_wrap=False))
+                stdout().print(Syntax(text, "python", line_numbers=True, word_wrap=False))
             else:
                 print(text, end="")
             return
         from diglot.report.terminal import folder_summary
 
-        _stderr().print(folder_summary(directory))
+        stderr().print(folder_summary(directory))
         if browser and sys.stdout.isatty() and open_pages(Path(found["pages"])):
-            _stderr().print("Opened in the browser:")
+            stderr().print("Opened in the browser:")
         print(found["pages"])
 
 
@@ -349,13 +300,13 @@ def rules(
     """List the dictionary: how each PyTorch op is said in Keras, and where the two differ."""
     from diglot.workflow import find_rules
 
-    with _only_json(as_json) as emit:
+    with only_json(as_json) as emit:
         found = find_rules(op)
         emit({"exit_code": EXIT_PROVEN, "rules": found})
         if not as_json:
             from diglot.console import rules_view
 
-            _stdout().print(rules_view(found, detailed=op is not None))
+            stdout().print(rules_view(found, detailed=op is not None))
 
 
 @app.command()
@@ -363,75 +314,15 @@ def doctor(as_json: Json = False) -> None:
     """Versions, the hardware that each framework sees, what is missing and how to install it."""
     from diglot.doctor import examine
 
-    with _only_json(as_json) as emit:
+    with only_json(as_json) as emit:
         from diglot.console import Steps, doctor_view
 
-        with Steps(_stderr()).step("Asking each framework in a process of its own", "Asked"):
+        with Steps(stderr()).step("Asking each framework in a process of its own", "Asked"):
             findings = examine()
         emit(findings)
         if not as_json:
-            _stdout().print(doctor_view(findings))
+            stdout().print(doctor_view(findings))
     raise typer.Exit(findings["exit_code"])
-
-
-@zoo_app.callback()
-def zoo(context: typer.Context) -> None:
-    """Systems written by hand in both languages, trained on real data and compared."""
-    if context.invoked_subcommand is None:
-        zoo_list(as_json=False)
-
-
-@zoo_app.command("list")
-def zoo_list(as_json: Json = False) -> None:
-    """List the pairs and the studies."""
-    from diglot.zoo import PAIRS, STUDIES, find_exhibit
-
-    with _only_json(as_json) as emit:
-        pairs = [find_exhibit(name) for name in PAIRS + STUDIES]
-        found = [{"name": p.name, "title": p.title, "document": p.document} for p in pairs]
-        emit({"exit_code": EXIT_PROVEN, "pairs": found})
-        if not as_json:
-            from diglot.zoo.console import list_view
-
-            _stdout().print(list_view(pairs))
-
-
-@zoo_app.command("run")
-def zoo_run(
-    name: Annotated[str, typer.Argument(help="The pair's name: see diglot zoo list.")],
-    full: Annotated[
-        bool, typer.Option("--full/--fast", help="The real thing, or under a minute.")
-    ] = False,
-    faithful: Annotated[
-        bool, typer.Option(help="Train what the document builds, too, and compare.")
-    ] = False,
-    epochs: Annotated[int | None, typer.Option(help="In place of the setting's.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The folder to write: zoo-out/NAME.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Train a pair in both languages, prove that its models are one function, and draw it; or do
-    what a study compares.
-
-    The same command again goes on where a run was interrupted.
-    """
-    from diglot.zoo import Options, find_exhibit
-
-    with _only_json(as_json) as emit:
-        from diglot.zoo.console import RunView
-
-        exhibit = find_exhibit(name)
-        setting = "full" if full else "fast"
-        folder = output or Path("zoo-out") / (name if full else f"{name}-fast")
-        options = Options(setting, folder, faithful, epochs, seed)
-        with RunView(_stderr()) as view:
-            result = exhibit.run(options, view)
-        _stderr().print(exhibit.view(result))
-        _stderr().print(f"Curves and code on facing pages: {folder / 'page.html'}")
-        emit(result)
-    raise typer.Exit(result["exit_code"])
 
 
 if __name__ == "__main__":

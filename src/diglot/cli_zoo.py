@@ -1,0 +1,76 @@
+"""``diglot zoo …``: the systems written by hand, run and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diglot.cli_output import Json, only_json, stderr, stdout
+from diglot.errors import EXIT_PROVEN
+
+zoo_app = typer.Typer(
+    help="Systems written by hand in both languages, trained on real data and compared.",
+    invoke_without_command=True,
+)
+
+
+@zoo_app.callback()
+def zoo(context: typer.Context) -> None:
+    """Systems written by hand in both languages, trained on real data and compared."""
+    if context.invoked_subcommand is None:
+        zoo_list(as_json=False)
+
+
+@zoo_app.command("list")
+def zoo_list(as_json: Json = False) -> None:
+    """List the pairs and the studies."""
+    from diglot.zoo import PAIRS, STUDIES, find_exhibit
+
+    with only_json(as_json) as emit:
+        pairs = [find_exhibit(name) for name in PAIRS + STUDIES]
+        found = [{"name": p.name, "title": p.title, "document": p.document} for p in pairs]
+        emit({"exit_code": EXIT_PROVEN, "pairs": found})
+        if not as_json:
+            from diglot.zoo.console import list_view
+
+            stdout().print(list_view(pairs))
+
+
+@zoo_app.command("run")
+def zoo_run(
+    name: Annotated[str, typer.Argument(help="The pair's name: see diglot zoo list.")],
+    full: Annotated[
+        bool, typer.Option("--full/--fast", help="The real thing, or under a minute.")
+    ] = False,
+    faithful: Annotated[
+        bool, typer.Option(help="Train what the document builds, too, and compare.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(help="In place of the setting's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The folder to write: zoo-out/NAME.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a pair in both languages, prove that its models are one function, and draw it; or do
+    what a study compares.
+
+    The same command again goes on where a run was interrupted.
+    """
+    from diglot.zoo import Options, find_exhibit
+
+    with only_json(as_json) as emit:
+        from diglot.zoo.console import RunView
+
+        exhibit = find_exhibit(name)
+        setting = "full" if full else "fast"
+        folder = output or Path("zoo-out") / (name if full else f"{name}-fast")
+        options = Options(setting, folder, faithful, epochs, seed)
+        with RunView(stderr()) as view:
+            result = exhibit.run(options, view)
+        stderr().print(exhibit.view(result))
+        stderr().print(f"Curves and code on facing pages: {folder / 'page.html'}")
+        emit(result)
+    raise typer.Exit(result["exit_code"])
