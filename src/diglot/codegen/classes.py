@@ -136,7 +136,9 @@ class Classes:
     def sequence(self, region: Call) -> ast.expr:
         """Return ``keras.Sequential([...])``."""
         items = [self._construct(m) for m in self.program.sequence(region)]
-        return call("keras.Sequential", items)
+        own = isinstance(items[0], ast.Call) and isinstance(items[0].func, ast.Name)
+        run = own or len(items) > 2  # two alike of Keras's own layers are written out
+        return call("keras.Sequential", self._list(items) if run else items)
 
     # --- classes -------------------------------------------------------------------------------------------
 

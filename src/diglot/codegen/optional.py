@@ -113,8 +113,10 @@ def _optional_call(instance: Instance, attribute: str) -> tuple[int, str, ast.Na
     ):
         return None
     argument, name = call.args[0], node.targets[0].id
-    if not isinstance(argument, ast.Name) or argument.id == name:
+    if not isinstance(argument, ast.Name):
         return None
+    if argument.id == name:  # x = self.downsample(x)
+        return used[0], name, argument
     before = {n for s in instance.body[: used[0]] for n in names_in(s.node)}
     return None if name in before else (used[0], name, argument)
 
@@ -207,9 +209,10 @@ def _conditional(
     first = Statement(
         ast.Assign([ast.Name(name, ast.Store())], copy.deepcopy(argument)), call.origin
     )
+    before = body[:index] if argument.id == name else [*body[:index], first]
     test = E(f"self.{part} is not None")
     second = dataclasses.replace(call, node=ast.If(test, [copy.deepcopy(call.node)], []))
-    return [*body[:index], first, second, *body[index + 1 :]]
+    return [*before, second, *body[index + 1 :]]
 
 
 __all__ = ["Any_", "Instance", "Mask", "kind_of", "merge_optional"]
