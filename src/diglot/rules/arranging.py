@@ -223,12 +223,16 @@ def _diagonal(op: OpCall) -> ast.expr:
 
 
 def _diff(op: OpCall) -> ast.expr:
-    if op.get("prepend") is not None or op.get("append") is not None:
-        raise op.refuse("diff with prepend or append; concatenate first")
     axis = op.axis(op.get("dim", -1))
+    parts = [name for name in ("prepend", "self", "append") if op.is_tensor(name)]
+    if len(parts) > 1 and op.perm("self") is not None:
+        raise op.refuse("diff of an image with prepend or append; concatenate first")
+    x = op.expr("self")
+    if len(parts) > 1:
+        x = op.ops("concatenate", [op.expr(name) for name in parts], axis=axis)
     return op.ops(
         "diff",
-        op.expr("self"),
+        x,
         n=op.get("n", 1) if op.get("n", 1) != 1 else ...,
         axis=... if axis == -1 else axis,
     )
@@ -485,6 +489,11 @@ register(
         torch="x.diff()",
         noun="x",
         layout="axis",
-        samples=(Sample("x.diff()", _X), Sample("x.diff(dim=1)", _X)),
+        samples=(
+            Sample("x.diff()", _X),
+            Sample("x.diff(dim=1)", _X),
+            Sample("torch.diff(x, prepend=y, append=y * 2)", {"x": "2,3,5", "y": "2,3,4"}),
+            Sample("torch.diff(x, dim=1, append=y)", {"x": "2,3,5", "y": "2,4,5"}),
+        ),
     ),
 )
