@@ -49,6 +49,9 @@ def zoo_run(
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="In place of the setting's.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option(help="Learn from this in place of the pair's own data.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The folder to write: zoo-out/NAME.")
     ] = None,
@@ -67,10 +70,36 @@ def zoo_run(
         exhibit = find_exhibit(name)
         setting = "full" if full else "fast"
         folder = output or Path("zoo-out") / (name if full else f"{name}-fast")
-        options = Options(setting, folder, faithful, epochs, seed)
+        options = Options(setting, folder, faithful, epochs, seed, data)
         with RunView(stderr()) as view:
             result = exhibit.run(options, view)
         stderr().print(exhibit.view(result))
         stderr().print(f"Curves and code on facing pages: {folder / 'page.html'}")
         emit(result)
     raise typer.Exit(result["exit_code"])
+
+
+@zoo_app.command("simulate-dna")
+def zoo_simulate_dna(
+    output: Annotated[Path, typer.Argument(help="The CSV file to write.")],
+    count: Annotated[int, typer.Option(help="Pairs of ancestor and descendant.")] = 1000,
+    length: Annotated[int, typer.Option(help="Bases of an ancestor, or the most of them.")] = 50,
+    shortest: Annotated[int | None, typer.Option(help="The fewest bases of an ancestor.")] = None,
+    substitution: Annotated[float, typer.Option(help="The share of bases exchanged.")] = 0.05,
+    insertion: Annotated[float, typer.Option(help="The share of bases that get another.")] = 0.02,
+    deletion: Annotated[float, typer.Option(help="The share of bases lost.")] = 0.02,
+    deamination: Annotated[
+        float, typer.Option(help="The share of those C before a G that become T.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Simulate DNA and its descendants, as a CSV file with the columns ancestor and descendant."""
+    from diglot.data.dna import Rates, simulate, write_pairs
+
+    with only_json(as_json) as emit:
+        rates = Rates(substitution, insertion, deletion, deamination)
+        pairs = simulate(count, length, rates, seed, shortest)
+        write_pairs(output, pairs)
+        stderr().print(f"{len(pairs):,} pairs: {output}")
+        emit({"exit_code": EXIT_PROVEN, "path": str(output), "pairs": len(pairs)})

@@ -117,6 +117,31 @@ def set_weights(task: Task, model: Any, state: Arrays, sizes: dict[str, Any]) ->
 
 def make_optimizer(recipe: Recipe) -> Any:
     """The optimizer of a recipe."""
+    optimizer = _bare_optimizer(recipe)
+    if keras.backend.backend() == "tensorflow":
+        _sum_slices(optimizer)
+    return optimizer
+
+
+def _sum_slices(optimizer: Any) -> None:
+    """Let an optimizer see the gradient of an embedding as a tensor.
+
+    TensorFlow gives it as one slice for each token, and Keras's Adam squares the slices one by one: the
+    second moment of a token that occurs twice in a batch is then made of the sum of the squares, where
+    the square of the sum is meant, and training takes another path from the first step on.
+    """
+    import tensorflow as tf
+
+    apply = optimizer.apply
+
+    def apply_dense(gradients: Any, *arguments: Any, **named: Any) -> Any:
+        dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+        return apply(dense, *arguments, **named)
+
+    optimizer.apply = apply_dense
+
+
+def _bare_optimizer(recipe: Recipe) -> Any:
     rate = recipe.learning_rate
     # Keras on TensorFlow casts Python floats by way of float32, in float64 too, unless they come as
     # float64: for Adam's betas an error of 1e-5 in the first steps. In float32 such a number would

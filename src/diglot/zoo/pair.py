@@ -40,14 +40,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Options:
-    """What of an exhibit to run, and where its files go: ``faithful`` and ``epochs`` are for pairs
-    that train."""
+    """What of an exhibit to run, and where its files go: ``faithful``, ``epochs`` and ``data`` (a
+    path, in place of the pair's own data) are for pairs that train."""
 
     setting: str
     directory: Path
     faithful: bool = False
     epochs: int | None = None
     seed: int = 0
+    data: Path | None = None
 
 
 class Exhibit:
@@ -86,12 +87,15 @@ class Pair(Task, Exhibit):
     system comes from ("000" to "004"). ``style`` is the style of translation that compares with the hand-written Keras
     model: "functional" or "layers". ``faithful`` changes the models' arguments to what the document
     does, where that is worth showing beside the proper way, and ``faithful_note`` says what it is.
+    ``own_data`` says what can be learned in place of the pair's data ("a CSV file with …"); `data` then
+    takes a ``path``.
     """
 
     style: ClassVar[str] = "functional"
     settings: ClassVar[Mapping[str, Setting]]
     goals: ClassVar[Mapping[str, float | AtMost]] = {}
     faithful_note: ClassVar[str] = ""
+    own_data: ClassVar[str] = ""
 
     def run(self, options: Options, tell: Tell) -> dict[str, Any]:
         """Train both, prove, draw: see `zoo.running`."""
