@@ -71,6 +71,7 @@ def zoo_run(
         setting = "full" if full else "fast"
         folder = output or Path("zoo-out") / (name if full else f"{name}-fast")
         options = Options(setting, folder, faithful, epochs, seed, data)
+        exhibit.check(options)
         with RunView(stderr()) as view:
             result = exhibit.run(options, view)
         stderr().print(exhibit.view(result))

@@ -118,6 +118,15 @@ def result_view(result: Mapping[str, Any]) -> Group:
             f"{path['gap']:.1e} (allowed: {path['tolerance']:.0e}).",
         ),
     ]
+    apart, translation = result["apart"], result["translation"]
+    lines.append(
+        Text(
+            f"  With the defaults their curves are {apart['mean']:.2g} apart in the mean, "
+            f"{apart['end']:.2g} at the end.\n"
+            f"  Diglot's translation has {translation['lines']} lines of code, the hand-written "
+            f"Keras file {translation['by_hand']}."
+        )
+    )
     for name, goal in result["goals"].items():
         reached = "reached" if goal["met"] else "missed"
         lines.append(

@@ -61,6 +61,13 @@ class Exhibit:
     settings: ClassVar[Mapping[str, Any]]
     faithful: ClassVar[Mapping[str, Any]] = {}
 
+    def check(self, options: Options) -> None:
+        """Refuse options that mean nothing here. Raises UsageError."""
+        if options.faithful and not self.faithful:
+            raise UsageError(
+                f"{self.name} does as its document does: there is nothing for --faithful to change."
+            )
+
     def run(self, options: Options, tell: Tell) -> dict[str, Any]:
         """Run it; gives what result.json holds: "exit_code", "pair", "setting", and figures.
 
@@ -118,10 +125,6 @@ class Pair(Task, Exhibit):
         found = self.settings[name]
         if not faithful:
             return found
-        if not self.faithful:
-            raise UsageError(
-                f"{self.name} does as its document does: there is nothing for --faithful to change."
-            )
         return Setting({**found.model, **self.faithful}, found.data, found.recipe)
 
     def files(self, setting: Setting, folder: Path) -> dict[str, Any]:

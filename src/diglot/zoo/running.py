@@ -15,6 +15,7 @@ from diglot.runtime.exchange import write_arrays
 from diglot.training import Job
 from diglot.training.job import FRAMEWORKS
 from diglot.training.supervise import TrainingProcess
+from diglot.zoo.drawing import draw_curves, smooth
 from diglot.zoo.machine import describe_machine
 from diglot.zoo.pair import PATH_STEPS, PATH_TOLERANCE, AtMost, Options, Pair, Setting, Tell
 
@@ -120,6 +121,8 @@ class Runner:
             self.folder / "proof",
             lambda text: self.tell("proof", {"kind": "note", "text": text}),
         )
+        self._stage("Translating the PyTorch model, to set it beside the hand-written Keras")
+        translation = self._translation()
         gap = float(np.max(np.abs(np.subtract(paths["torch"], paths["keras"]))))
         same_path = {
             "steps": len(paths["torch"]),
@@ -136,11 +139,31 @@ class Runner:
             "recipe": self.variants[""].recipe.to_dict(),
             "model": dict(self.variants[""].model),
             "same_path": same_path,
+            "apart": _apart(trained),
             "proof": json.loads(proof.to_json()),
+            "translation": translation,
             "runs": trained,
             "goals": self._goals(trained) if self.options.setting == "full" else {},
             "machine": describe_machine(),
         }
+
+    def _translation(self) -> dict[str, Any]:
+        """Diglot's own translation, written to translated.py, and its lines beside the hand-written."""
+        import torch
+
+        from diglot.translating import translate
+        from diglot.zoo.source import code_lines
+
+        setting = self.variants[""]
+        inputs = self.pair.example(setting.model, np.random.default_rng(self.options.seed))
+        translation = translate(
+            self.pair.torch().build_model(**setting.model),
+            {name: torch.from_numpy(array) for name, array in inputs.items()},
+            style=self.pair.style,
+        )
+        write_whole(self.folder / "translated.py", translation.source)
+        by_hand = code_lines(self.pair.keras_source())
+        return {"lines": code_lines(translation.source), "by_hand": by_hand}
 
     def _goals(self, trained: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """For each goal: what was asked, and what each framework reached."""
@@ -159,13 +182,23 @@ class Runner:
 
     def _write(self, result: dict[str, Any]) -> None:
         """result.json, the curves, and the page."""
-        from diglot.zoo.drawing import draw_curves
         from diglot.zoo.page import write_page
 
         self._stage("Drawing")
         write_whole(self.folder / "result.json", json.dumps(result, indent=1) + "\n")
         draw_curves(result, self.folder / "curves")
         write_page(self.pair, result, self.folder)
+
+
+def _apart(trained: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """How far the two loss curves are apart with the defaults: the mean over all steps, and at the
+    end (the last tenth), of the difference of the running means."""
+    curves = [trained[framework]["history"]["losses"] for framework in FRAMEWORKS]
+    count = min(len(curve) for curve in curves)
+    width = max(count // 20, 1)
+    first, second = (smooth(curve[:count], width) for curve in curves)
+    gap = np.abs(first - second)
+    return {"mean": float(gap.mean()), "end": float(gap[-max(count // 10, 1) :].mean())}
 
 
 def _title(framework: str) -> str:
