@@ -27,14 +27,14 @@ Scores = dict[str, tuple[float, float]]
 class Batch:
     """What one step sees.
 
-    ``inputs`` by the name of the forward's parameter, in PyTorch's layout; ``targets`` of any shape;
+    ``inputs`` by the name of the forward's parameter, in PyTorch's layout; ``targets``, an array of any shape;
     ``weights`` (the targets' shape, or its beginning) says how much each target counts, 0 for padding.
     Where a model returns a dict, targets and weights are dicts of the same keys.
     """
 
     inputs: Arrays
-    targets: np.ndarray | Arrays
-    weights: np.ndarray | Arrays | None = None
+    targets: Any
+    weights: Any = None
 
 
 @dataclass(frozen=True)
