@@ -1,5 +1,6 @@
 """Every pair of the zoo: its two models are one function, and they learn along one path."""
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 import diglot
 from diglot.runtime.exchange import write_arrays
 from diglot.training import Job
+from diglot.training.keras_loop import given
 from diglot.training.supervise import TrainingProcess
 from diglot.training.torch_loop import set_state, state_of
 from diglot.zoo import PAIRS, find_pair
@@ -80,6 +82,26 @@ def test_the_same_path(name, tmp_path):
     assert len(losses["torch"]) == STEPS
     assert len(set(losses["torch"])) == STEPS
     np.testing.assert_allclose(losses["torch"], losses["keras"], rtol=0, atol=PATH_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", pairs())
+def test_dropout_drops_while_keras_trains(name):
+    """`fit` tells a model that it trains only where `call` has the argument: else nothing is dropped."""
+    pair = find_pair(name)
+    setting = pair.setting("fast")
+    if not any(n.startswith("dropout") and rate for n, rate in setting.model.items()):
+        pytest.skip("it has no dropout")
+    model = pair.keras().build_model(**setting.model)
+    pair.keras().compile_model(model, keras.optimizers.SGD(0.0))
+    data = pair.data(**setting.data)
+    batch = pair.batch({n: a[:4] for n, a in data.train.items()}, np.random.default_rng(0))
+    expected = [batch.targets] if batch.weights is None else [batch.targets, batch.weights]
+    losses = set()
+    for _ in range(3):
+        model.reset_metrics()
+        found = model.train_on_batch(given(pair, batch.inputs), *expected, return_dict=True)
+        losses.add(float(found["loss"]))
+    assert len(losses) == 3
 
 
 @pytest.mark.parametrize("name", pairs())

@@ -11,7 +11,11 @@ import importlib
 from diglot.errors import UsageError
 from diglot.zoo.pair import Exhibit, Options, Pair
 
-PAIRS = ("mnist-mlp", "dna-tagger")
+PAIRS = (
+    "mnist-mlp",
+    "decoder-only",
+    "dna-tagger",
+)
 STUDIES = ("static-graph", "training-steps")
 
 __all__ = ["PAIRS", "STUDIES", "Exhibit", "Options", "Pair", "find_exhibit", "find_pair"]

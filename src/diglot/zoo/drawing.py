@@ -71,7 +71,8 @@ def smooth(values: list[float], width: int) -> np.ndarray:
 
 
 def draw_curves(result: Mapping[str, Any], path: Path) -> None:
-    """The loss of every step, both frameworks overlaid, and the validation score of every epoch."""
+    """The loss of every step, both frameworks overlaid, and the validation score of every epoch
+    (0: before the first step)."""
     runs: Mapping[str, Mapping[str, Any]] = result["runs"]
     metric = _metric(runs)
     with figure(path) as drawn:
@@ -82,10 +83,13 @@ def draw_curves(result: Mapping[str, Any], path: Path) -> None:
             steps = np.arange(1, len(losses) + 1)
             style = {"color": colour(label), "linestyle": line_style(label), "label": title(label)}
             left.plot(steps, smooth(losses, width), linewidth=1.3, **style)
+            history = run["history"]
+            before = [history["before"]] if history.get("before") else []
             scores = [
-                epoch.get(f"validation_{metric}", np.nan) for epoch in run["history"]["epochs"]
+                epoch.get(f"validation_{metric}", np.nan) for epoch in before + history["epochs"]
             ]
-            right.plot(np.arange(1, len(scores) + 1), scores, marker="o", markersize=3, **style)
+            epochs = np.arange(len(scores)) + (0 if before else 1)
+            right.plot(epochs, scores, marker="o", markersize=3, **style)
         left.set(xlabel="step", ylabel="training loss", title="Loss")
         right.set(xlabel="epoch", ylabel=f"validation {metric}", title=metric.capitalize())
         right.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,80 @@
+"""What the pairs on text have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diglot.errors import BadInput
+from diglot.training import Data
+from diglot.training.task import Arrays
+from diglot.zoo.pair import Pair, Setting
+from diglot.zoo.text.corpus import Corpus, blocks, read_corpus
+
+
+class TextPair(Pair):
+    """A model of language, trained on BBC News.
+
+    ``specials`` are the tokenizer's special tokens, ids from 0. `rows` cuts the articles to examples;
+    "loss" is the mean over tokens, so that its exp is the perplexity.
+    """
+
+    document = "002"
+    style = "layers"
+    specials: ClassVar[tuple[str, ...]]
+    scored_before = True
+
+    def data(
+        self,
+        vocab_size: int = 1024,
+        length: int = 32,
+        articles: int | None = None,
+        folder: str | None = None,
+    ) -> Data:
+        """Rows from `length` tokens each; `folder` keeps the tokenizer. See `read_corpus`."""
+        if length < 8:
+            raise BadInput(
+                "The rows are too short.", expected="length of 8 or more", received=str(length)
+            )
+        corpus = read_corpus(vocab_size, self.specials, articles, folder)
+        parts = {name: self.rows(part, length) for name, part in corpus.parts.items()}
+        return Data(**parts, about={**corpus.about(), "length": length})
+
+    def rows(self, articles: list[np.ndarray], length: int) -> Arrays:
+        """The examples: by default the articles one after the other, cut to `length` tokens."""
+        return {"tokens": blocks(articles, length, self.specials.index("<end>"))}
+
+    def setting(self, name: str, faithful: bool = False) -> Setting:
+        """As `Pair.setting`; raises BadInput where the rows are longer than the models allow."""
+        found = super().setting(name, faithful)
+        if found.data["length"] > found.model["max_length"]:
+            raise BadInput(
+                "The rows are longer than the models' table of positions.",
+                expected=f"at most {found.model['max_length']} tokens",
+                received=str(found.data["length"]),
+            )
+        return found
+
+    def files(self, setting: Setting, folder: Path) -> dict[str, Any]:
+        """The tokenizer."""
+        place = {"folder": str(folder / "tokenizer")}
+        self.corpus({**setting.data, **place})
+        return place
+
+    def corpus(self, data: Mapping[str, Any]) -> Corpus:
+        """The corpus that `data` reads, and its tokenizer."""
+        options = {name: data[name] for name in ("articles", "folder") if name in data}
+        return read_corpus(data["vocab_size"], self.specials, **options)
+
+    def limits(self, model: Mapping[str, Any]) -> dict[str, tuple[int, int | None]]:
+        """No row is longer than the table of positions."""
+        return {"length": (1, model["max_length"])}
+
+    def complete(self, scores: dict[str, float]) -> dict[str, float]:
+        """With the perplexity, which is no mean: the exp of the loss of all tokens."""
+        loss = scores.pop("loss")
+        return {"perplexity": math.exp(min(loss, 100.0)), **scores, "loss": loss}

