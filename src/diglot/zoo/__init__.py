@@ -15,6 +15,7 @@ PAIRS = (
     "mnist-mlp",
     "decoder-only",
     "dna-tagger",
+    "encoder-only",
 )
 STUDIES = ("static-graph", "training-steps")
 

@@ -1,0 +1,1 @@
+"""The encoder-only Transformer, as BERT."""
