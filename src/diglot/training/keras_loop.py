@@ -46,8 +46,9 @@ class Report(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """The metrics start afresh: `fit` reports means over the epoch so far."""
-        self.model.optimizer.learning_rate = self.run.rate(self.run.step)
-        self.model.reset_metrics()
+        model: Any = self.model
+        model.optimizer.learning_rate = self.run.rate(self.run.step)
+        model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """The loss of this step alone."""
@@ -157,10 +158,12 @@ def _bare_optimizer(recipe: Recipe) -> Any:
 
 def _snapshot(model: Any) -> Arrays:
     """Everything that the next step depends on, the states of the random generators included."""
-    arrays = {f"model/{i}": ops.convert_to_numpy(v.value) for i, v in enumerate(model.variables)}
-    for index, variable in enumerate(model.optimizer.variables):
-        arrays[f"optimizer/{index}"] = ops.convert_to_numpy(variable.value)
-    return arrays
+    owners = {"model": model.variables, "optimizer": model.optimizer.variables}
+    return {
+        f"{name}/{index}": np.asarray(ops.convert_to_numpy(variable.value))
+        for name, variables in owners.items()
+        for index, variable in enumerate(variables)
+    }
 
 
 def _restore(model: Any, arrays: Arrays) -> None:

@@ -115,7 +115,7 @@ def find_task(name: str) -> Task:
     return found
 
 
-def mapped(function: Callable[[np.ndarray], np.ndarray], value: Any) -> Any:
+def mapped(function: Callable[[np.ndarray], Any], value: Any) -> Any:
     """`function` of an array, of every array of a dict, or None of None."""
     if isinstance(value, dict):
         return {name: mapped(function, item) for name, item in value.items()}

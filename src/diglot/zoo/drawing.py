@@ -56,7 +56,11 @@ def figure(path: Path, width: float = 9.0, height: float = 3.6) -> Iterator[Figu
         drawn = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(drawn)
         yield drawn
-        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
+        formats: dict[str, dict[str, Any]] = {
+            "svg": {"metadata": {"Date": None}},
+            "png": {"dpi": 150},
+        }
+        for suffix, options in formats.items():
             part = path.with_name(f"{path.name}.part.{suffix}")
             drawn.savefig(part, **options)
             part.replace(path.with_name(f"{path.name}.{suffix}"))
