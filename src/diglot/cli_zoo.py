@@ -10,6 +10,8 @@ import typer
 from diglot.cli_output import Json, only_json, stderr, stdout
 from diglot.errors import EXIT_PROVEN
 
+COMPARE_FOLDER = Path("zoo-out/compare")
+
 zoo_app = typer.Typer(
     help="Systems written by hand in both languages, trained on real data and compared.",
     invoke_without_command=True,
@@ -104,3 +106,42 @@ def zoo_simulate_dna(
         write_pairs(output, pairs)
         stderr().print(f"{len(pairs):,} pairs: {output}")
         emit({"exit_code": EXIT_PROVEN, "path": str(output), "pairs": len(pairs)})
+
+
+@zoo_app.command("compare")
+def zoo_compare(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Pairs; all of them where none is named.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each, with a seed each.")] = 3,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="For each mode and batch size of inference.")
+    ] = 1.0,
+    full: Annotated[bool, typer.Option("--full/--fast", help="The setting of training.")] = False,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The folder to write.")
+    ] = COMPARE_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Compare the pairs' two sides: training, inference, memory, lines of code, score.
+
+    Every measurement is made in a process of its own; the same command again makes only those that
+    are not in the folder yet.
+    """
+    from diglot.zoo import PAIRS, find_pair
+
+    pairs = [find_pair(name) for name in names or PAIRS]
+    with only_json(as_json) as emit:
+        from diglot.benchmark.compare import Comparer, Plan
+        from diglot.benchmark.compare_view import compare_view, write_pages
+        from diglot.zoo.console import RunView
+
+        plan = Plan("full" if full else "fast", repeats, seconds)
+        with RunView(stderr()) as view:
+            result = Comparer(pairs, plan, output, view).run()
+            view("Drawing", {"kind": "stage"})
+            page = write_pages(result, output)
+        stderr().print(compare_view(result))
+        stderr().print(f"Tables and pictures: {page}")
+        emit(result)
+    raise typer.Exit(result["exit_code"])

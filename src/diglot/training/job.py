@@ -22,8 +22,8 @@ class Job:
     weights to start from (PyTorch's names, safetensors). ``model`` and ``data`` are the arguments of
     the task's models and data. ``dtype`` is "float32" or "float64"; ``limit`` ends
     training after that many steps (the schedule still counts all of them); ``checkpoint_seconds``
-    is the time between two checkpoints; ``logs`` writes TensorBoard's files, and ``scored``
-    whether validation and test scores are computed.
+    is the time between two checkpoints; ``logs`` writes TensorBoard's files, ``scored``
+    says whether validation and test scores are computed, and ``extras`` whether the task's are, too.
     """
 
     task: str
@@ -38,6 +38,7 @@ class Job:
     checkpoint_seconds: float = 15.0
     logs: bool = True
     scored: bool = True
+    extras: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The job as JSON-ready values."""
@@ -56,7 +57,7 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to: all but the places and the pace."""
         values = self.to_dict()
-        for name in ("directory", "start", "checkpoint_seconds", "logs"):
+        for name in ("directory", "start", "checkpoint_seconds", "logs", "extras"):
             del values[name]
         return values
 

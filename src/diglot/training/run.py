@@ -18,6 +18,7 @@ import numpy as np
 
 from diglot.errors import BadInput
 from diglot.output import write_whole
+from diglot.runtime.memory import peak_memory
 from diglot.training.job import Job
 from diglot.training.task import Arrays, Batch, Data, Task, mapped, total
 
@@ -168,8 +169,12 @@ class Run:
         return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
     def result(self, predict: Predict, model: Any, parameters: int) -> dict[str, Any]:
-        """Score the trained model on the test rows, write history.json and give all figures."""
-        steady = self.seconds[_WARM_UP_STEPS:]
+        """Score the trained model on the test rows, write history.json and give all figures.
+
+        "epoch_seconds" is the time of an epoch's steps, without the first step of all and without
+        validation; "peak_mib" what the process had in memory until the end of training.
+        """
+        steady, later = self.seconds[_WARM_UP_STEPS:], self.seconds[1:]
         result: dict[str, Any] = {
             "framework": self.job.framework,
             "parameters": parameters,
@@ -178,10 +183,13 @@ class Run:
             "resumed_at": self.resumed_at,
             "first_step_seconds": self.seconds[0] if self.seconds else None,
             "step_seconds": statistics.median(steady) if steady else None,
+            "epoch_seconds": statistics.fmean(later) * self.epoch_steps if later else None,
+            "peak_mib": peak_memory(),
             "data": self.data.about,
         }
         if self.job.scored:
             result["test"] = self.score(predict, self.data.test)
+        if self.job.scored and self.job.extras:
             result["extras"] = self.task.extras(predict, model, self.job)
         history = asdict(self.history)
         write_whole(self.job.folder / "history.json", json.dumps(history) + "\n")

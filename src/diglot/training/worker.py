@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from diglot.runtime.keras_worker import Answer, Arrays, serve
+from diglot.runtime.memory import peak_memory
 from diglot.training.job import Job
 from diglot.training.run import Run
 from diglot.training.task import find_task
@@ -29,6 +30,7 @@ class Commands:
         else:
             from diglot.training import keras_loop as loop
         self.loop, self.replies = loop, replies
+        self.imported = peak_memory()
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Send an event to the parent."""
@@ -36,10 +38,11 @@ class Commands:
         self.replies.flush()
 
     def train(self, arrays: Arrays, job: dict[str, Any]) -> Answer:
-        """Train a `Job`; gives the figures of `Run.result`."""
+        """Train a `Job`; gives the figures of `Run.result`, and "imported_mib", the memory that
+        the framework takes by itself."""
         wanted = Job.from_dict(job)
         run = Run(find_task(wanted.task), wanted, self.tell)
-        return self.loop.train(run), {}
+        return {**self.loop.train(run), "imported_mib": self.imported}, {}
 
 
 def main() -> None:

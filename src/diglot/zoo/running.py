@@ -20,6 +20,17 @@ from diglot.zoo.machine import describe_machine
 from diglot.zoo.pair import PATH_STEPS, PATH_TOLERANCE, AtMost, Options, Pair, Setting, Tell
 
 
+def write_start(pair: Pair, setting: Setting, path: Path) -> Path:
+    """Write the weights that both frameworks start from, in PyTorch's names."""
+    import torch
+
+    from diglot.training.torch_loop import state_of
+
+    torch.manual_seed(setting.recipe.seed)
+    write_arrays(path, state_of(pair.torch().build_model(**setting.model)))
+    return path
+
+
 class Runner:
     """Runs one pair once; a second run in the same folder finishes what the first left undone."""
 
@@ -53,7 +64,12 @@ class Runner:
         for name, setting in self.variants.items():
             data = {**setting.data, **self.pair.files(setting, self.folder)}
             self.variants[name] = Setting(setting.model, data, setting.recipe)
-        starts = {name: self._start(name, setting) for name, setting in self.variants.items()}
+        starts = {
+            name: write_start(
+                self.pair, setting, self.folder / f"start{name and '-'}{name}.safetensors"
+            )
+            for name, setting in self.variants.items()
+        }
         trained: dict[str, dict[str, Any]] = {}
         paths: dict[str, list[float]] = {}
         for framework in FRAMEWORKS:
@@ -71,18 +87,6 @@ class Runner:
         return result
 
     # -- the parts ------------------------------------------------------------------------------
-
-    def _start(self, name: str, setting: Setting) -> Path:
-        """The weights that both frameworks start from, in PyTorch's names."""
-        import torch
-
-        from diglot.training.torch_loop import state_of
-
-        torch.manual_seed(setting.recipe.seed)
-        model = self.pair.torch().build_model(**setting.model)
-        path = self.folder / f"start{'-' if name else ''}{name}.safetensors"
-        write_arrays(path, state_of(model))
-        return path
 
     def _job(self, name: str, framework: str, start: Path, exact: bool = False) -> Job:
         setting = self.variants[name]

@@ -1,0 +1,1 @@
+"""Measuring the two frameworks: the pairs of the zoo, and what is said about them."""
