@@ -16,6 +16,7 @@ PAIRS = (
     "decoder-only",
     "dna-tagger",
     "encoder-only",
+    "encoder-decoder",
 )
 STUDIES = ("static-graph", "training-steps")
 
