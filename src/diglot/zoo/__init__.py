@@ -15,6 +15,7 @@ PAIRS = (
     "mnist-mlp",
     "decoder-only",
     "dna-tagger",
+    "dna-seq2seq",
     "encoder-only",
     "encoder-decoder",
 )

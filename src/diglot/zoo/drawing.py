@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +101,42 @@ def draw_curves(result: Mapping[str, Any], path: Path) -> None:
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
         left.legend(frameon=False)
+
+
+def draw_attention(
+    path: Path,
+    rows: Mapping[str, np.ndarray],
+    queries: Sequence[str],
+    keys: Sequence[str],
+    heading: str = "",
+) -> None:
+    """Attention weights as heatmaps: a row of pictures for each of `rows`, one for each head.
+
+    `rows` holds, by what to call them ("Keras, layer 1"), arrays (heads, queries, keys) of weights from
+    0 to 1. `queries` and `keys` are the tokens; every query looks along its line at the keys.
+    """
+    heads = max(len(weights) for weights in rows.values())
+    cell = 0.13
+    # Room for one label a token, but pictures of no more than a page.
+    wide = min(max(len(keys) * cell, 1.2), 3.0)
+    high = wide * max(len(queries), 1) / max(len(keys), 1)
+    with figure(path, 1.0 + heads * (wide + 0.35), 0.7 + len(rows) * (high + 0.45)) as drawn:
+        grid = drawn.subplots(len(rows), heads, squeeze=False)
+        image = None
+        for line, (label, weights) in zip(grid, rows.items(), strict=True):
+            for head, axes in enumerate(line):
+                if head >= len(weights):
+                    axes.set_axis_off()
+                    continue
+                image = axes.imshow(weights[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
+                axes.set_xticks(range(len(keys)), keys, fontsize=6)
+                axes.set_yticks(range(len(queries)), queries, fontsize=6)
+                axes.tick_params(length=0, pad=1)
+                axes.set_title(f"head {head + 1}", fontsize=7, pad=2)
+            line[0].set_ylabel(label)
+        if image is not None:
+            drawn.colorbar(image, ax=grid, shrink=0.6, aspect=30)
+        drawn.suptitle(heading)
 
 
 def _metric(runs: Mapping[str, Mapping[str, Any]]) -> str:

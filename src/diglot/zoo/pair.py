@@ -146,6 +146,10 @@ class Pair(Task, Exhibit):
         """The least and the largest value of each dynamic size, where it is not 1 and no limit."""
         return {}
 
+    def draw(self, result: Mapping[str, Any], folder: Path) -> None:
+        """More pictures of a run than its curves, into `folder`, from `result` and from the files that
+        `extras` left in the folder of each run's label."""
+
     def torch_source(self) -> str:
         """The text of torch_model.py."""
         return (self.folder / "torch_model.py").read_text(encoding="utf-8")

@@ -191,6 +191,7 @@ class Runner:
         self._stage("Drawing")
         write_whole(self.folder / "result.json", json.dumps(result, indent=1) + "\n")
         draw_curves(result, self.folder / "curves")
+        self.pair.draw(result, self.folder)
         write_page(self.pair, result, self.folder)
 
 

@@ -114,9 +114,14 @@ class Weights:
         self.merge(f"{target}.output_dense", f"{source}.{out}", heads)
 
     def map(
-        self, inputs: list[TensorSpec], outputs: list[TensorSpec], unused: Sequence[str] = ()
+        self,
+        inputs: list[TensorSpec],
+        outputs: list[TensorSpec],
+        unused: Sequence[str] = (),
+        root: str | None = None,
     ) -> WeightMap:
-        """The whole map. `unused` are weights of PyTorch's that Keras computes instead of storing.
+        """The whole map. `unused` are weights of PyTorch's that Keras computes instead of storing;
+        `root` is the layer of the Keras model that targets start from, if not from the model itself.
 
         Raises BadInput where a weight of PyTorch's was forgotten.
         """
@@ -133,6 +138,7 @@ class Weights:
             unmapped=[{"source": name, "why": why} for name in sorted({*unused, *free})],
             inputs=inputs,
             outputs=outputs,
+            root=root,
             structure={
                 "inputs": "single" if single else "dict",
                 "outputs": "tensor" if len(outputs) == 1 else "dict",

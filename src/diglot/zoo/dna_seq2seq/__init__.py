@@ -1,0 +1,1 @@
+"""The encoder-decoder Transformer from scratch, from ancestor to descendant."""
