@@ -118,7 +118,7 @@ def draw_attention(
     heads = max(len(weights) for weights in rows.values())
     cell = 0.13
     # Room for one label a token, but pictures of no more than a page.
-    wide = min(max(len(keys) * cell, 1.2), 3.0)
+    wide = min(max(len(keys) * cell, 1.2), 2.4)
     high = wide * max(len(queries), 1) / max(len(keys), 1)
     with figure(path, 1.0 + heads * (wide + 0.35), 0.7 + len(rows) * (high + 0.45)) as drawn:
         grid = drawn.subplots(len(rows), heads, squeeze=False)
@@ -135,7 +135,7 @@ def draw_attention(
                 axes.set_title(f"head {head + 1}", fontsize=7, pad=2)
             line[0].set_ylabel(label)
         if image is not None:
-            drawn.colorbar(image, ax=grid, shrink=0.6, aspect=30)
+            drawn.colorbar(image, ax=grid, shrink=0.6, aspect=30, fraction=0.03, pad=0.02)
         drawn.suptitle(heading)
 
 

@@ -53,13 +53,15 @@ class Options:
 
 class Exhibit:
     """Something of the zoo that can be run: it has a name, a page README.md in its folder, and gives
-    figures. ``settings`` holds at least "fast" and "full"."""
+    figures. ``settings`` holds at least "fast" and "full". ``own_data`` says what ``Options.data`` may
+    name ("a CSV file with …"); a pair's `data` then takes a ``path``."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     document: ClassVar[str]
     settings: ClassVar[Mapping[str, Any]]
     faithful: ClassVar[Mapping[str, Any]] = {}
+    own_data: ClassVar[str] = ""
 
     def check(self, options: Options) -> None:
         """Refuse options that mean nothing here. Raises UsageError."""
@@ -67,6 +69,8 @@ class Exhibit:
             raise UsageError(
                 f"{self.name} does as its document does: there is nothing for --faithful to change."
             )
+        if options.data is not None and not self.own_data:
+            raise UsageError(f"{self.name} learns from its own data only; leave --data out.")
 
     def run(self, options: Options, tell: Tell) -> dict[str, Any]:
         """Run it; gives what result.json holds: "exit_code", "pair", "setting", and figures.
@@ -94,15 +98,12 @@ class Pair(Task, Exhibit):
     system comes from ("000" to "004"). ``style`` is the style of translation that compares with the hand-written Keras
     model: "functional" or "layers". ``faithful`` changes the models' arguments to what the document
     does, where that is worth showing beside the proper way, and ``faithful_note`` says what it is.
-    ``own_data`` says what can be learned in place of the pair's data ("a CSV file with …"); `data` then
-    takes a ``path``.
     """
 
     style: ClassVar[str] = "functional"
     settings: ClassVar[Mapping[str, Setting]]
     goals: ClassVar[Mapping[str, float | AtMost]] = {}
     faithful_note: ClassVar[str] = ""
-    own_data: ClassVar[str] = ""
 
     def run(self, options: Options, tell: Tell) -> dict[str, Any]:
         """Train both, prove, draw: see `zoo.running`."""

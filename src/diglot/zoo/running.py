@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, UsageError
+from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN
 from diglot.output import write_whole
 from diglot.runtime.exchange import write_arrays
 from diglot.training import Job
@@ -47,15 +47,10 @@ class Runner:
         changes: dict[str, Any] = {"seed": self.options.seed}
         if self.options.epochs is not None:
             changes["epochs"] = self.options.epochs
-        return Setting(found.model, self._data(found), found.recipe.but(**changes))
-
-    def _data(self, setting: Setting) -> Mapping[str, Any]:
-        """The arguments of the pair's data. Raises UsageError where it learns from nothing but its own."""
-        if self.options.data is None:
-            return setting.data
-        if not self.pair.own_data:
-            raise UsageError(f"{self.pair.name} learns from its own data only; leave --data out.")
-        return {**setting.data, "path": str(self.options.data.absolute())}
+        data = dict(found.data)
+        if self.options.data is not None:
+            data["path"] = str(self.options.data.absolute())
+        return Setting(found.model, data, found.recipe.but(**changes))
 
     def run(self) -> dict[str, Any]:
         """Everything; gives what result.json holds. Raises BadInput and WorkerFailed."""

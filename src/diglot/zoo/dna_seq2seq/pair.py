@@ -147,9 +147,9 @@ class DnaSeq2Seq(Pair):
         axes = {"encoder": (src, src), "decoder": (tgt, tgt), "cross": (tgt, src)}
         for kind, (queries, keys) in axes.items():
             rows = {
-                f"{title(label)}, layer {layer + 1}": weights
+                f"{title(label)}, layer {layer + 1}": found[kind][layer]
+                for layer in range(result["model"]["num_layers"])
                 for label, found in arrays.items()
-                for layer, weights in enumerate(found[kind])
             }
             draw_attention(folder / f"attention_{kind}", rows, queries, keys, KINDS[kind])
 
