@@ -50,6 +50,28 @@ def test_stacked_feature_maps_stay_channels_last():
     assert "transpose" not in translated(SelectiveKernels(), torch.randn(2, 3, 6, 7))
 
 
+class Video(nn.Module):
+    """Frames through one convolution, stacked on a time axis and returned (the loop of a ConvLSTM)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(7, 4, 3, padding=1)
+
+    def forward(self, x):
+        state = x.new_zeros(x.shape[0], 4, 5, 6)
+        states = []
+        for step in range(x.shape[1]):
+            state = torch.tanh(self.conv(torch.cat([x[:, step], state], dim=1)))
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+
+def test_a_stack_of_feature_maps_is_returned_in_the_order_of_pytorch():
+    """What is turned at the boundary is what is returned (rank 5 is in no layout that Keras has a name for)."""
+    source = translated(Video(), torch.randn(2, 2, 3, 5, 6))
+    assert "ops.stack([" in source and "axis=1), (0, 1, 4, 2, 3)" in source
+
+
 class Recommender(nn.Module):
     """Dense features beside bags of ids (DLRM): the ids' batch is derived from their number."""
 

@@ -219,13 +219,13 @@ def lay_calls(hub: Hub, model: nn.Module | None, records: dict[int, CallRecord])
             open_spans.append((int(tag[0]), name, functions[name]))
         call = _locate(hub, node, modules, calls, records, open_spans)
         if tag and tag[1] in ("in", "fin"):
-            call.inputs.append(Port(tag[-1], node, node.args[0]))
+            call.inputs.append(Port(tag[-1], node))
             call.config.setdefault("record", int(tag[0]))
             if int(tag[0]) in records:
                 call.config["function_arguments"] = records[int(tag[0])].functions
             call.items.append(node)
         elif tag and tag[1] in ("out", "fout"):
-            call.outputs.append(Port(tag[-1], node, node.args[0]))
+            call.outputs.append(Port(tag[-1], node))
             call.items.append(node)
         else:
             call.items.append(node)
@@ -312,4 +312,4 @@ def complete_ports(hub: Hub) -> None:
         for node in sorted(inside, key=order.__getitem__):
             if any(user not in inside for user in node.users) and node not in known:
                 if isinstance(node.meta.get("val"), torch.Tensor):
-                    call.outputs.append(Port(str(len(call.outputs)), node, node))
+                    call.outputs.append(Port(str(len(call.outputs)), node))

@@ -31,12 +31,16 @@ class Port:
     """One tensor that enters or leaves a call.
 
     ``name`` is the parameter's name (or, for results, the path into the returned structure, such as ``0`` or
-    ``logits``); ``node`` the mark inside the graph; ``value`` what the mark passes on.
+    ``logits``); ``node`` the mark inside the graph, or, without one, the node that computes the value.
     """
 
     name: str
     node: fx.Node
-    value: fx.Node
+
+    @property
+    def value(self) -> fx.Node:
+        """What the mark passes on at present: a pass may have put a conversion in front of it."""
+        return self.node.args[0] if is_mark(self.node) else self.node  # type: ignore[return-value]
 
 
 @dataclasses.dataclass(eq=False)

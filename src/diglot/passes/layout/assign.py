@@ -124,9 +124,6 @@ class Assigner:
         if not target_name(node).startswith("aten.stack"):
             self._elementwise(node)
             return
-        if any(is_mark(u) and u in self.hub.outputs for u in node.users):
-            self._logical(node)  # returned as it is: in PyTorch's order at once
-            return
         # Its result has an axis more than its arguments: they are brought to one layout, not broadcast.
         arguments = tensors(node)
         rank = arguments[0].meta["val"].dim()
