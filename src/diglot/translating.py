@@ -146,7 +146,9 @@ def module_pairs(hub: Hub, written: Written) -> list[ModulePair]:
     for region in program.written():
         ports = program.live_outputs(region)
         target = program.target_path(region, None)
-        if region is not hub.root and len(ports) == len(region.outputs) and region.path:
+        reordered = any(p.node.meta.get("feature_order") for p in ports)
+        whole = len(ports) == len(region.outputs) and not reordered
+        if region is not hub.root and whole and region.path:
             file, line = _place(region)
             pairs.setdefault(
                 region.path,

@@ -75,9 +75,10 @@ class LayerWriter:
         value = node.meta.get("val")
         single = isinstance(value, torch.Tensor)
         leaf = self.leaf_path(node)
+        alike = single and not node.meta.get("feature_order")
         return Member(
             construct, path, weights=weights, source_class=self.program.leaf_class(node), node=node,
-            layout=node.meta.get("layout") if single else ..., output_shape=shape_of(value) if single else (),
+            layout=node.meta.get("layout") if alike else ..., output_shape=shape_of(value) if single else (),
             whole=bool(path) and self.relative(leaf) == path and self.program.is_leaf_module(leaf),
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, to_ast
@@ -74,3 +75,19 @@ def is_leaf(op: OpCall, *classes: str) -> bool:
     name = stack[-1][1]
     name = name if isinstance(name, str) else f"{name.__module__}.{name.__qualname__}"
     return name.startswith("torch.nn.modules.") and name.rpartition(".")[2] in classes
+
+
+def feature_steps(op: OpCall, rest: Numbers = ()) -> list:
+    """Return the steps that bring a weight (features, ``*rest``) to the order in which the layer gives its
+    features: the layout pass may have it give those of channels-last maps.
+    """
+    order = op.node.meta.get("output_order")
+    if order is None:
+        return []
+    sizes, axes = order
+    permuted = [*axes, *range(len(sizes), len(sizes) + len(rest))]
+    return [
+        ["reshape", [*sizes, *rest]],
+        ["permute", permuted],
+        ["reshape", [math.prod(sizes), *rest]],
+    ]

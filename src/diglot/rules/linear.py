@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call
-from diglot.rules.arguments import unless
+from diglot.rules.arguments import feature_steps, unless
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def _linear(op: OpCall) -> ast.expr:
         )
         weights = {"kernel": (op["weight"], _kernel_steps(op))}
         if has_bias:
-            weights["bias"] = (op["bias"], [])
+            weights["bias"] = (op["bias"], feature_steps(op))
         return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
     embedding = op.reversed_layer("weight")
     if embedding is not None:
@@ -47,19 +47,20 @@ def _dense(op: OpCall) -> ast.expr:
 
 
 def _kernel_steps(op: OpCall) -> list:
-    """From (out, in) to (in, out); after a flatten of channels-last data the rows take its order."""
-    order = op.node.meta.get("input_order")
-    if order is None:
-        return [["permute", [1, 0]]]
-    sizes, axes = order
+    """From (out, in) to (in, out); after a flatten of channels-last data the rows take its order, before
+    feature maps the columns do.
+    """
     outputs, inputs = (int(s) for s in op.logical_shape("weight"))
-    permuted = [0, *(a + 1 for a in axes)]
-    return [
-        ["reshape", [outputs, *sizes]],
-        ["permute", permuted],
-        ["reshape", [outputs, inputs]],
-        ["permute", [1, 0]],
-    ]
+    steps = feature_steps(op, (inputs,))
+    order = op.node.meta.get("input_order")
+    if order is not None:
+        sizes, axes = order
+        steps += [
+            ["reshape", [outputs, *sizes]],
+            ["permute", [0, *(a + 1 for a in axes)]],
+            ["reshape", [outputs, inputs]],
+        ]
+    return [*steps, ["permute", [1, 0]]]
 
 
 def _bilinear(op: OpCall) -> ast.expr:

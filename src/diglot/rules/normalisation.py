@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
-from diglot.rules.arguments import spatial_rank, unless
+from diglot.rules.arguments import feature_steps, spatial_rank, unless
 from diglot.rules.registry import Rule, Sample, register
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ def _batch_norm_layer(op: OpCall) -> ast.expr:
         epsilon=op["eps"],
         **_flags(op),
     )
-    weights = _scale_and_shift(op)
-    weights["moving_mean"] = (op["running_mean"], [])
-    weights["moving_variance"] = (op["running_var"], [])
+    steps = feature_steps(op)
+    weights = _scale_and_shift(op, steps)
+    weights["moving_mean"] = (op["running_mean"], steps)
+    weights["moving_variance"] = (op["running_var"], steps)
     layer = op.layer(construct, weights)
     if op["training"]:
         return E("layer(x)", layer=layer, x=op.expr("input"))
@@ -118,7 +119,9 @@ def _layer_norm(op: OpCall) -> ast.expr:
         axis = unless(axes[0] if len(axes) == 1 else axes, -1)
         construct = call("layers.LayerNormalization", axis=axis, epsilon=op["eps"], **_flags(op))
         return E(
-            "layer(x)", layer=op.layer(construct, _scale_and_shift(op, steps)), x=op.expr("input")
+            "layer(x)",
+            layer=op.layer(construct, _scale_and_shift(op, steps or feature_steps(op))),
+            x=op.expr("input"),
         )
     normal = E(
         "f(x, axes, e)",

@@ -11,6 +11,7 @@ from diglot.ir.hub import Hub, is_mark, target_name
 from diglot.ir.sizes import shape_of
 from diglot.passes.layout import perms
 from diglot.passes.layout.flatten import feature_order, settle_shared
+from diglot.passes.layout.unflatten import becomes_maps
 from diglot.passes.layout.wants import Wants
 from diglot.rules.registry import Rule
 
@@ -225,6 +226,8 @@ class Assigner:
         node.meta["layout"] = None
         if layout is None:
             node.meta["feature_order"] = None
+            if self.wants.channels_last(node) and becomes_maps(node, self.rules, self.hub):
+                node.meta["layout"] = perms.channels_last(node.meta["val"].dim())
             return
         before, after = shape_of(source.meta["val"]), shape_of(node.meta["val"])
         possible, result = perms.reshaped(layout, before, after)
