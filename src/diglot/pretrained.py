@@ -109,6 +109,49 @@ def load_hf(place: str, needs_examples: bool = True) -> tuple[nn.Module, Any, Dy
     they hold nothing but tensors. Raises :class:`MissingExtra` without transformers and
     :class:`BadInput` for what is no model or cannot be fetched.
     """
+    with _reading(place) as folder:
+        model = _build_hf(str(folder or place), folder)
+    model.eval()
+    if not needs_examples:
+        return model, None, None
+    return (model, *examples_for(model, place))
+
+
+def load_hf_config(place: str) -> Any:
+    """The configuration of a transformers model, alone. Raises as `load_hf` does."""
+    with _reading(place) as folder:
+        import transformers
+
+        return transformers.AutoConfig.from_pretrained(
+            str(folder or place), trust_remote_code=False
+        )
+
+
+def load_hf_tokenizer(place: str) -> Any:
+    """The tokenizer (of the package tokenizers) that belongs to a transformers model.
+
+    Raises as `load_hf` does, and BadInput where it has none that is written in that package.
+    """
+    with _reading(place) as folder:
+        import transformers
+
+        found = transformers.AutoTokenizer.from_pretrained(
+            str(folder or place), trust_remote_code=False
+        )
+    tokenizer = getattr(found, "backend_tokenizer", None)
+    if tokenizer is None:
+        raise BadInput(
+            f"The tokenizer of {place} runs in Python only.",
+            received=type(found).__name__,
+            expected="a model with a tokenizer.json",
+        )
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _reading(place: str) -> Iterator[Path | None]:
+    """The folder that `place` names, or None where it is an id; what transformers raises while it
+    reads becomes one sentence."""
     if not _installed("transformers"):
         raise MissingExtra("transformers", "hf", needed_for=f"hf:{place}")
     folder = Path(place).expanduser()
@@ -120,7 +163,7 @@ def load_hf(place: str, needs_examples: bool = True) -> tuple[nn.Module, Any, Dy
     _hide_broken_torchvision()
     with _quiet_transformers(), _hub(needed=not is_local) as reached:
         try:
-            model = _build_hf(str(folder) if is_local else place, folder if is_local else None)
+            yield folder if is_local else None
         except (OSError, ConnectionError) as error:
             if is_local:
                 raise _failed(f"The model in {place} cannot be loaded.", error) from error
@@ -135,10 +178,6 @@ def load_hf(place: str, needs_examples: bool = True) -> tuple[nn.Module, Any, Dy
             raise _failed(f"transformers cannot load {place}.", error) from error
         except pickle.UnpicklingError as error:
             raise _refused(place, error) from error
-    model.eval()
-    if not needs_examples:
-        return model, None, None
-    return (model, *examples_for(model, place))
 
 
 @contextlib.contextmanager

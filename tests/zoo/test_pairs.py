@@ -57,11 +57,12 @@ def test_nothing_diverges(name):
 
 
 @pytest.mark.parametrize("name", pairs())
-def test_the_same_path(name, tmp_path):
+def test_the_same_path(name, tmp_path, files):
     """In float64 and without dropout the losses of the first steps agree."""
     pair = find_pair(name)
     setting = pair.exact(pair.setting("fast"))
     write_arrays(tmp_path / "start.safetensors", state_of(torch_model(pair, setting)))
+    data = {**setting.data, **files(pair)[1]}
     losses = {}
     for framework in ("torch", "keras"):
         job = Job(
@@ -70,7 +71,7 @@ def test_the_same_path(name, tmp_path):
             str(tmp_path / framework),
             str(tmp_path / "start.safetensors"),
             dict(setting.model),
-            dict(setting.data),
+            data,
             setting.recipe,
             dtype="float64",
             limit=STEPS,

@@ -65,15 +65,10 @@ def test_blocks_lose_nothing_but_the_end():
         blocks(documents, 40, end=0)
 
 
-def test_rows_longer_than_the_positions_are_refused(monkeypatch):
+def test_rows_longer_than_the_positions_are_refused():
     pair = find_pair("decoder-only")
-    fast = pair.settings["fast"]
-    fast.data["length"], kept = 65, fast.data["length"]
-    try:
-        with pytest.raises(BadInput, match="table of positions"):
-            pair.setting("fast")
-    finally:
-        fast.data["length"] = kept
+    with pytest.raises(BadInput, match="table of positions"):
+        pair.settle(pair.setting("fast").but({"length": "65"}))
 
 
 def test_perplexity_is_of_all_tokens_together():

@@ -14,9 +14,8 @@ from diglot.benchmark.kept import Kept
 from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, DiglotError, WorkerFailed
 from diglot.output import write_whole
 from diglot.training import Job
-from diglot.training.job import FRAMEWORKS
+from diglot.training.job import FRAMEWORK_NAMES, FRAMEWORKS
 from diglot.training.supervise import TrainingProcess
-from diglot.zoo.drawing import NAMES
 from diglot.zoo.pair import Pair, Setting, Tell
 from diglot.zoo.running import write_start
 from diglot.zoo.source import code_lines
@@ -79,10 +78,10 @@ class Comparer:
 
     def _setting(self, pair: Pair) -> Setting:
         """The setting, with the files that its data needs."""
-        found = pair.setting(self.plan.setting)
+        found = pair.settle(pair.setting(self.plan.setting))
         folder = self._work(pair)
         folder.mkdir(parents=True, exist_ok=True)
-        data = {**found.data, **pair.files(found, folder)}
+        data = {**found.data, **pair.files(found, folder, self.tell)}
         return Setting(found.model, data, found.recipe)
 
     def _work(self, pair: Pair) -> Path:
@@ -110,7 +109,7 @@ class Comparer:
         sources = [pair.torch_source(), pair.keras_source()]
         identity = {"job": job.identity(), "sources": sources}
         label = f"{pair.name}-{self.plan.setting}-{framework}-{repeat}"
-        title = f"{pair.name}, {NAMES[framework]}, {repeat + 1} of {self.plan.repeats}"
+        title = f"{pair.name}, {FRAMEWORK_NAMES[framework]}, {repeat + 1} of {self.plan.repeats}"
 
         def train() -> dict[str, Any]:
             self.tell(f"{title}: training", {"kind": "stage"})

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diglot.benchmark.figures import FIGURES, ratio_text
-from diglot.training.job import FRAMEWORKS
-from diglot.zoo.drawing import COLOURS, NAMES, figure
+from diglot.training.job import FRAMEWORK_NAMES, FRAMEWORKS
+from diglot.zoo.drawing import COLOURS, figure
 from diglot.zoo.page import render
 from diglot.zoo.pair import Exhibit
 
@@ -80,7 +80,7 @@ def compare_view(result: Mapping[str, Any]) -> Group:
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
-    for title in (*NAMES.values(), "Keras / PyTorch"):
+    for title in (*FRAMEWORK_NAMES.values(), "Keras / PyTorch"):
         table.add_column(title, justify="right")
     notes: list[Text] = []
     for name, _, lines, problems in tables(result):

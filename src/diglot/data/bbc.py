@@ -34,6 +34,12 @@ class News:
         ends = np.floor(np.cumsum(shares)[:-1] * len(order) + 0.5).astype(int)
         return [self.take(part) for part in np.split(order, ends)]
 
+    def evenly(self, count: int) -> News:
+        """`count` articles, as many of each class as of any other: the first ones of each."""
+        each = -(-count // len(self.classes))
+        rows = [np.flatnonzero(self.labels == c)[:each] for c in range(len(self.classes))]
+        return self.take(np.concatenate(rows)[:count])
+
     def take(self, rows: np.ndarray) -> News:
         """The articles of these numbers, in that order."""
         return News(tuple(self.texts[row] for row in rows), self.labels[rows], self.classes)

@@ -10,7 +10,8 @@ from typing import Any
 from diglot.output import write_whole
 from diglot.training.recipe import Recipe
 
-FRAMEWORKS = ("torch", "keras")
+FRAMEWORK_NAMES = {"torch": "PyTorch", "keras": "Keras"}
+FRAMEWORKS = tuple(FRAMEWORK_NAMES)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from diglot.errors import BadInput
-from diglot.runtime.process import WorkerProcess
+from diglot.runtime.process import Reply, WorkerProcess
 from diglot.training.job import FRAMEWORKS, Job
 
 Tell = Callable[[dict[str, Any]], None]
@@ -44,6 +46,17 @@ class TrainingProcess(WorkerProcess):
         job.folder.mkdir(parents=True, exist_ok=True)
         job.save()
         return self.call("train", job=job.to_dict(), timeout=_SILENCE).result
+
+    def perform(
+        self, task: str, function: str, arrays: Mapping[str, np.ndarray], **arguments: Any
+    ) -> Reply:
+        """Call a function of a task's in this process (see `worker.Commands.perform`).
+
+        Raises BadInput and MissingExtra as it does, and WorkerFailed where the process ends.
+        """
+        return self.call(
+            "perform", arrays, timeout=_SILENCE, task=task, function=function, arguments=arguments
+        )
 
     def _read_line(self, timeout: float) -> bytes:
         while True:

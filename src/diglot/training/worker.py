@@ -29,7 +29,7 @@ class Commands:
             from diglot.training import torch_loop as loop
         else:
             from diglot.training import keras_loop as loop
-        self.loop, self.replies = loop, replies
+        self.framework, self.loop, self.replies = framework, loop, replies
         self.imported = peak_memory()
 
     def tell(self, event: Mapping[str, Any]) -> None:
@@ -43,6 +43,14 @@ class Commands:
         wanted = Job.from_dict(job)
         run = Run(find_task(wanted.task), wanted, self.tell)
         return {**self.loop.train(run), "imported_mib": self.imported}, {}
+
+    def perform(
+        self, arrays: Arrays, task: str, function: str, arguments: dict[str, Any]
+    ) -> Answer:
+        """Call a function of a task's in this process, where the framework is; it takes arrays, the
+        framework's name and `tell`, and gives a result and arrays."""
+        called = getattr(find_task(task), function)
+        return called(arrays, self.framework, self.tell, **arguments)
 
 
 def main() -> None:

@@ -7,9 +7,11 @@ A study compares ways to do one thing, and has study.py in place of a pair.
 from __future__ import annotations
 
 import importlib
+import json
+from pathlib import Path
 
-from diglot.errors import UsageError
-from diglot.zoo.pair import Exhibit, Options, Pair
+from diglot.errors import BadInput, UsageError
+from diglot.zoo.pair import Exhibit, Options, Pair, read_changes
 
 PAIRS = (
     "mnist-mlp",
@@ -18,10 +20,21 @@ PAIRS = (
     "dna-seq2seq",
     "encoder-only",
     "encoder-decoder",
+    "doc-classifier",
 )
 STUDIES = ("static-graph", "training-steps")
 
-__all__ = ["PAIRS", "STUDIES", "Exhibit", "Options", "Pair", "find_exhibit", "find_pair"]
+__all__ = [
+    "PAIRS",
+    "STUDIES",
+    "Exhibit",
+    "Options",
+    "Pair",
+    "find_exhibit",
+    "find_pair",
+    "find_run",
+    "read_changes",
+]
 
 
 def find_exhibit(name: str) -> Exhibit:
@@ -44,3 +57,17 @@ def find_pair(name: str) -> Pair:
     if not isinstance(found, Pair):
         raise UsageError(f"{name} is no pair of trained models.", expected=", ".join(PAIRS))
     return found
+
+
+def find_run(folder: Path) -> Pair:
+    """The pair that was run in `folder`; raises BadInput where none was run to its end."""
+    path = folder / "result.json"
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["pair"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(
+            f"{folder} is not the folder of a finished run.",
+            expected="a folder with the result.json that diglot zoo run writes at its end",
+            received="no such file" if isinstance(error, OSError) else "another file of that name",
+        ) from error
+    return find_pair(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,6 +58,9 @@ class RunView:
         elif kind == "step":
             self._note = f"loss {event['loss']:.4f}"
             self._update(total=event["steps"], completed=event["step"], note=self._note)
+        elif kind == "progress":
+            self._note = f"{event['of']:,} {event['what']}"
+            self._update(total=event["of"], completed=event["done"], note=self._note)
         elif kind == "epoch":
             shown = [f"{name} {value:.4f}" for name, value in event["scores"].items()]
             self._note = f"epoch {event['epoch']}: " + ", ".join(shown)
@@ -106,6 +109,8 @@ def result_view(result: Mapping[str, Any]) -> Group:
         table.add_column(title(label), justify="right")
     for name in dict.fromkeys(n for run in runs.values() for n in run.get("test", {})):
         table.add_row(f"test {name}", *[f"{run['test'][name]:.4f}" for run in runs.values()])
+    for name in dict.fromkeys(n for run in runs.values() for n in _figures(run)):
+        table.add_row(name, *[f"{_figures(run)[name]:.4g}" for run in runs.values()])
     table.add_row("parameters", *[f"{run['parameters']:,}" for run in runs.values()])
     steps = [run["step_seconds"] for run in runs.values()]
     table.add_row("time of a step", *["–" if s is None else f"{s * 1e3:.1f} ms" for s in steps])
@@ -127,12 +132,31 @@ def result_view(result: Mapping[str, Any]) -> Group:
             f"Keras file {translation['by_hand']}."
         )
     )
+    lines += [verdict_line(good, text) for good, text in result["checks"]]
     for name, goal in result["goals"].items():
         reached = "reached" if goal["met"] else "missed"
         lines.append(
             verdict_line(goal["met"], f"Test {name} {goal['sign']} {goal['wanted']}: {reached}.")
         )
     return Group(table, Text(), *lines)
+
+
+def _figures(run: Mapping[str, Any]) -> Mapping[str, float]:
+    return run.get("extras", {}).get("figures", {})
+
+
+def labels_view(texts: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> Table:
+    """The label of each text, with its probability."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("label", "probability", "text"):
+        table.add_column(column)
+    for text, answer in zip(texts, answers, strict=True):
+        label = answer["label"]
+        shown = " ".join(text.split())
+        shown = shown if len(shown) <= 60 else shown[:59] + "…"
+        share = f"{answer['probabilities'][label]:.4f}"
+        table.add_row(Text(label, style="bold"), share, Text(shown))
+    return table
 
 
 def verdict_line(good: bool, text: str) -> Text:

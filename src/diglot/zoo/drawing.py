@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diglot.errors import MissingExtra
+from diglot.training.job import FRAMEWORK_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Orange for PyTorch, blue for Keras: told apart by the colour-blind, too.
 COLOURS = {"torch": "#d55e00", "keras": "#0072b2"}
-NAMES = {"torch": "PyTorch", "keras": "Keras"}
 
 
 def colour(label: str) -> str:
@@ -27,7 +27,7 @@ def colour(label: str) -> str:
 def title(label: str) -> str:
     """A run's label as people write it: "PyTorch, faithful"."""
     framework, _, variant = label.partition("-")
-    return NAMES[framework] + (f", {variant}" if variant else "")
+    return FRAMEWORK_NAMES[framework] + (f", {variant}" if variant else "")
 
 
 def line_style(label: str) -> str:

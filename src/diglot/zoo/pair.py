@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,11 +38,27 @@ class Setting:
     data: Mapping[str, Any]
     recipe: Recipe
 
+    def but(self, changes: Mapping[str, str]) -> Setting:
+        """The setting with some arguments changed, given as text by name: of the models, the data or
+        the recipe. Raises UsageError for a name or a value that cannot be."""
+        parts = [dict(self.model), dict(self.data), self.recipe.to_dict()]
+        for name, text in changes.items():
+            holders = [part for part in parts if name in part]
+            if not holders:
+                raise UsageError(
+                    f"There is no argument {name!r} to set.",
+                    expected=", ".join(sorted({name for part in parts for name in part})),
+                )
+            for part in holders:
+                part[name] = parsed(name, text, part[name])
+        return Setting(parts[0], parts[1], Recipe(**parts[2]))
+
 
 @dataclass(frozen=True)
 class Options:
-    """What of an exhibit to run, and where its files go: ``faithful``, ``epochs`` and ``data`` (a
-    path, in place of the pair's own data) are for pairs that train."""
+    """What of an exhibit to run, and where its files go. ``faithful``, ``epochs``, ``data`` (a path, in
+    place of the pair's own data) and ``changes`` (of arguments of the setting, as text by name) are for
+    pairs that train."""
 
     setting: str
     directory: Path
@@ -49,6 +66,7 @@ class Options:
     epochs: int | None = None
     seed: int = 0
     data: Path | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Exhibit:
@@ -71,6 +89,11 @@ class Exhibit:
             )
         if options.data is not None and not self.own_data:
             raise UsageError(f"{self.name} learns from its own data only; leave --data out.")
+        if options.changes and not isinstance(self, Pair):
+            raise UsageError(
+                f"{self.name} trains no pair: there is nothing to set.",
+                received=", ".join(options.changes),
+            )
 
     def run(self, options: Options, tell: Tell) -> dict[str, Any]:
         """Run it; gives what result.json holds: "exit_code", "pair", "setting", and figures.
@@ -95,9 +118,10 @@ class Pair(Task, Exhibit):
 
     ``settings`` holds "fast" (under a minute for everything, on two cores) and "full" (reaches
     ``goals``: by name the lowest test score, or `AtMost` the highest). ``document`` is where the
-    system comes from ("000" to "004"). ``style`` is the style of translation that compares with the hand-written Keras
-    model: "functional" or "layers". ``faithful`` changes the models' arguments to what the document
-    does, where that is worth showing beside the proper way, and ``faithful_note`` says what it is.
+    system comes from ("000" to "004"). ``style`` is the style of translation that compares with the
+    hand-written Keras model: "functional" or "layers". ``faithful`` changes the models' arguments to
+    what the document does, where that is worth showing beside the proper way, and ``faithful_note``
+    says what it is.
     """
 
     style: ClassVar[str] = "functional"
@@ -128,10 +152,27 @@ class Pair(Task, Exhibit):
             return found
         return Setting({**found.model, **self.faithful}, found.data, found.recipe)
 
-    def files(self, setting: Setting, folder: Path) -> dict[str, Any]:
+    def settle(self, setting: Setting) -> Setting:
+        """The setting with what follows from its other arguments: as many classes as the data have.
+        Raises BadInput for arguments that cannot be."""
+        return setting
+
+    def files(self, setting: Setting, folder: Path, tell: Tell) -> dict[str, Any]:
         """Makes the files that a run's processes share (a tokenizer) below the run's `folder`; gives
         more arguments for `data`, which say where they are."""
         return {}
+
+    def checks(self, setting: Setting) -> list[tuple[bool, str]]:
+        """What else must hold for the two sides to be one system, beside the proof: whether it does,
+        and a sentence. Called after training; `setting` is complete."""
+        return []
+
+    def classify(self, folder: Path, framework: str, texts: list[str]) -> list[dict[str, float]]:
+        """The probability of each class, by name, for each text, from what a run left in `folder`.
+
+        Raises UsageError where the pair classifies no texts, BadInput where the run is unfinished.
+        """
+        raise UsageError(f"{self.name} classifies no texts.", hint="see: diglot zoo list")
 
     def exact(self, setting: Setting) -> Setting:
         """The setting for comparing the two step by step: no dropout, and an epsilon of Adam's that
@@ -163,3 +204,35 @@ class Pair(Task, Exhibit):
     def task_name(self) -> str:
         """How a training process finds the pair."""
         return f"{type(self).__module__}:PAIR"
+
+
+def read_changes(texts: Sequence[str]) -> dict[str, str]:
+    """["width=8", …] as {"width": "8"}; raises UsageError for what is no NAME=VALUE."""
+    changes = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError("This sets nothing.", expected="NAME=VALUE", received=text)
+        changes[name.strip()] = value.strip()
+    return changes
+
+
+def parsed(name: str, text: str, present: Any) -> Any:
+    """`text` as a value of the kind of `present`: where that is None, a number if it is one, or else
+    itself. Raises UsageError for another kind."""
+    if isinstance(present, str):
+        return text
+    try:
+        value = json.loads(f"[{text}]" if isinstance(present, (list, tuple)) else text.lower())
+    except ValueError:
+        value = None
+    kinds = {bool: bool, int: int, float: (int, float), list: list, tuple: list}
+    if present is None:
+        return text if value is None else value
+    wanted = kinds[type(present)]
+    if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(present, bool):
+        raise UsageError(
+            f"{name} cannot be {text!r}.",
+            expected=f"something like {json.dumps(present).strip('[]')}",
+        )
+    return value

@@ -13,7 +13,7 @@ from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN
 from diglot.output import write_whole
 from diglot.runtime.exchange import write_arrays
 from diglot.training import Job
-from diglot.training.job import FRAMEWORKS
+from diglot.training.job import FRAMEWORK_NAMES, FRAMEWORKS
 from diglot.training.supervise import TrainingProcess
 from diglot.zoo.drawing import draw_curves, smooth
 from diglot.zoo.machine import describe_machine
@@ -50,14 +50,15 @@ class Runner:
         data = dict(found.data)
         if self.options.data is not None:
             data["path"] = str(self.options.data.absolute())
-        return Setting(found.model, data, found.recipe.but(**changes))
+        setting = Setting(found.model, data, found.recipe.but(**changes))
+        return self.pair.settle(setting.but(self.options.changes))
 
     def run(self) -> dict[str, Any]:
         """Everything; gives what result.json holds. Raises BadInput and WorkerFailed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stage("Preparing")
         for name, setting in self.variants.items():
-            data = {**setting.data, **self.pair.files(setting, self.folder)}
+            data = {**setting.data, **self.pair.files(setting, self.folder, self.tell)}
             self.variants[name] = Setting(setting.model, data, setting.recipe)
         starts = {
             name: write_start(
@@ -71,11 +72,13 @@ class Runner:
             tell = self._teller(framework)
             with TrainingProcess(framework, tell) as process:
                 job = self._job("", framework, starts[""], exact=True)
-                self._stage(f"{_title(framework)}: the first steps in float64")
+                self._stage(f"{FRAMEWORK_NAMES[framework]}: the first steps in float64")
                 paths[framework] = process.train(job)["history"]["losses"]
                 for name in self.variants:
                     label = framework + (f"-{name}" if name else "")
-                    self._stage(f"{_title(framework)}: training" + (f", {name}" if name else ""))
+                    self._stage(
+                        f"{FRAMEWORK_NAMES[framework]}: training" + (f", {name}" if name else "")
+                    )
                     trained[label] = process.train(self._job(name, framework, starts[name]))
         result = self._result(trained, paths)
         self._write(result)
@@ -129,9 +132,12 @@ class Runner:
             "tolerance": PATH_TOLERANCE,
             "agrees": gap <= PATH_TOLERANCE,
         }
+        checks = self.pair.checks(self.variants[""])
         proven = proof.verdict == "proven" and same_path["agrees"]
         return {
-            "exit_code": EXIT_PROVEN if proven else EXIT_DIFFERS,
+            "exit_code": EXIT_PROVEN
+            if proven and all(good for good, _ in checks)
+            else EXIT_DIFFERS,
             "pair": self.pair.name,
             "title": self.pair.title,
             "setting": self.options.setting,
@@ -141,6 +147,7 @@ class Runner:
             "apart": _apart(trained),
             "proof": json.loads(proof.to_json()),
             "translation": translation,
+            "checks": checks,
             "runs": trained,
             "goals": self._goals(trained) if self.options.setting == "full" else {},
             "machine": describe_machine(),
@@ -199,7 +206,3 @@ def _apart(trained: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     first, second = (smooth(curve[:count], width) for curve in curves)
     gap = np.abs(first - second)
     return {"mean": float(gap.mean()), "end": float(gap[-max(count // 10, 1) :].mean())}
-
-
-def _title(framework: str) -> str:
-    return {"torch": "PyTorch", "keras": "Keras"}[framework]

@@ -12,7 +12,7 @@ import numpy as np
 from diglot.errors import BadInput
 from diglot.training import Data
 from diglot.training.task import Arrays
-from diglot.zoo.pair import Pair, Setting
+from diglot.zoo.pair import Pair, Setting, Tell
 from diglot.zoo.text.corpus import Corpus, blocks, read_corpus
 
 
@@ -48,18 +48,17 @@ class TextPair(Pair):
         """The examples: by default the articles one after the other, cut to `length` tokens."""
         return {"tokens": blocks(articles, length, self.specials.index("<end>"))}
 
-    def setting(self, name: str, faithful: bool = False) -> Setting:
-        """As `Pair.setting`; raises BadInput where the rows are longer than the models allow."""
-        found = super().setting(name, faithful)
-        if found.data["length"] > found.model["max_length"]:
+    def settle(self, setting: Setting) -> Setting:
+        """The setting as it is; raises BadInput where the rows are longer than the models allow."""
+        if setting.data["length"] > setting.model["max_length"]:
             raise BadInput(
                 "The rows are longer than the models' table of positions.",
-                expected=f"at most {found.model['max_length']} tokens",
-                received=str(found.data["length"]),
+                expected=f"at most {setting.model['max_length']} tokens",
+                received=str(setting.data["length"]),
             )
-        return found
+        return setting
 
-    def files(self, setting: Setting, folder: Path) -> dict[str, Any]:
+    def files(self, setting: Setting, folder: Path, tell: Tell) -> dict[str, Any]:
         """The tokenizer."""
         place = {"folder": str(folder / "tokenizer")}
         self.corpus({**setting.data, **place})

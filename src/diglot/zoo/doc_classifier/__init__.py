@@ -1,0 +1,1 @@
+"""Documents in classes, by a pretrained sentence encoder."""
