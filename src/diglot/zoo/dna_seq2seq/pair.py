@@ -47,7 +47,7 @@ class DnaSeq2Seq(Pair):
                 "num_layers": 1,
                 "h": 2,
                 "d_ff": 64,
-                "dropout": 0.0,
+                "dropout": 0.02,
             },
             {"longest": 12, "shortest": 6, "count": 6000, "rates": RATES, "decoded": 200},
             Recipe(64, 5, learning_rate=5e-3, schedule="cosine", warmup=30),
