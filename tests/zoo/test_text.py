@@ -5,9 +5,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from diglot.errors import BadInput, MissingExtra
+from diglot.runtime.exchange import write_arrays
+from diglot.training import Job
+from diglot.training.supervise import TrainingProcess
+from diglot.training.torch_loop import state_of
 from diglot.zoo import find_pair
+from diglot.zoo.decoder_only.pair import PROMPT
 from diglot.zoo.text import corpus
 from diglot.zoo.text.corpus import blocks, read_corpus, train_tokenizer
 
@@ -74,3 +80,35 @@ def test_rows_longer_than_the_positions_are_refused():
 def test_perplexity_is_of_all_tokens_together():
     scores = find_pair("decoder-only").complete({"loss": 2.0, "accuracy": 0.5})
     assert scores == {"perplexity": math.exp(2.0), "accuracy": 0.5, "loss": 2.0}
+
+
+@needs_corpus
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_perplexity_falls_in_both(framework, tmp_path):
+    """From about the size of the vocabulary to less than half of it, and the model writes."""
+    pair = find_pair("decoder-only")
+    setting = pair.setting("fast")
+    torch.manual_seed(setting.recipe.seed)
+    start = tmp_path / "start.safetensors"
+    write_arrays(start, state_of(pair.torch().build_model(**setting.model)))
+    data = {**setting.data, **pair.files(setting, tmp_path)}
+    job = Job(
+        pair.task_name,
+        framework,
+        str(tmp_path / framework),
+        str(start),
+        dict(setting.model),
+        data,
+        setting.recipe.but(epochs=1),
+        logs=False,
+    )
+    with TrainingProcess(framework) as process:
+        result = process.train(job)
+    before = result["history"]["before"]["validation_perplexity"]
+    after = result["history"]["epochs"][-1]["validation_perplexity"]
+    assert 900 < before < 1500
+    assert after < before / 2
+    assert result["extras"]["cache_changes_nothing"]
+    assert all(text.startswith(PROMPT) for text in result["extras"]["texts"].values())
+    (tokenizer,) = (tmp_path / "tokenizer").iterdir()
+    assert tokenizer.name.startswith("tokenizer-1024-")
