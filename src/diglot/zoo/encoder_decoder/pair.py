@@ -11,7 +11,7 @@ from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.errors import BadInput
 from diglot.training import Batch, Job, Recipe
 from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
-from diglot.zoo.pair import Setting
+from diglot.zoo.pair import AtMost, Setting
 from diglot.zoo.text.pair import TextPair
 from diglot.zoo.weights import Weights
 
@@ -62,6 +62,7 @@ class EncoderDecoder(TextPair):
             Recipe(batch_size=32, epochs=2, learning_rate=1e-3, schedule="cosine", warmup=100),
         ),
     }
+    goals: ClassVar = {"perplexity": AtMost(100.0)}
 
     def batch(self, rows: Arrays, rng: np.random.Generator) -> Batch:
         """Pieces are cut out of each row, anew each time; all rows lose as many tokens in as many

@@ -11,7 +11,7 @@ from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.errors import BadInput
 from diglot.training import Batch, Job, Recipe
 from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
-from diglot.zoo.pair import Setting
+from diglot.zoo.pair import AtMost, Setting
 from diglot.zoo.text.pair import TextPair
 from diglot.zoo.weights import Weights
 
@@ -46,7 +46,7 @@ class EncoderOnly(TextPair):
                 max_length=64,
                 dropout=0.1,
             ),
-            dict(vocab_size=1024, length=48, articles=80),
+            dict(vocab_size=1024, length=48, articles=50),
             Recipe(batch_size=32, epochs=2, learning_rate=3e-3, warmup=10),
         ),
         "full": Setting(
@@ -63,6 +63,7 @@ class EncoderOnly(TextPair):
             Recipe(batch_size=32, epochs=2, learning_rate=1e-3, schedule="cosine", warmup=100),
         ),
     }
+    goals: ClassVar = {"perplexity": AtMost(1000.0)}
 
     def rows(self, articles: list[np.ndarray], length: int) -> Arrays:
         """Every two neighbouring pieces of an article: ``first`` and ``second`` (rows, size), the
