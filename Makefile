@@ -28,7 +28,7 @@ help:
 	@echo "make format   let ruff format the code"
 	@echo "make sweep    translate many models of timm and Hugging Face and compare (an hour)"
 	@echo "make bench    time translations and proofs, and write bench.json (ten minutes)"
-	@echo "make docs     write docs/coverage.md and docs/false_friends.md from the rules"
+	@echo "make docs     write docs/ from the rules and the guide"
 	@echo "make install  only create .venv with the pinned versions"
 	@echo "make clean    remove .venv and caches"
 

@@ -310,6 +310,23 @@ def rules(
 
 
 @app.command()
+def guide(
+    task: Annotated[
+        str | None, typer.Argument(help="Part of a task or a need: translation, memory …")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which architecture for a task and which framework for a need, with measured reasons."""
+    from diglot.benchmark import guide as advice
+
+    with only_json(as_json) as emit:
+        found = advice.find_advice(task)
+        emit(advice.as_json(found))
+        if not as_json:
+            stdout().print(advice.guide_view(found))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Versions, the hardware that each framework sees, what is missing and how to install it."""
     from diglot.doctor import examine

@@ -1,7 +1,8 @@
-"""The pages of ``docs/`` that come from the rules: ``coverage.md`` and ``false_friends.md``.
+"""The pages of ``docs/`` that come from records: ``coverage.md`` and ``false_friends.md`` from the rules,
+``guide.md`` from the guide.
 
 ``python -m diglot.report.docs`` writes them, ``--check`` only says whether they are up to date.
-Both are made from the registry alone, so that what is documented is what is translated.
+The first two are made from the registry alone, so that what is documented is what is translated.
 """
 
 from __future__ import annotations
@@ -160,12 +161,14 @@ def _test_strings(folder: Path) -> Iterable[tuple[str, set[str]]]:
 
 def pages(root: Path) -> dict[Path, str]:
     """What the generated files of the checkout at ``root`` must contain."""
+    from diglot.benchmark.guide import guide_page
     from diglot.rules import registry
 
     rules = registry()
     tests = root / "tests"
     return {
         root / "docs" / "coverage.md": coverage(rules),
+        root / "docs" / "guide.md": guide_page(),
         root / "docs" / "false_friends.md": false_friends(rules, tests if tests.is_dir() else None),
     }
 
