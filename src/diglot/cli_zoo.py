@@ -12,6 +12,7 @@ from diglot.cli_output import Json, only_json, stderr, stdout
 from diglot.errors import EXIT_PROVEN
 
 COMPARE_FOLDER = Path("zoo-out/compare")
+CLAIMS_FOLDER = Path("zoo-out/claims")
 
 
 class Framework(StrEnum):
@@ -181,5 +182,42 @@ def zoo_compare(
             page = write_pages(result, output)
         stderr().print(compare_view(result))
         stderr().print(f"Tables and pictures: {page}")
+        emit(result)
+    raise typer.Exit(result["exit_code"])
+
+
+@zoo_app.command("claims")
+def zoo_claims(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="C9 C10 …; all of them where none is named.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each pair that is compared.")] = 3,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="For each mode and batch size of inference.")
+    ] = 1.0,
+    comparison: Annotated[
+        Path, typer.Option(help="The folder of zoo compare: what it holds is not measured again.")
+    ] = COMPARE_FOLDER,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The folder to write.")
+    ] = CLAIMS_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Judge what the documents claim, each by a measurement that is made, or found, here."""
+    from diglot.benchmark.claims import find_claims
+
+    claims = find_claims(ids)
+    with only_json(as_json) as emit:
+        from diglot.benchmark.claims import judging
+        from diglot.benchmark.claims.evidence import Evidence
+        from diglot.benchmark.compare import Plan
+        from diglot.zoo.console import RunView
+
+        with RunView(stderr()) as view:
+            evidence = Evidence(output, comparison, Plan("fast", repeats, seconds), view)
+            result = judging.judge(claims, evidence)
+        page = judging.write(result, output)
+        stderr().print(judging.claims_view(result))
+        stderr().print(f"With how each was measured: {page}")
         emit(result)
     raise typer.Exit(result["exit_code"])

@@ -37,6 +37,8 @@ def measure(arrays: Arrays, job: Mapping[str, Any], seconds: float) -> Answer:
     with tempfile.TemporaryDirectory(prefix="diglot-") as cache:
         # A cache of compiled code would make the first call's time a matter of chance.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        # Processes that compile in the background would take the cores from what is timed.
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
         for name, make, errors in modes(task, wanted):
             try:
                 timed = {
