@@ -159,6 +159,35 @@ def constructor_parameters(cls: type) -> tuple[str, ...]:
     return tuple(a.arg for a in args[1:])
 
 
+@functools.lru_cache(maxsize=2048)
+def filled_with(cls: type, attribute: str) -> str | None:
+    """Return ``ones`` or ``zeros`` where a constructor fills a parameter or a buffer with them."""
+    for base in cls.__mro__:
+        for node in ast.walk(_init_tree(base) or ast.Pass()):
+            given = _given_tensor(node, attribute)
+            inner = given.args[0] if isinstance(given, ast.Call) and given.args else given
+            for value in (given, inner):
+                function = value.func if isinstance(value, ast.Call) else None
+                name = getattr(function, "attr", getattr(function, "id", ""))
+                if name.removesuffix("_like") in ("ones", "zeros"):
+                    return name.removesuffix("_like")
+    return None
+
+
+def _given_tensor(node: ast.AST, attribute: str) -> ast.expr | None:
+    """Return the value of ``self.attribute = value`` or ``self.register_buffer("attribute", value)``."""
+    if isinstance(node, ast.Assign):
+        target = node.targets[0]
+        named = isinstance(target, ast.Attribute) and target.attr == attribute
+        return node.value if named else None
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return None
+    if node.func.attr not in ("register_buffer", "register_parameter") or len(node.args) < 2:
+        return None
+    name = node.args[0]
+    return node.args[1] if isinstance(name, ast.Constant) and name.value == attribute else None
+
+
 @functools.lru_cache(maxsize=512)
 def loop_counts(cls: type) -> tuple[str, ...]:
     """Return the constructor parameters that a constructor loops to: ``range(num_layers)``."""

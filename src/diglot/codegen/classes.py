@@ -26,6 +26,7 @@ _POSITIONAL = {
     "ZeroPadding2D": ("padding",), "MaxPooling2D": ("pool_size",), "AveragePooling2D": ("pool_size",),
     "LSTM": ("units",), "GRU": ("units",), "SimpleRNN": ("units",), "GroupNormalization": ("groups",),
     "MultiHeadAttention": ("num_heads", "key_dim"), "range": ("count",),
+    "Constant": ("init_value",),
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ class Constants:
         from diglot.codegen.opcall import DTYPES
 
         if value.dim() == 0:
-            return to_ast(_number(value))
+            return to_ast(number(value))
         wanted = wanted or value.dtype
         floating = wanted is self.program.float_dtype
         dtype = (
@@ -59,7 +59,7 @@ class Constants:
             name = {0: "zeros", 1: "ones"}.get(flat[0].item())
             if name:
                 return call(f"ops.{name}", tuple(value.shape), dtype=dtype)
-            return call("ops.full", tuple(value.shape), _number(flat[0]), dtype=dtype)
+            return call("ops.full", tuple(value.shape), number(flat[0]), dtype=dtype)
         if value.dim() == 1 and not value.dtype.is_floating_point and value.numel() > 1:
             step = int(value[1]) - int(value[0])
             if step and torch.equal(
@@ -96,23 +96,38 @@ def _band(value: torch.Tensor) -> ast.expr | None:
 
     Leading axes of size 1 become part of the shape. None for any other matrix.
     """
-    if value.dim() < 2 or any(size != 1 for size in value.shape[:-2]) or value.numel() <= 4:
+    limits = band_limits(value)
+    if limits is None:
         return None
-    rows, columns = value.shape[-2:]
-    matrix = value.reshape(rows, columns)
-    offsets = (torch.arange(columns) - torch.arange(rows)[:, None])[matrix]
-    low, high = int(offsets.min()), int(offsets.max())
-    if not torch.equal(matrix, torch.ones_like(matrix).triu(low).tril(high)):
-        return None
+    low, high = limits
     made = call("ops.ones", tuple(value.shape), dtype="bool")
-    if high < columns - 1:
+    if high is not None:
         made = call("ops.tril", made, *([high] if high else []))
-    if low > 1 - rows:
+    if low is not None:
         made = call("ops.triu", made, *([low] if low else []))
     return made
 
 
-def _number(value: torch.Tensor) -> bool | int | float:
+def band_limits(value: torch.Tensor) -> tuple[int | None, int | None] | None:
+    """Return the lowest and the highest diagonal of a boolean matrix that is True just between them.
+
+    Leading axes must have size 1. A limit is None where the matrix ends first; the result is None for a
+    matrix of any other form, or too small to show one.
+    """
+    if value.dim() < 2 or any(size != 1 for size in value.shape[:-2]) or value.numel() <= 4:
+        return None
+    rows, columns = value.shape[-2:]
+    matrix = value.reshape(rows, columns)
+    if not bool(matrix.any()):
+        return None
+    offsets = (torch.arange(columns) - torch.arange(rows)[:, None])[matrix]
+    low, high = int(offsets.min()), int(offsets.max())
+    if not torch.equal(matrix, torch.ones_like(matrix).triu(low).tril(high)):
+        return None
+    return (low if low > 1 - rows else None), (high if high < columns - 1 else None)
+
+
+def number(value: torch.Tensor) -> bool | int | float:
     """Return a scalar as the number the author wrote: 0.7, not the float32 0.699999988079071."""
     if value.dtype is torch.float32 and bool(value.isfinite()):
         return float(str(value.numpy()))

@@ -243,6 +243,10 @@ class FunctionalWriter(RegionWriter):
             options["dtype"] = "bool" if parameter.value.dtype == torch.bool else "int32"
         if not parameter.trainable:
             options["trainable"] = False
+        perm = list(steps[0][1]) if steps else None
+        initializer = self.program.initial.initializer(node, perm, lambdas=False)
+        if text(initializer) != "'zeros'":
+            options = {"initializer": initializer, **options}
         construct = call("Parameter", shape, **options, name=key[0])
         self.members[key] = Member(construct, parameter.name, kind="weight")
         home = Home(self.call, key, "value", (node,), steps)

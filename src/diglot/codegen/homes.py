@@ -219,7 +219,9 @@ class Homes:
             if len(parts) > 1 and parts[-1].isdigit()
             else (names.attribute(short), None)
         )
-        options: dict[str, Any] = {"shape": shape, "initializer": "zeros"}
+        perm = list(steps[0][1]) if steps else None
+        initializer = self.program.initial.initializer(node, perm)
+        options: dict[str, Any] = {"shape": shape, "initializer": initializer}
         if not parameter.value.dtype.is_floating_point:
             options["dtype"] = "bool" if parameter.value.dtype == torch.bool else "int32"
         if not parameter.trainable:

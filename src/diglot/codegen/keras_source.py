@@ -166,6 +166,7 @@ def build_function(
     hub = program.hub
     head = "Build the model; ``weights`` is the path of a ``.weights.h5`` file."
     stated = [sentence(limit) for limit in program.limits]
+    stated += filter(None, [program.initial.sentence()])
     if stated:
         head = "\n\n    ".join([head, "\n    ".join(stated)]) + "\n    "
     body: list[ast.stmt] = [ast.Expr(ast.Constant(head))]

@@ -11,6 +11,7 @@ from torch import fx, nn
 from diglot.codegen import author, names
 from diglot.codegen.constants import Constants
 from diglot.codegen.homes import Homes
+from diglot.codegen.initial import Initial
 from diglot.codegen.lists import Lists
 from diglot.codegen.loops import Loops
 from diglot.codegen.region import RegionWriter
@@ -48,6 +49,7 @@ class Program(TreeQueries):
         self.parts: dict[tuple[Call, fx.Node], Any] = {}
         self.made_by: dict[tuple[Call, str], fx.Node] = {}
         self.weights = Homes(self)
+        self.initial = Initial(self)
         self.constants = Constants(self)
         self.loops = Loops(self)
         self.lists = Lists(self)
