@@ -136,6 +136,23 @@ def test_a_constant_that_the_author_passes_is_a_constructor_argument():
     assert "Scaled(layer_scale=0.1), Scaled(layer_scale=0.01)" in source
 
 
+def test_rotary_frequencies_are_computed():
+    class Rotary(nn.Module):
+        def __init__(self, dim=8):
+            super().__init__()
+            self.register_buffer("inv_freq", 1.0 / 500.0 ** (torch.arange(0, dim, 2) / dim))
+
+        def forward(self, x):
+            return x[..., None] * self.inv_freq
+
+    source = diglot.translate(Rotary(), torch.randn(2, 3)).source
+    scope = {}
+    exec(source, scope)
+    found = np.asarray(scope["build_model"]()(np.ones((1, 3), "float32")))
+    np.testing.assert_allclose(found[0, 0], Rotary().inv_freq, rtol=1e-5)
+    assert "come from that file alone" not in source
+
+
 def test_random_weights_are_drawn_with_a_usual_spread_and_tables_are_computed():
     source = diglot.translate(*vision()).source
     assert "initializer=keras.initializers.RandomNormal(stddev=0.02)" in source

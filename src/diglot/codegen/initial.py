@@ -78,8 +78,9 @@ class Initial:
         if any(n is None for n in numbers):
             return None
         mine = _only_value(own)
-        if all(n == mine for n in numbers):  # a single number may have been drawn or trained
-            return _filled(mine if own.numel() > 1 else _rounded(mine, 4))
+        if all(n == mine for n in numbers):
+            drawn = own.numel() == 1 and isinstance(mine, float)  # or trained: no digits to keep
+            return _filled(_rounded(mine, 4) if drawn else mine)
         if all(self._is_argument(p, n) for p, n in zip(peers, numbers, strict=True)):
             return call("keras.initializers.Constant", mine)  # a constructor argument of the class
         return _filled(_rounded(sum(map(float, numbers)) / len(numbers), 2))
@@ -132,8 +133,8 @@ def _filled(value: Any) -> ast.expr:
 
 
 def _pattern(value: torch.Tensor) -> ast.expr | None:
-    """Return the initializer of a table with a known form: a triangle, whole numbers in order, sinusoids."""
-    return _triangle(value) or _counted(value) or _sinusoids(value)
+    """Return the initializer of a table with a known form: a triangle, positions, frequencies, sinusoids."""
+    return _triangle(value) or _counted(value) or _frequencies(value) or _sinusoids(value)
 
 
 def _triangle(value: torch.Tensor) -> ast.expr | None:
@@ -167,6 +168,20 @@ def _counted(value: torch.Tensor) -> ast.expr | None:
     return E(
         "lambda shape, dtype=None: ops.reshape(ops.arange(shape[a], dtype=dtype), shape)", a=axis
     )
+
+
+def _frequencies(value: torch.Tensor) -> ast.expr | None:
+    """Return the initializer of rotary frequencies, which fall from 1 to nearly one part in ``base``."""
+    if value.dim() != 1 or len(value) < 2 or not value.dtype.is_floating_point:
+        return None
+    if value[0] != 1 or not 0 < float(value[1]) < 1:
+        return None
+    base = _rounded(float(value[1]) ** -len(value), 3)
+    wanted = base ** -(torch.arange(len(value)).double() / len(value))
+    if not torch.allclose(value.double(), wanted, rtol=1e-5):
+        return None
+    made = "lambda shape, dtype=None: base ** -(ops.arange(shape[0], dtype=dtype) / shape[0])"
+    return E(made, base=to_ast(base))
 
 
 def _sinusoids(value: torch.Tensor) -> ast.expr | None:
