@@ -1,33 +1,12 @@
 """Forms that models in the wild take, each translated and compared, with what must (not) be in the source."""
 
-import keras
-import numpy as np
 import pytest
 import torch
+from in_process import translated
 from torch import nn
 
 import diglot
 from diglot.errors import Unsupported
-
-
-def translated(model, *inputs):
-    """Translate; check the outputs at the example's size and, repeated, at twice the batch."""
-    model.eval()
-    translation = diglot.translate(model, inputs)
-    for times in (1, 2):
-        given = [torch.cat([x] * times) for x in inputs]
-        with torch.no_grad():
-            expected = model(*given)
-        specs = translation.weight_map.inputs
-        fed = [
-            (x.permute(s.perm) if s.perm else x).numpy() for x, s in zip(given, specs, strict=True)
-        ]
-        got = translation.model(fed[0] if len(fed) == 1 else fed, training=False)
-        (spec,) = translation.weight_map.outputs
-        expected = expected.permute(spec.perm) if spec.perm else expected
-        got = keras.ops.convert_to_numpy(got)
-        assert np.abs(got - expected.numpy()).max() <= 1e-5 * np.abs(expected.numpy()).max()
-    return translation.source
 
 
 class SelectiveKernels(nn.Module):
@@ -109,20 +88,54 @@ def test_a_size_bounded_by_min_and_max():
     assert "ops.minimum" in translated(Spans(), torch.randn(2, 5, 4))
 
 
-class ComplexRotation(nn.Module):
-    """Rotary positions as Llama's own code has them."""
-
-    def __init__(self):
-        super().__init__()
-        self.rotation = torch.polar(torch.ones(5, 2), torch.rand(5, 2))
+class Spectrum(nn.Module):
+    """A Fourier transform, whose complex numbers have no pair of real ones here."""
 
     def forward(self, x):
-        x = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(x * self.rotation).flatten(2)
+        return torch.fft.rfft(x, dim=-1).abs()
 
 
 def test_complex_numbers_are_listed_as_unsupported():
-    """Every op, with its line; not a crash."""
-    with pytest.raises(Unsupported, match="complex numbers") as refusal:
-        diglot.translate(ComplexRotation(), torch.randn(2, 5, 4))
-    assert "view_as_complex" in str(refusal.value)
+    """With their line; not a crash."""
+    with pytest.raises(Unsupported, match="fft_rfft"):
+        diglot.translate(Spectrum(), torch.randn(2, 5, 4))
+
+
+class LastState(nn.Module):
+    """A recurrent layer that stops at each text's length."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        return self.rnn(packed)[1][-1]
+
+
+def test_packed_sequences_are_refused_at_their_line():
+    """Not as an input that does not fit."""
+    with pytest.raises(Unsupported, match="pack_padded_sequence") as refusal:
+        diglot.translate(LastState(), (torch.randn(2, 5, 4), torch.tensor([5, 3])))
+    assert "test_other_peoples.py" in refusal.value.problems[0].where
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_spectral_norm_is_refused_with_what_to_do(old):
+    """Every layer of it is listed."""
+    norm = nn.utils.spectral_norm if old else nn.utils.parametrizations.spectral_norm
+    model = nn.Sequential(norm(nn.Linear(4, 3)), norm(nn.Linear(3, 2)))
+    with pytest.raises(Unsupported, match="remove_parametrizations") as refusal:
+        diglot.translate(model, torch.randn(2, 4))
+    assert [p.module for p in refusal.value.problems] == ["0", "1"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_weight_norm_trains_length_and_direction(old):
+    """Both are weights of the program, called as the layer is."""
+    norm = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm
+    source = translated(nn.Sequential(norm(nn.Conv1d(3, 4, 3))), torch.randn(2, 3, 7))
+    assert source.count("self.add_weight(") == 3
+    assert "parametrizations" not in source

@@ -208,7 +208,8 @@ class Homes:
             return None
         parameter = self.program.hub.parameters[node]
         shape, steps = self._layout(node, tuple(parameter.value.shape))
-        parts = name.split(".")
+        # weight_norm keeps a layer's weight as parametrizations.weight.original0 and original1
+        parts = [part for part in name.split(".") if part != "parametrizations"]
         short = (
             "_".join(parts[-2:])
             if parts[-1] in ("weight", "bias") and len(parts) > 1

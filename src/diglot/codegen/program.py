@@ -152,6 +152,8 @@ class Program(TreeQueries):
             tag = node.args[1].split("|")
             if tag[1] == "in" and "." not in tag[-1]:
                 return tag[-1]
+            if node.meta.get("part"):
+                return tag[-1].replace(".", "_")
         source = through(node)
         if source is not node and (source in self.hub.inputs or source in self.hub.parameters):
             return self.hint(source)
@@ -159,7 +161,8 @@ class Program(TreeQueries):
         if found:
             assigned = author.assigned_names(found[-1])
             if assigned and len(assigned) == 1 and assigned[0]:
-                return assigned[0]
+                part = source.meta.get("part")
+                return f"{assigned[0].rstrip('_')}_{part}" if part else assigned[0]
             if (
                 assigned
                 and source.op == "call_function"

@@ -47,6 +47,13 @@ class NameWriter:
             name, frame = self._places[item]
             return [name], frame
         found = self.frames(item)
+        part = item.meta.get("part") if isinstance(item, fx.Node) else None
+        for frame in reversed(found) if part else ():
+            assigned = author.assigned_names(frame)
+            if assigned and len(assigned) == 1 and assigned[0]:
+                return [f"{assigned[0].rstrip('_')}_{part}"], frame
+            if not author.is_return(frame):
+                break
         for depth in range(len(found), 0, -1):
             key = found[:depth]
             if (key, item) not in self._ends:

@@ -88,7 +88,12 @@ def build(
 def _is_derived(value: torch.Tensor) -> bool:
     """Tell whether a buffer is position ids or token types: a range, or one value throughout."""
     flat = value.flatten()
-    if value.dtype.is_floating_point or value.dtype == torch.bool or flat.numel() == 0:
+    if (
+        value.dtype.is_floating_point
+        or value.is_complex()
+        or value.dtype == torch.bool
+        or flat.numel() == 0
+    ):
         return False
     return bool((flat == flat[0]).all()) or torch.equal(
         flat, torch.arange(flat.numel(), dtype=flat.dtype)

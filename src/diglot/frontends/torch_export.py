@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.proxy import TracerBase
 
 from diglot.errors import BadInput, DataDependent
-from diglot.frontends import attention, modes, recurrent
+from diglot.frontends import attention, modes, recurrent, refused
 from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
 
@@ -206,6 +206,7 @@ def export(
         kwargs, shapes = dict(zip(names, values, strict=True)), dict(zip(names, specs, strict=True))
     else:
         args = tuple(values)
+    refused.check(model)
     marker = Marker(model)
     before = {module: module.training for module in model.modules()}
     try:

@@ -36,6 +36,7 @@ def fold_constants(hub: Hub) -> None:
     for node in list(hub.graph.nodes):
         if (
             node.op != "call_function"
+            or node in known
             or is_mark(node)
             or not isinstance(node.meta.get("val"), torch.Tensor)
         ):

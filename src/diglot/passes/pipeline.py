@@ -8,6 +8,7 @@ from diglot.ir.hub import Hub
 from diglot.passes import (
     bags,
     clean,
+    complex_numbers,
     dense,
     fold,
     functional,
@@ -27,6 +28,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     ),
     (functional.make_functional, "later passes may then move and drop nodes freely"),
     (clean.drop_identities, "after in-place ops are gone a copy is the value itself"),
+    (complex_numbers.to_real, "their tables of cosines and sines may then be folded"),
     (bags.open_bags, "where bags begin is an arange, which folding might make a constant"),
     (fold.fold_constants, "mask building is mostly arithmetic on constants and sizes"),
     (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
