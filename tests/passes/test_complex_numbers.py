@@ -45,7 +45,7 @@ def test_complex_rotations_are_pairs_of_real_numbers(kept):
     """The parts are called by the author's names."""
     source = translated(Rotary(kept), torch.randn(2, 5, 4))
     assert "x_real = " in source and "x_imag = " in source
-    assert "complex" not in source
+    assert "as_complex" not in source and "polar" not in source
 
 
 class Conjugate(nn.Module):

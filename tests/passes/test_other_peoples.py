@@ -132,10 +132,21 @@ def test_spectral_norm_is_refused_with_what_to_do(old):
     assert [p.module for p in refusal.value.problems] == ["0", "1"]
 
 
+class Normalised(nn.Module):
+    """A convolution whose weight has its length apart from its direction."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.conv = norm(nn.Conv1d(3, 4, 3))
+
+    def forward(self, x):
+        return self.conv(x)
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_weight_norm_trains_length_and_direction(old):
     """Both are weights of the program, called as the layer is."""
     norm = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm
-    source = translated(nn.Sequential(norm(nn.Conv1d(3, 4, 3))), torch.randn(2, 3, 7))
+    source = translated(Normalised(norm), torch.randn(2, 3, 7))
     assert source.count("self.add_weight(") == 3
     assert "parametrizations" not in source
