@@ -21,6 +21,7 @@ PAIRS = (
     "encoder-only",
     "encoder-decoder",
     "doc-classifier",
+    "resnet",
 )
 STUDIES = ("static-graph", "training-steps")
 
