@@ -69,11 +69,16 @@ class ResNetPair(Pair):
             parts, name = _mnist(source, size), f"MNIST ({source}), {size}×{size}"
         else:
             parts, name = _folder(str(path), size), f"{path}, {size}×{size}"
+        train, validation, test = parts
         if rows:
-            parts[0] = {key: array[:rows] for key, array in parts[0].items()}
-        counts = [len(part["targets"]) for part in parts]
-        about = {"name": name, **dict(zip(("train", "validation", "test"), counts, strict=True))}
-        return Data(*parts, about)
+            train = {key: array[:rows] for key, array in train.items()}
+        about = {
+            "name": name,
+            "train": len(train["targets"]),
+            "validation": len(validation["targets"]),
+            "test": len(test["targets"]),
+        }
+        return Data(train, validation, test, about)
 
     def weight_map(self, state: Arrays, sizes: Mapping[str, Any]) -> WeightMap:
         """The names are the same on both sides: what a weight is says its shape."""
