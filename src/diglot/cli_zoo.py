@@ -191,10 +191,9 @@ def zoo_claims(
     ids: Annotated[
         list[str] | None, typer.Argument(help="C9 C10 …; all of them where none is named.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each pair that is compared.")] = 3,
-    seconds: Annotated[
-        float, typer.Option(min=0.0, help="For each mode and batch size of inference.")
-    ] = 1.0,
+    pairs: Annotated[
+        list[str] | None, typer.Option("--pair", help="A pair to judge by, in place of all.")
+    ] = None,
     comparison: Annotated[
         Path, typer.Option(help="The folder of zoo compare: what it holds is not measured again.")
     ] = COMPARE_FOLDER,
@@ -203,19 +202,23 @@ def zoo_claims(
     ] = CLAIMS_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Judge what the documents claim, each by a measurement that is made, or found, here."""
+    """Judge what the documents claim, each by a measurement that is made, or found, here.
+
+    Claims about the two frameworks' speed are judged by every pair: diglot zoo compare first makes
+    what takes longest, and says how often each pair is measured.
+    """
     from diglot.benchmark.claims import find_claims
+    from diglot.zoo import PAIRS, find_pair
 
     claims = find_claims(ids)
+    chosen = [find_pair(name) for name in pairs or PAIRS]
     with only_json(as_json) as emit:
         from diglot.benchmark.claims import judging
         from diglot.benchmark.claims.evidence import Evidence
-        from diglot.benchmark.compare import Plan
         from diglot.zoo.console import RunView
 
         with RunView(stderr()) as view:
-            evidence = Evidence(output, comparison, Plan("fast", repeats, seconds), view)
-            result = judging.judge(claims, evidence)
+            result = judging.judge(claims, Evidence(output, comparison, view, chosen))
         page = judging.write(result, output)
         stderr().print(judging.claims_view(result))
         stderr().print(f"With how each was measured: {page}")

@@ -26,6 +26,7 @@ from diglot.benchmark.claims.record import Finding, Verdict, by_share
 from diglot.benchmark.compare import Plan
 from diglot.errors import BadInput, MissingExtra, UsageError, WorkerFailed
 from diglot.runtime.process import WorkerProcess
+from diglot.zoo import PAIRS, find_pair
 from diglot.zoo.static_graph import lazy_graph
 
 CLAIMS = {claim.id: claim for claim in all_claims()}
@@ -36,6 +37,7 @@ class Given:
 
     def __init__(self, comparison=None, graphs=None, **ways):
         self.ways, self.comparison, self.graphs = ways, comparison or {}, graphs or {}
+        self.pairs = [find_pair("mnist-mlp")]
 
     def way(self, way, *, needs=None, **parameters):
         answer = self.ways[way.partition(":")[2]]
@@ -104,7 +106,7 @@ def test_what_cannot_be_measured_here_says_so(error, code, tmp_path):
         raise error
 
     claim = SimpleNamespace(id="C1", document="000", assertion="x.", how="y", judge=fails)
-    evidence = Evidence(tmp_path, tmp_path, Plan(), lambda who, event: None)
+    evidence = Evidence(tmp_path, tmp_path, lambda who, event: None)
     result = judging.judge([claim], evidence)
     assert result["exit_code"] == code
     assert result["claims"][0]["verdict"] == "not measurable here"
@@ -121,16 +123,30 @@ def test_a_measurement_is_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr("diglot.benchmark.claims.evidence.call_way", call)
     for parameters in ({"steps": 5}, {"steps": 5}, {"steps": 6}):
-        evidence = Evidence(tmp_path, tmp_path, Plan(), lambda who, event: None)
+        evidence = Evidence(tmp_path, tmp_path, lambda who, event: None)
         assert evidence.way("torch_ways:calls_of_forward", **parameters) == {"x": 1}
     assert made == ["diglot.benchmark.claims.torch_ways:calls_of_forward"] * 2
     with pytest.raises(MissingExtra):
         evidence.way("torch_ways:calls_of_forward", needs="no-such-package")
 
 
+def test_the_plan_is_that_of_the_comparison_that_is_there(tmp_path):
+    evidence = Evidence(tmp_path, tmp_path, lambda who, event: None)
+    assert evidence.plan == Plan()
+    assert len(evidence.pairs) == len(PAIRS)
+    (tmp_path / "compare.json").write_text(
+        '{"setting": "full", "repeats": 7, "seconds": 0.5, "pairs": [1]}'
+    )
+    evidence = Evidence(tmp_path, tmp_path, lambda who, event: None, [])
+    assert evidence.plan == Plan("full", 7, 0.5)
+    assert evidence.comparison == {}
+    # Judging by some pairs leaves the comparison of all as it is.
+    assert json.loads((tmp_path / "compare.json").read_text())["pairs"] == [1]
+
+
 def test_a_gpu_that_is_not_there_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr("diglot.benchmark.claims.evidence.probe", lambda name: {"devices": []})
-    evidence = Evidence(tmp_path, tmp_path, Plan(), lambda who, event: None)
+    evidence = Evidence(tmp_path, tmp_path, lambda who, event: None)
     with pytest.raises(NoGpu, match="tensorflow"):
         evidence.gpu("tensorflow")
 
@@ -250,6 +266,12 @@ def test_scores_are_similar_where_every_pair_of_the_document_is():
     assert verdict("C1", comparison={"a": good}) is Verdict.holds
     assert verdict("C1", comparison={"a": good, "b": bad}) is Verdict.depends
     assert verdict("C6", comparison={"a": good}) is Verdict.unmeasured
+
+
+def test_lines_of_code_are_counted():
+    finding = CLAIMS["C3"].judge(Given())
+    assert finding.measured["mnist-mlp"] == [20, 17]
+    assert finding.measured["a training step"][0] > 10
 
 
 def test_speeds_are_comparable_within_a_factor():

@@ -34,6 +34,15 @@ class Plan:
     seconds: float = 1.0
 
 
+def found_plan(folder: Path) -> Plan:
+    """The plan of the comparison that lies in a folder, or the usual one where there is none."""
+    try:
+        found = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+        return Plan(found["setting"], found["repeats"], found["seconds"])
+    except (OSError, ValueError, KeyError):
+        return Plan()
+
+
 class Comparer:
     """Compares pairs in a folder; whatever was finished there is not measured again."""
 
@@ -43,22 +52,27 @@ class Comparer:
         self.kept = Kept(folder / "measurements")
 
     def run(self) -> dict[str, Any]:
-        """Measure what is left to measure, write compare.json, and give what it holds.
+        """Measure, write compare.json, and give what it holds."""
+        result = self.measure()
+        write_whole(self.folder / "compare.json", json.dumps(result, indent=1) + "\n")
+        return result
+
+    def measure(self) -> dict[str, Any]:
+        """Measure what is left to measure, and give all of it.
 
         A pair that cannot be measured says why under "problem", and the exit code is then 1.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         pairs = [self._pair(pair) for pair in self.pairs]
         failed = any("problem" in pair for pair in pairs)
-        result = {
+        return {
             "exit_code": EXIT_DIFFERS if failed else EXIT_PROVEN,
             "setting": self.plan.setting,
             "repeats": self.plan.repeats,
+            "seconds": self.plan.seconds,
             "pairs": pairs,
             "machine": self.kept.machine,
         }
-        write_whole(self.folder / "compare.json", json.dumps(result, indent=1) + "\n")
-        return result
 
     def _pair(self, pair: Pair) -> dict[str, Any]:
         about: dict[str, Any] = {"name": pair.name, "title": pair.title, "document": pair.document}

@@ -142,8 +142,9 @@ NEEDS = (
     ),
     Advice(
         "little code",
-        "Keras",
-        "fit is the loop that PyTorch leaves to you; the models themselves are about as long.",
+        "either",
+        "The models are about as long in both, a little shorter now here, now there; so is the code "
+        "around a training step.",
         ("C3",),
     ),
     Advice(

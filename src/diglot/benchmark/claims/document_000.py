@@ -53,12 +53,11 @@ def _stable(evidence: Evidence) -> Finding:
 
 
 def _concise(evidence: Evidence) -> Finding:
-    from diglot.zoo import PAIRS, find_exhibit, find_pair
+    from diglot.zoo import find_exhibit
 
     measured: dict[str, Any] = {}
-    for name in PAIRS:
-        pair = find_pair(name)
-        measured[name] = [code_lines(pair.torch_source()), code_lines(pair.keras_source())]
+    for pair in evidence.pairs:
+        measured[pair.name] = [code_lines(pair.torch_source()), code_lines(pair.keras_source())]
     folder = find_exhibit("training-steps").folder
     files = ("torch_loop.py", "fit.py")
     measured["a training step"] = [

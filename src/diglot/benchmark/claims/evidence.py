@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diglot.benchmark.compare import Comparer, Plan
+from diglot.benchmark.compare import Comparer, Plan, found_plan
 from diglot.benchmark.kept import Kept
 from diglot.doctor import installed, probe
 from diglot.errors import DiglotError, MissingExtra
 from diglot.zoo import PAIRS, Options, find_exhibit, find_pair
-from diglot.zoo.pair import Tell
+from diglot.zoo.pair import Pair, Tell
 from diglot.zoo.ways import call_way
 
 _WAYS = "diglot.benchmark.claims"
@@ -28,10 +28,19 @@ class NoGpu(DiglotError):
 class Evidence:
     """Makes measurements in a folder, or finds them there."""
 
-    def __init__(self, folder: Path, comparison: Path, plan: Plan, tell: Tell) -> None:
-        """`comparison` is the folder of `zoo compare`, whose measurements count here, too."""
+    def __init__(
+        self,
+        folder: Path,
+        comparison: Path,
+        tell: Tell,
+        pairs: Sequence[Pair] | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        """`comparison` is the folder of `zoo compare`: what was measured there counts here, too, and
+        `plan` is the one that it was measured with, if it is not given. `pairs` are all by default."""
         self.folder, self.tell = folder, tell
-        self.comparison_folder, self.plan = comparison, plan
+        self.comparison_folder, self.plan = comparison, plan or found_plan(comparison)
+        self.pairs = [find_pair(name) for name in PAIRS] if pairs is None else pairs
         self.kept = Kept(folder / "measurements")
 
     def way(self, way: str, *, needs: str | None = None, **parameters: Any) -> dict[str, Any]:
@@ -52,9 +61,8 @@ class Evidence:
 
     @cached_property
     def comparison(self) -> dict[str, Any]:
-        """The comparison of all pairs, by pair; those that cannot be measured are left out."""
-        pairs = [find_pair(name) for name in PAIRS]
-        result = Comparer(pairs, self.plan, self.comparison_folder, self.tell).run()
+        """The comparison of the pairs, by pair; those that cannot be measured are left out."""
+        result = Comparer(self.pairs, self.plan, self.comparison_folder, self.tell).measure()
         return {pair["name"]: pair for pair in result["pairs"] if "problem" not in pair}
 
     @cached_property
