@@ -2,6 +2,31 @@
 
 import pytest
 
+from diglot.runtime import start_worker
+from diglot.training.supervise import TrainingProcess
+
+
+@pytest.fixture(scope="session")
+def keras_worker():
+    """The Keras process of all proofs: its imports take seconds."""
+    with start_worker() as worker:
+        yield worker
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """A function that gives the training process of a framework, one for all tests."""
+    made = {}
+
+    def get(framework):
+        if framework not in made:
+            made[framework] = TrainingProcess(framework)
+        return made[framework]
+
+    yield get
+    for process in made.values():
+        process.close()
+
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):

@@ -9,7 +9,6 @@ import diglot
 from diglot.runtime.exchange import write_arrays
 from diglot.training import Job
 from diglot.training.keras_loop import given
-from diglot.training.supervise import TrainingProcess
 from diglot.training.torch_loop import set_state, state_of
 from diglot.zoo import PAIRS, find_pair
 from diglot.zoo.pair import PATH_TOLERANCE
@@ -30,7 +29,7 @@ def torch_model(pair, setting):
 
 
 @pytest.mark.parametrize("name", pairs())
-def test_the_two_models_are_proven(name, tmp_path):
+def test_the_two_models_are_proven(name, tmp_path, keras_worker):
     pair = find_pair(name)
     proof = prove_pair(pair, pair.setting("fast"), tmp_path)
     assert proof.verdict == "proven", str(proof)
@@ -57,7 +56,7 @@ def test_nothing_diverges(name):
 
 
 @pytest.mark.parametrize("name", pairs())
-def test_the_same_path(name, tmp_path, files):
+def test_the_same_path(name, tmp_path, files, processes):
     """In float64 and without dropout the losses of the first steps agree."""
     pair = find_pair(name)
     setting = pair.exact(pair.setting("fast"))
@@ -78,8 +77,7 @@ def test_the_same_path(name, tmp_path, files):
             logs=False,
             scored=False,
         )
-        with TrainingProcess(framework) as process:
-            losses[framework] = process.train(job)["history"]["losses"]
+        losses[framework] = processes(framework).train(job)["history"]["losses"]
     assert len(losses["torch"]) == STEPS
     assert len(set(losses["torch"])) == STEPS
     np.testing.assert_allclose(losses["torch"], losses["keras"], rtol=0, atol=PATH_TOLERANCE)

@@ -59,6 +59,7 @@ class Report(keras.callbacks.Callback):
 def train(run: Run) -> dict[str, Any]:
     """Train, or finish training, and give the figures; model.weights.h5 and model.keras hold the result."""
     job, task = run.job, run.task
+    keras.utils.clear_session()  # whatever was trained before in this process
     set_width(job.dtype)
     keras.utils.set_random_seed(job.recipe.seed)
     module = task.keras()
