@@ -26,7 +26,7 @@ def keras_device(arrays: Arrays) -> Answer:
     """Where a fresh layer's weights lie."""
     import keras
 
-    layer = keras.layers.Dense(2)
+    layer: Any = keras.layers.Dense(2)
     layer.build((None, 2))
     device = str(layer.kernel.value.device)
     return {"device": device, "gpu": "GPU" in device}, {}

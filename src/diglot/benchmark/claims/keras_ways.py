@@ -43,7 +43,7 @@ def calls_of_call(arrays: Arrays, steps: int) -> Answer:
     targets = np.zeros((steps * 8, 4), np.float32)
     found: dict[str, Any] = {}
     for name, eagerly in (("fit", False), ("eager_fit", True)):
-        model = Watched()
+        model: Any = Watched()
         # "auto" would add XLA's compilation where there is a GPU.
         model.compile("sgd", "mse", run_eagerly=eagerly, jit_compile=False)
         model.start()

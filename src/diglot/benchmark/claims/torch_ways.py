@@ -132,7 +132,7 @@ def calls_of_forward(arrays: Arrays, steps: int) -> Answer:
 def convolution(arrays: Arrays, batch: int, size: int, channels: int, seconds: float) -> Answer:
     """The time of a convolution of 3×3 in either memory format."""
     images = torch.randn(batch, channels, size, size)
-    layer = nn.Conv2d(channels, channels, 3, padding=1)
+    layer: Any = nn.Conv2d(channels, channels, 3, padding=1)
     found = {}
     for name, form in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
         x, module = images.contiguous(memory_format=form), layer.to(memory_format=form)

@@ -12,7 +12,12 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from diglot.runtime.keras_worker import Answer, Arrays
 
-_SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40}
+_SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 40,
+}
 
 
 def parameters(arrays: Arrays, architecture: str, sizes: dict[str, Any]) -> Answer:
@@ -36,16 +41,9 @@ def objectives(arrays: Arrays) -> Answer:
     gpt = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2)
     ).eval()
-    t5_config = transformers.T5Config(
-        vocab_size=40,
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_layers=1,
-        num_heads=2,
-        decoder_start_token_id=0,
-    )
-    t5 = transformers.T5ForConditionalGeneration(t5_config).eval()
+    t5_sizes: dict[str, Any] = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 32}
+    t5_sizes |= {"num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    t5 = transformers.T5ForConditionalGeneration(transformers.T5Config(**t5_sizes)).eval()
     with torch.no_grad():
         b = bert(input_ids=ids, labels=hidden, next_sentence_label=follows)
         masked = F.cross_entropy(b.prediction_logits.flatten(0, 1), hidden.flatten())
