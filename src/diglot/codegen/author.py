@@ -316,3 +316,48 @@ def loop_variable(frame: Frame) -> str | None:
         return None
     target = best.target.elts[-1] if isinstance(best.target, ast.Tuple) else best.target
     return target.id if isinstance(target, ast.Name) else None
+
+
+def loop_names(frame: Frame) -> dict[str, str]:
+    """Return the variables of the innermost loop around a line, by the attribute that each runs over.
+
+    ``for i, (a, b) in enumerate(zip(self.xs, self.ys))`` gives ``{"#": "i", "xs": "a", "ys": "b"}``; the
+    variable of anything but an attribute is under ``""``.
+    """
+    best: Any = None
+    for node in [*_loops(frame.file), *_comprehensions(frame.file)]:
+        first, last = node.lineno, node.end_lineno or node.lineno
+        if first <= frame.line <= last and (best is None or first >= best.lineno):
+            best = node
+    if best is None:
+        return {}
+    loop = best if isinstance(best, ast.For) else best.generators[0]
+    found: dict[str, str] = {}
+    target, over = loop.target, loop.iter
+    if _called(over, "enumerate") and isinstance(target, ast.Tuple) and len(target.elts) == 2:
+        if isinstance(target.elts[0], ast.Name):
+            found["#"] = target.elts[0].id
+        target, over = target.elts[1], over.args[0]
+    pairs = [(target, over)]
+    if _called(over, "zip") and isinstance(target, ast.Tuple):
+        pairs = list(zip(target.elts, over.args, strict=False))
+    for variable, sequence in pairs:
+        if isinstance(variable, ast.Name):
+            found[sequence.attr if isinstance(sequence, ast.Attribute) else ""] = variable.id
+    return found
+
+
+def _called(node: ast.expr, function: str) -> bool:
+    return (
+        isinstance(node, ast.Call) and getattr(node.func, "id", "") == function and bool(node.args)
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _comprehensions(file: str) -> list[Any]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return []
+    kinds = (ast.ListComp, ast.GeneratorExp)
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diglot.codegen import author, names
 from diglot.codegen.expr import E, call, to_ast
 from diglot.codegen.optional import Any_, Instance, Mask, merge_optional
+from diglot.codegen.reroll import reroll
 from diglot.codegen.statements import ListIndex, Member, Statement
 from diglot.ir.hub import Call
 
@@ -119,7 +120,7 @@ class Classes:
             dataclasses.replace(s, node=self.program.dense_indices(region, s.node))
             for s in writer.statements
         ]
-        return Instance(region, writer, inits, body)
+        return Instance(region, writer, inits, reroll(body, inits, writer.params))
 
     def _construct(self, member: Member) -> ast.expr:
         if member.child is None:
