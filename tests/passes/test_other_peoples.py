@@ -150,3 +150,12 @@ def test_weight_norm_trains_length_and_direction(old):
     source = translated(Normalised(norm), torch.randn(2, 3, 7))
     assert source.count("self.add_weight(") == 3
     assert "parametrizations" not in source
+
+
+def test_a_root_sequential_that_keras_cannot_spell_is_a_class():
+    """keras.Sequential has no place for the two weights of a weight norm."""
+    norm = nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(norm(nn.Linear(5, 7)), nn.ReLU(), nn.Linear(7, 3))
+    source = translated(model, torch.randn(2, 5))
+    assert "keras.Sequential" not in source
+    assert "def call(self, inputs):" in source

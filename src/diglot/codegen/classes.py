@@ -82,7 +82,10 @@ class Classes:
         for height in sorted(levels):
             for group in levels[height].values():
                 self._build_group(group)
-        found = self._of_path.get(self.program.hub.root.path)
+        root = self.program.hub.root
+        if self.program.is_sequential(root):
+            self.program.sequence(root)  # raises Dissolve where it is none after all
+        found = self._of_path.get(root.path)
         return found[0] if found else None
 
     def _height(self, region: Call) -> int:

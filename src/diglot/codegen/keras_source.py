@@ -46,8 +46,10 @@ def write(
 
         return write_functional(hub, model, float_dtype)
     dissolve_trivial(hub)
+    root_is_class = False
     while True:
         program = Program(hub, model, float_dtype)
+        program.root_is_class = root_is_class
         try:
             program.run()
             classes = Classes(program)
@@ -55,6 +57,9 @@ def write(
             root = classes.build()
             break
         except Dissolve as needed:
+            if needed.region is hub.root:  # the root has no caller to go into
+                root_is_class = True
+                continue
             # Every call of the module: its weights have one home.
             for region in [
                 r for r in hub.root.walk() if r.path == needed.region.path and not r.function

@@ -46,6 +46,7 @@ class Program(TreeQueries):
         self.met: list[tuple[Rule, Call, fx.Node]] = []
         self.alias: dict[fx.Node, fx.Node] = {}
         self.limits = limits(hub)
+        self.root_is_class = False  # whether a root nn.Sequential holds more than a Sequential can
         self.parts: dict[tuple[Call, fx.Node], Any] = {}
         self.made_by: dict[tuple[Call, str], fx.Node] = {}
         self.weights = Homes(self)

@@ -97,7 +97,9 @@ class TreeQueries:
 
     def is_sequential(self: Program, region: Call) -> bool:
         """Tell whether a region is written as ``keras.Sequential``, which checks nothing."""
-        if region is self.hub.root and any(not limit.enforced for limit in self.limits):
+        if region is self.hub.root and (
+            self.root_is_class or any(not limit.enforced for limit in self.limits)
+        ):
             return False
         return region.class_name == "Sequential" and not region.function
 
