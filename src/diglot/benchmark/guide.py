@@ -174,8 +174,8 @@ NEEDS = (
     ),
     Advice(
         "little memory",
-        "measure",
-        "What training takes beyond the framework itself depends on the model.",
+        "PyTorch",
+        "Beyond what the framework itself takes, Keras's training took more in nearly every pair.",
         ("C21", "memory"),
     ),
     Advice(
