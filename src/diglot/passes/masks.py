@@ -8,6 +8,7 @@ exact:
 ``new_ones(bool) & m``, ``arange(n) >= 0``             ``m``, ``True``
 ``mask[arange(B)[:, None], arange(T)[None, :]]``       ``mask`` with axes of size 1 put in
 ``gather(expand(table), 1, arange(T)[None])``          ``expand(table)[:, :T]``
+attention with a mask of ``True``                      attention without a mask
 =====================================================  =========================
 """
 
@@ -16,18 +17,22 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_mark, target_name
 from diglot.passes.clean import _equal, drop_dead, same_value
 
 _ARANGES = {"aten.arange.default", "aten.arange.start", "aten.arange.start_step"}
 _CASTS = {"aten.to.dtype_layout", "aten.to.dtype", "aten.to.device", "aten._to_copy.default"}
+
+_SPREADS = {
+    "aten.expand.default", "aten.unsqueeze.default", "aten.view.default", "aten.reshape.default", *_CASTS
+}  # fmt: skip
 
 
 def simplify(hub: Hub) -> None:
     """Rewrite until nothing changes, in place."""
     rules = (
         _drop_zero, _true, _and_true, _index_by_aranges, _where_scalars, _slice_of_arange, _gather_from_one_value,
-        _expand_of_one_value, _unsqueeze_twice,
+        _expand_of_one_value, _unsqueeze_twice, _no_mask,
     )  # fmt: skip
     changed = True
     while changed:
@@ -103,6 +108,21 @@ def _unexpanded(node: fx.Node) -> fx.Node:
             break
         node = node.args[0]
     return node
+
+
+def _no_mask(hub: Hub, node: fx.Node) -> bool:
+    """Attention under a mask that is True everywhere is attention without a mask."""
+    if target_name(node) != "aten.scaled_dot_product_attention.default" or len(node.args) < 4:
+        return False
+    mask = node.args[3]
+    while isinstance(mask, fx.Node) and mask not in hub.constants:
+        if not (is_mark(mask) or (mask.op == "call_function" and target_name(mask) in _SPREADS)):
+            return False
+        mask = mask.args[0]
+    if constant_bool(hub, mask) is not True:
+        return False
+    node.args = (*node.args[:3], None, *node.args[4:])
+    return True
 
 
 def _index_by_aranges(hub: Hub, node: fx.Node) -> bool:
