@@ -1,9 +1,11 @@
 """Variables keep the author's names, whatever form the assignment has."""
 
+import pytest
 import torch
 from torch import nn
 
 import diglot
+from diglot.codegen import names
 
 
 class Rotary(nn.Module):
@@ -55,3 +57,18 @@ def test_a_name_is_used_again_as_the_author_did():
 def test_several_results_are_returned_without_brackets():
     source = diglot.translate(Residual().eval(), torch.randn(2, 6)).source
     assert "return x + ops.tanh(self.second(ops.relu(x))), residual" in source
+
+
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("BasicBlock", "basic_block"),
+        ("MoE", "moe"),
+        ("ViTForImageClassification", "vit_for_image_classification"),
+        ("MoELayer", "moe_layer"),
+        ("MyCNN", "my_cnn"),
+        ("NetG", "net_g"),
+    ],
+)
+def test_class_names_in_snake_case(name, wanted):
+    assert names.snake(name) == wanted

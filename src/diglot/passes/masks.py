@@ -117,12 +117,23 @@ def _no_mask(hub: Hub, node: fx.Node) -> bool:
     mask = node.args[3]
     while isinstance(mask, fx.Node) and mask not in hub.constants:
         if not (is_mark(mask) or (mask.op == "call_function" and target_name(mask) in _SPREADS)):
-            return False
+            break
         mask = mask.args[0]
-    if constant_bool(hub, mask) is not True:
+    if constant_bool(hub, mask) is not True and not _ones(mask):
         return False
     node.args = (*node.args[:3], None, *node.args[4:])
     return True
+
+
+def _ones(node: object) -> bool:
+    """Tell whether a boolean tensor is made of ones."""
+    if not isinstance(node, fx.Node) or node.op != "call_function":
+        return False
+    if node.meta["val"].dtype != torch.bool:
+        return False
+    name = target_name(node)
+    filled = name == "aten.full.default" and node.args[1] in (True, 1)
+    return filled or name in ("aten.ones.default", "aten.ones_like.default")
 
 
 def _index_by_aranges(hub: Hub, node: fx.Node) -> bool:

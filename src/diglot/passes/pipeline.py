@@ -7,6 +7,7 @@ from collections.abc import Callable
 from diglot.ir.hub import Hub
 from diglot.passes import (
     bags,
+    causal,
     clean,
     complex_numbers,
     dense,
@@ -32,6 +33,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (bags.open_bags, "where bags begin is an arange, which folding might make a constant"),
     (fold.fold_constants, "mask building is mostly arithmetic on constants and sizes"),
     (masks.simplify, "index arithmetic on folded aranges becomes plain broadcasting"),
+    (causal.recognise, "its comparisons are plain once indexing with aranges is gone"),
     (clean.drop_identities, "simplified masks leave casts and expands behind"),
     (repeats.recognise, "the heads of grouped attention are repeated, not reshaped"),
     (dense.unflatten_dense, "GPT-2's Conv1D is a Dense between two views"),
