@@ -27,7 +27,7 @@ _POSITIONAL = {
     "ZeroPadding2D": ("padding",), "MaxPooling2D": ("pool_size",), "AveragePooling2D": ("pool_size",),
     "LSTM": ("units",), "GRU": ("units",), "SimpleRNN": ("units",), "GroupNormalization": ("groups",),
     "MultiHeadAttention": ("num_heads", "key_dim"), "range": ("count",),
-    "Constant": ("init_value",),
+    "Constant": ("init_value",), "padded_depthwise_conv2d": ("kernel_size",),
 }  # fmt: skip
 
 
@@ -236,7 +236,8 @@ class Classes:
         """Name a parameter as the author did: by what is passed to the layer, then by an equal value."""
         attribute, slot = context
         if _is_flag(context, values):
-            return attribute
+            held = None if attribute else self._held_by_modules(instances, values)
+            return names.attribute(attribute or held or "residual")
         cls = instances[0].region.cls
         own = author.constructor_parameters(cls) if cls is not None else ()
         if slot == "count":  # of layers in a list
@@ -262,8 +263,9 @@ class Classes:
         if any(m is None for m in modules):
             return None
         pairs = [(m, v) for m, v in zip(modules, values, strict=True) if not isinstance(v, Any_)]
+        flags = all(isinstance(v, bool) for _, v in pairs)
         for name, value in vars(modules[0]).items():
-            plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+            plain = isinstance(value, (int, float)) and isinstance(value, bool) == flags
             if (
                 plain
                 and not name.startswith("_")

@@ -12,6 +12,8 @@ After: one class::
     identity = x
     if self.downsample is not None:
         identity = self.downsample(x)
+
+The same for a shortcut that some instances add at the end: ``if self.has_skip: x = x + shortcut``.
 """
 
 from __future__ import annotations
@@ -55,7 +57,12 @@ class Instance:
 
 
 def merge_optional(instances: list[Instance]) -> None:
-    """Give instances with and without one optional part the same form, in place."""
+    """Give instances with and without optional parts the same form, in place."""
+    while _merge_shortcut(instances) or _merge_part(instances):
+        pass
+
+
+def _merge_part(instances: list[Instance]) -> bool:
     for larger in instances:
         others = [i for i in instances if len(i.inits) == len(larger.inits) - 1]
         for smaller in others:
@@ -65,7 +72,8 @@ def merge_optional(instances: list[Instance]) -> None:
             alike = [i for i in instances if _same_form(i, larger)]
             lacking = [i for i in others if _extra_part(larger, i) == part]
             _unify(larger, part, alike, lacking)
-            return
+            return True
+    return False
 
 
 def _extra_part(larger: Instance, smaller: Instance) -> str | None:
@@ -176,6 +184,73 @@ def _unify(larger: Instance, part: str, alike: list[Instance], lacking: list[Ins
             node = statement.node if optional else _fill(statement.node, own.node)
             body.append(dataclasses.replace(own, node=copy.deepcopy(node)))
         instance.body = _conditional(body, index, part, name, argument)
+
+
+# --- shortcuts --------------------------------------------------------------------------------------------
+
+
+def _merge_shortcut(instances: list[Instance]) -> bool:
+    """Give instances that add their input at the end and those that do not the same form."""
+    for larger in instances:
+        found = _shortcut(larger)
+        if found is None:
+            continue
+        added = found[1]
+        rest = [s for i, s in enumerate(larger.body) if i not in found]
+        shorter = dataclasses.replace(larger, body=rest)
+        lacking = [i for i in instances if _same_form(i, shorter) and _same_params(i, larger)]
+        if not lacking:
+            continue
+        alike = [i for i in instances if _same_form(i, larger) and _same_params(i, larger)]
+        template = {i: larger.body[i] for i in found}
+        for instance in lacking:
+            own = iter(instance.body)
+            instance.body = [
+                _copied(template[i]) if i in template else next(own)
+                for i in range(len(larger.body))
+            ]
+        for instance in [*alike, *lacking]:
+            last = instance.body[added]
+            test = ast.Constant(any(instance is a for a in alike))
+            instance.body[added] = dataclasses.replace(last, node=ast.If(test, [last.node], []))
+        return True
+    return False
+
+
+def _copied(statement: Statement) -> Statement:
+    return dataclasses.replace(statement, node=copy.deepcopy(statement.node))
+
+
+def _same_params(a: Instance, b: Instance) -> bool:
+    return a.writer.params == b.writer.params
+
+
+def _shortcut(instance: Instance) -> tuple[int, int] | None:
+    """Find ``shortcut = x`` and ``x = x + shortcut``, the only places that name the shortcut."""
+    for i, statement in enumerate(instance.body):
+        node = statement.node
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)):
+            continue
+        target = node.targets[0]
+        if not isinstance(target, ast.Name):
+            continue
+        named = [j for j, s in enumerate(instance.body) if target.id in names_in(s.node)]
+        if len(named) == 2 and named[0] == i and _adds(instance.body[named[1]].node, target.id):
+            return i, named[1]
+    return None
+
+
+def _adds(node: ast.AST, shortcut: str) -> bool:
+    """Tell whether a statement is ``x = x + shortcut`` (either way round)."""
+    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)):
+        return False
+    target, value = node.targets[0], node.value
+    if not (isinstance(target, ast.Name) and isinstance(value.op, ast.Add)):
+        return False
+    both = [value.left, value.right]
+    if not all(isinstance(side, ast.Name) for side in both):
+        return False
+    return sorted(side.id for side in both) == sorted([target.id, shortcut])  # type: ignore[attr-defined]
 
 
 def _either(construct: ast.expr, present: bool) -> ast.expr:

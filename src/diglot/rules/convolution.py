@@ -151,17 +151,21 @@ def _padded(op: OpCall, w: _Window) -> ast.expr | None:
     size, stride = w.kernel[0], w.stride[0]
     square = len(set(w.kernel)) == len(set(w.stride)) == 1 and size % 2 == 1 and size > 1
     even = stride == 1 or w.before == w.after == ((size - 1) // 2,) * w.rank
-    plain = w.rank == 2 and w.groups == 1 and set(w.dilation) == {1} and not w.every
+    plain = w.rank == 2 and set(w.dilation) == {1} and not w.every
+    one_each = w.depthwise and w.filters == w.channels
+    if w.groups != 1 and not one_each:
+        return None
     if not (square and even and plain and op.writer.program.strides_vary(op.writer, op.node)):
         return None
     if w.padding != "same" and not w.before:
         return None
     has_bias = op["bias"] is not None
-    construct = call(
-        op.helper("padded_conv2d"), w.filters, size, strides=stride, use_bias=unless(has_bias, True)
-    )
+    helper = op.helper("padded_depthwise_conv2d" if one_each else "padded_conv2d")
+    sizes = [size] if one_each else [w.filters, size]
+    construct = call(helper, *sizes, strides=stride, use_bias=unless(has_bias, True))
     inner = "layers.1." if stride > 1 else ""
-    weights: dict[str, Any] = {f"{inner}kernel": (op["weight"], [["permute", [2, 3, 1, 0]]])}
+    turned = ["permute", [2, 3, 0, 1] if one_each else [2, 3, 1, 0]]
+    weights: dict[str, Any] = {f"{inner}kernel": (op["weight"], [turned])}
     if has_bias:
         weights[f"{inner}bias"] = (op["bias"], [])
     return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))

@@ -10,3 +10,11 @@ def padded_conv2d(filters, kernel_size, strides=1, **kwargs):
         return layers.Conv2D(filters, kernel_size, padding="same", **kwargs)
     convolution = layers.Conv2D(filters, kernel_size, strides=strides, **kwargs)
     return keras.Sequential([layers.ZeroPadding2D((kernel_size - 1) // 2), convolution])
+
+
+def padded_depthwise_conv2d(kernel_size, strides=1, **kwargs):
+    """A depthwise convolution with zeros on every side alike, whatever the stride."""
+    if strides == 1:
+        return layers.DepthwiseConv2D(kernel_size, padding="same", **kwargs)
+    convolution = layers.DepthwiseConv2D(kernel_size, strides=strides, **kwargs)
+    return keras.Sequential([layers.ZeroPadding2D((kernel_size - 1) // 2), convolution])
