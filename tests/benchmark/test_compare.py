@@ -18,7 +18,7 @@ from diglot.zoo import find_pair
 from diglot.zoo.pair import Setting
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pair():
     """The smallest pair, in so few steps that it takes a moment."""
 
@@ -29,7 +29,7 @@ def pair():
     return short
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def compared_once(pair, tmp_path_factory):
     """(result, folder, titles of what was measured)."""
     folder = tmp_path_factory.mktemp("compare")

@@ -14,9 +14,17 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize("module", MODELS)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_same_outputs(module, backend):
+# JAX compiles every op of a model that is called eagerly: one CNN is enough of that.
+CASES = [
+    pytest.param(backend, *model.values, marks=model.marks, id=f"{backend}-{model.values[0]}")
+    for backend in BACKENDS
+    for model in MODELS
+    if (backend, *model.values) != ("jax", "resnet")
+]
+
+
+@pytest.mark.parametrize(("backend", "module"), CASES)
+def test_the_same_outputs(backend, module):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f'{backend} is not installed: pip install ".[{backend}]"')
     if (module, backend) == ("teaching_transformer", "jax"):

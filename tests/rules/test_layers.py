@@ -218,7 +218,8 @@ def test_a_weight_of_another_module_is_used_as_it_is(op, sample):
     try:
         made = Bench(op, sample, owned=False)
     except Refusal as refusal:
-        assert "another module" in str(refusal)
+        # Bags are known by the layer that they belong to: alone they are refused, whoever owns them.
+        assert "another module" in str(refusal) or op.startswith("aten.embedding_bag")
         return
     gaps = made.gaps()
     assert gaps

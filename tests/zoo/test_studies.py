@@ -10,7 +10,7 @@ from diglot.zoo.static_graph import lazy_graph
 from diglot.zoo.static_graph.picture import levels
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ran(tmp_path_factory):
     """Run a study once; gives its result and its folder."""
     done = {}

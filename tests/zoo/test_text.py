@@ -91,7 +91,7 @@ def test_perplexity_falls_in_both(framework, tmp_path):
     torch.manual_seed(setting.recipe.seed)
     start = tmp_path / "start.safetensors"
     write_arrays(start, state_of(pair.torch().build_model(**setting.model)))
-    data = {**setting.data, **pair.files(setting, tmp_path)}
+    data = {**setting.data, **pair.files(setting, tmp_path, lambda who, event: None)}
     job = Job(
         pair.task_name,
         framework,
