@@ -1,4 +1,7 @@
-"""What every test needs: a torchvision that imports, or none.
+"""What every test needs: the same random numbers in every run, and a torchvision that imports, or none.
+
+Each test, fixture and module draws from a seed made of its own name, so it sees the same numbers
+alone, in the whole suite, and in whichever process pytest-xdist gives it to.
 
 timm needs torchvision, whose compiled part fits one build of PyTorch only; transformers looks for
 it, too. Where it cannot be imported as it is, its Python files are enough for the tests.
@@ -6,7 +9,11 @@ it, too. Where it cannot be imported as it is, its Python files are enough for t
 
 import contextlib
 import os
+import random
+import zlib
 
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Two processes test side by side: PyTorch's threads must not spin while they wait for each other,
@@ -17,6 +24,30 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 with contextlib.suppress(ImportError):
     import torchvision_stub  # noqa: F401
 
+import torch  # noqa: E402  (after the waiting policy is set)
+
 # Speed is measured in benchmarks: on busy cores drawing an example may take a second.
 settings.register_profile("diglot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("diglot")
+
+
+def _seed(name):
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectstart(collector):
+    _seed(collector.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef, request):
+    _seed(f"{fixturedef.baseid}::{fixturedef.argname}::{getattr(request, 'param_index', 0)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    _seed(item.nodeid)

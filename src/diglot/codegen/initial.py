@@ -211,7 +211,8 @@ def _random(name: str, values: list[torch.Tensor]) -> ast.expr:
 
 def _natural(spread: float, count: int, values: list[torch.Tensor]) -> float:
     """Return the spread as a person would give it: a usual one that the sample allows, else two digits."""
-    allowed = 2.5 / math.sqrt(2 * count)  # the relative error of a spread from so many numbers
+    # Three of the standard errors that a spread from so many numbers has, relative to it.
+    allowed = 3 / math.sqrt(2 * count)
     near = min(_USUAL, key=lambda u: abs(math.log(spread / u)))
     if abs(spread / near - 1) <= max(allowed, 0.02):
         return near
