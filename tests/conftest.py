@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 with contextlib.suppress(ImportError):
     import torchvision_stub  # noqa: F401
 
-import torch  # noqa: E402  (after the waiting policy is set)
+import torch
 
 # Speed is measured in benchmarks: on busy cores drawing an example may take a second.
 settings.register_profile("diglot", deadline=None, suppress_health_check=[HealthCheck.too_slow])

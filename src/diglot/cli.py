@@ -48,6 +48,17 @@ _UsageProblem: type[Exception] = next(
 app.add_typer(zoo_app, name="zoo")
 
 
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="An input, once for each: [NAME=]DTYPE[SIZE,…][<HIGH]. Numbers are fixed sizes, "
+        'names dynamic ones: "float32[batch,3,224,224]", "ids=int64[batch,length]<30522".',
+        metavar="SPEC",
+    ),
+]
+
+
 class Target(StrEnum):
     keras = "keras"
 
@@ -191,15 +202,7 @@ def translate(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")],
     to: Annotated[Target, typer.Option(help="The language to translate to.")] = Target.keras,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            help="An input, once for each: [NAME=]DTYPE[SIZE,…][<HIGH]. Numbers are fixed sizes, "
-            'names dynamic ones: "float32[batch,3,224,224]", "ids=int64[batch,length]<30522".',
-            metavar="SPEC",
-        ),
-    ] = None,
+    inputs: Inputs = None,
     style: Annotated[
         Style, typer.Option(help="One Layer class per module class, or one Functional model.")
     ] = Style.layers,
@@ -254,6 +257,40 @@ def _tell_proof(console: Console, result: Mapping[str, Any], directory: Path) ->
         console.print(f"See both languages on facing pages: diglot show {directory}")
     elif result["exit_code"] == EXIT_DIFFERS:
         console.print("The files are kept and marked: NOT-PROVEN.txt says why.")
+
+
+@app.command()
+def diverge(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="TORCH", help="The PyTorch model, as for translate; or zoo:NAME."),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KERAS",
+            help="The Keras model: file.py:factory, package.module:factory, x.keras or the folder "
+            "of a translation.",
+        ),
+    ] = None,
+    inputs: Inputs = None,
+    as_json: Json = False,
+) -> None:
+    """Find where two models part first: the layer, the line that calls it, and the likely cause.
+
+    They need not have been made by Diglot, but must hold the same weights. zoo:NAME names both models
+    of a pair of the zoo.
+    """
+    from diglot.diverging import diverge_sources
+
+    with only_json(as_json) as emit:
+        found = diverge_sources(source, target, tuple(inputs or ()), stderr())
+        emit(found)
+        if not as_json:
+            from diglot.console import divergence_view
+
+            stdout().print(divergence_view(found))
+    raise typer.Exit(found["exit_code"])
 
 
 @app.command()

@@ -114,6 +114,31 @@ def proof_view(proof: Mapping[str, Any], directory: str | None = None) -> Panel:
     return Panel(table, title=title, border_style=style.split()[-1], expand=False)
 
 
+def divergence_view(found: Mapping[str, Any]) -> Panel:
+    """What `diglot diverge` found: the first layers that part and why, or that none do."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    worst = max((float(error) for error in found["outputs"]), default=0.0)
+    rows = [("layers", f"{len(found['compared'])} compared, {len(found['not_compared'])} not")]
+    if found["found"]:
+        place = f" ({short_path(found['file'])}:{found['line']})" if found["file"] else ""
+        rows = [
+            ("parts first", (found["module"] or "the outputs") + place),
+            ("in Keras", found["target_module"]),
+            ("difference", f"{float(found['error']):.1e}, relatively; {found['where']}"),
+            ("likely cause", found["likely_cause"] or "unknown"),
+            *rows,
+        ]
+    rows.append(("outputs", f"within {worst:.1e}, relatively"))
+    rows += [("not compared", item_text(item)) for item in found["not_compared"][:4]]
+    for label, text in rows:
+        if text:
+            table.add_row(label, Text(text))
+    title, style = ("DIVERGES", "red") if found["found"] else ("NO DIVERGENCE", "green")
+    return Panel(table, title=Text(title, style=f"bold {style}"), border_style=style, expand=False)
+
+
 def item_text(item: Any) -> str:
     """One explained or uncompared thing as a sentence."""
     if isinstance(item, Mapping):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
-from collections import Counter
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +19,15 @@ from diglot.parity import causes, matching
 from diglot.parity.matching import Node
 from diglot.parity.proof import _plain
 from diglot.parity.tolerances import PROVEN, relative
-from diglot.runtime.nests import tensors
+from diglot.runtime.observing import LayerCall, Observation, observe
 
 if TYPE_CHECKING:
     from diglot.parity.torch_side import Run, TorchModel
 
 TOLERANCE = {"float64": PROVEN, "float32": 2e-5}
 _COARSE = 1e-2
+
+Observe = Callable[[list[str], list[np.ndarray]], Observation]
 
 
 @dataclass
@@ -79,6 +83,13 @@ def diverge(torch_model: Any, keras_model: Any, inputs: Any) -> Divergence:
     weights, kinds and order, so the two need not have been made by Diglot. Raises BadInput where
     the inputs do not fit the models.
     """
+
+    return find_divergence(torch_model, inputs, functools.partial(observe, keras_model))
+
+
+def find_divergence(torch_model: Any, inputs: Any, observed: Observe) -> Divergence:
+    """`diverge`, with the Keras model wherever it is: `observed` calls it on arrays, which have these
+    names in PyTorch, and gives what it did."""
     from diglot.parity.torch_side import TorchModel
 
     weight_map, arrays = _boundary(torch_model, inputs)
@@ -87,8 +98,10 @@ def diverge(torch_model: Any, keras_model: Any, inputs: Any) -> Divergence:
     run = source.run(
         arrays, training=False, seed=0, gradients=False, modules=names, module_inputs=True
     )
-    returned, targets, received = _run_keras(keras_model, weight_map, arrays)
-    result = Divergence(tolerance=TOLERANCE.get(_width(keras_model), _COARSE))
+    target = observed([str(spec.name) for spec in weight_map.inputs], arrays)
+    received = {(call.path, call.index): call for call in target.calls}
+    targets = [Node(c.path, c.kind, c.index, c.weights, c.outputs) for c in target.calls]
+    result = Divergence(tolerance=TOLERANCE.get(target.width, _COARSE))
     nodes = _torch_nodes(source, run)
     pairs = matching.match(nodes, targets)
     _list_unmatched(result, nodes, targets, pairs)
@@ -101,46 +114,50 @@ def diverge(torch_model: Any, keras_model: Any, inputs: Any) -> Divergence:
         if first is None and error > max(result.tolerance, 20 * worst):
             first = (a, b)
         worst = max(worst, min(error, result.tolerance))
-    result.outputs = _output_errors(run.outputs, returned)
-    if max(result.outputs, default=0.0) > result.tolerance:
-        _explain(result, source, arrays, keras_model, run, first, received, returned)
+    result.outputs = _output_errors(run.outputs, target.outputs)
+    if max(result.outputs, default=0.0) <= result.tolerance:
+        return result
+    result.found = True
+    if first is None:
+        _explain_outputs(result, run.outputs, target.outputs)
+    else:
+        layer = target.layers[first[1].path]
+        _explain(result, source, arrays, run, first, received[first[1].path, first[1].index], layer)
     return result
+
+
+def _explain_outputs(
+    result: Divergence, sources: list[np.ndarray], targets: list[np.ndarray]
+) -> None:
+    """Say how outputs differ where no layer does."""
+    result.error = max(result.outputs)
+    result.where = "all layers that were matched agree, the outputs do not"
+    moved = [matching.in_source_layout(a, b) for a, b in zip(sources, targets, strict=False)]
+    result.likely_cause = causes.output_cause(
+        sources, [b if m is None else m for b, m in zip(targets, moved, strict=False)]
+    )
 
 
 def _explain(
     result: Divergence,
     source: TorchModel,
     arrays: list[np.ndarray],
-    keras_model: Any,
     run: Run,
-    first: tuple[Node, Node] | None,
-    received: Mapping[str, list[list[np.ndarray]]],
-    returned: list[np.ndarray],
+    first: tuple[Node, Node],
+    target: LayerCall,
+    layer: Mapping[str, Any],
 ) -> None:
-    """Fill in which layer is to blame, and why."""
-    result.found = True
-    if first is None:
-        result.error = max(result.outputs)
-        result.where = "all layers that were matched agree, the outputs do not"
-        moved = [
-            matching.in_source_layout(a, b) for a, b in zip(run.outputs, returned, strict=False)
-        ]
-        result.likely_cause = causes.output_cause(
-            run.outputs, [b if m is None else m for b, m in zip(returned, moved, strict=False)]
-        )
-        return
+    """Say which layer is to blame, and why; `layer` is what `describe_layer` says of it."""
     a, b = first
     result.module, result.target_module, result.error = a.path, b.path, _error(a, b)
-    result.file, result.line = _place(source, a.path)
+    result.file, result.line = _place(source, arrays, a)
     call = next(c for c in run.calls if (c.module, c.index) == (a.path, a.index))
-    inputs = received[b.path][b.index]
     result.where = "its inputs agree and its output does not"
-    if not _inputs_agree(call.inputs, inputs, result.tolerance):
+    if not _inputs_agree(call.inputs, target.inputs, result.tolerance):
         order = [row["source"] for row in result.compared]
         before = order[order.index(a.path) - 1] if order.index(a.path) else "the inputs"
         result.where = f"its inputs differ already: look between {before} and it"
     live = dict(source.module.named_modules())[a.path]
-    layer = _layers(keras_model)[b.path]
     result.likely_cause = (
         _weights_cause(a, b)
         or _variant_cause(source, arrays, a, b)
@@ -168,7 +185,8 @@ def _weights_cause(a: Node, b: Node) -> str:
                 )
         if _distance(weight, nearest) > matching.SAME_WEIGHTS:
             return causes.weight_cause(moved, nearest)
-    if len(a.weights) != len(b.weights):
+    sizes = [sum(w.size for w in node.weights) for node in (a, b)]
+    if len(a.weights) != len(b.weights) and sizes[0] != sizes[1]:
         return f"the layers have {len(a.weights)} and {len(b.weights)} weights: a bias is missing?"
     return ""
 
@@ -193,10 +211,8 @@ def _variant_cause(source: TorchModel, arrays: list[np.ndarray], a: Node, b: Nod
     return best if best and errors[best] < min(2e-5, 0.05 * base) else ""
 
 
-def _other_cause(a: Node, b: Node, live: Any, layer: Any) -> str:
-    from diglot.runtime.capture import describe_layer
-
-    cause = causes.settings_cause(live, describe_layer(layer))
+def _other_cause(a: Node, b: Node, live: Any, layer: Mapping[str, Any]) -> str:
+    cause = causes.settings_cause(live, dict(layer))
     if cause or not (a.outputs and b.outputs):
         return cause
     moved = matching.in_source_layout(a.outputs[0], b.outputs[0])
@@ -221,7 +237,9 @@ def _output_errors(sources: list[np.ndarray], targets: list[np.ndarray]) -> list
     return errors
 
 
-def _inputs_agree(sources: list[np.ndarray], targets: list[np.ndarray], tolerance: float) -> bool:
+def _inputs_agree(
+    sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], tolerance: float
+) -> bool:
     """Whether every float input on one side is among those of the other, in any layout."""
 
     def sums(array: np.ndarray) -> np.ndarray:
@@ -249,7 +267,7 @@ def _list_unmatched(
                 result.not_compared.append({"what": node.path, "why": why})
 
 
-# -- running both -----------------------------------------------------------------------------------
+# -- the PyTorch side -----------------------------------------------------------------------------------
 
 
 def _boundary(model: Any, inputs: Any) -> tuple[WeightMap, list[np.ndarray]]:
@@ -299,14 +317,10 @@ def _torch_nodes(source: TorchModel, run: Run) -> list[Node]:
 
 
 def _is_whole(module: Any) -> bool:
-    """Whether a PyTorch module or Keras layer is one of the framework's own that is one layer to
-    its users, whatever it is made of."""
-    home, kind = type(module).__module__, type(module).__name__
-    if home.startswith("torch.nn.modules"):
-        return not home.endswith(("container", "transformer"))
-    if home.startswith("keras.src.layers"):
-        return kind not in ("TimeDistributed", "Wrapper")
-    return False
+    """Whether a module is one of PyTorch's own that is one layer to its users, whatever it is made
+    of."""
+    home = type(module).__module__
+    return home.startswith("torch.nn.modules") and not home.endswith(("container", "transformer"))
 
 
 def _owners(modules: Mapping[str, Any], path: str) -> list[Any]:
@@ -315,108 +329,42 @@ def _owners(modules: Mapping[str, Any], path: str) -> list[Any]:
     return [modules[".".join(parts[: i + 1])] for i in range(len(parts))]
 
 
-def _layers(model: Any) -> dict[str, Any]:
-    """Every layer of a Keras model by path; the model itself is left out."""
-    found: dict[str, Any] = {}
-    for layer in model._flatten_layers(include_self=False):
-        path = getattr(layer, "path", None) or layer.name
-        while path in found:
-            path += "'"
-        found[path.replace("/", ".")] = layer
-    return found
-
-
-def _run_keras(
-    model: Any, weight_map: WeightMap, arrays: list[np.ndarray]
-) -> tuple[list[np.ndarray], list[Node], dict[str, list[list[np.ndarray]]]]:
-    """Outputs, a node for each call of an innermost layer, and what each call received."""
-    import keras
-
-    from diglot.runtime import capture
-
-    layers = _layers(model)
-    with capture.recording(layers) as recorder:
-        returned = model(_keras_inputs(model, weight_map, arrays), training=False)
-    called = {id(layers[call.path]) for call in recorder.calls}
-    inner = {path: _inside(layer) for path, layer in layers.items()}
-    hidden = set().union(*(inner[path] for path, layer in layers.items() if _is_whole(layer)))
-    counts: Counter[str] = Counter()
-    nodes: list[Node] = []
-    received: dict[str, list[list[np.ndarray]]] = {}
-    numpy = keras.ops.convert_to_numpy
-    for call in recorder.calls:
-        layer = layers[call.path]
-        index = counts[call.path]
-        counts[call.path] += 1
-        received.setdefault(call.path, []).append([np.asarray(numpy(t)) for t in call.inputs])
-        if id(layer) in hidden or (inner[call.path] & called and not _is_whole(layer)):
-            continue
-        weights = [np.asarray(numpy(v.value)) for v in layer.variables if "float" in str(v.dtype)]
-        outputs = tuple(np.asarray(numpy(t)) for t in call.outputs)
-        kind = type(layer).__name__
-        nodes.append(Node(call.path, kind, index, tuple(weights), outputs))
-    return [np.asarray(numpy(t)) for t in tensors(returned)], nodes, received
-
-
-def _inside(layer: Any) -> set[int]:
-    """The identities of the layers that a layer is made of."""
-    return {id(item) for item in layer._flatten_layers(include_self=False)}
-
-
-def _keras_inputs(model: Any, weight_map: WeightMap, arrays: list[np.ndarray]) -> Any:
-    """The inputs as the Keras model takes them: by name or in order, channels last where it says
-    so."""
-    names = [str(spec.name) for spec in weight_map.inputs]
-    wanted = getattr(model, "inputs", None)
-    if not wanted:
-        return arrays[0] if len(arrays) == 1 else arrays
-    by_name = dict(zip(names, arrays, strict=True))
-    keys = [tensor.name for tensor in wanted]
-    given = [by_name[k] for k in keys] if set(keys) == set(by_name) else list(arrays)
-    if len(given) != len(wanted):
-        raise BadInput(
-            "The two models take different numbers of inputs.",
-            expected=f"{len(wanted)} for Keras",
-            received=str(len(given)),
-        )
-    laid_out = [_laid_out(array, tensor.shape) for array, tensor in zip(given, wanted, strict=True)]
-    structure = getattr(model, "_inputs_struct", None)
-    if isinstance(structure, Mapping):
-        by_tensor = {id(tensor): array for tensor, array in zip(wanted, laid_out, strict=True)}
-        return {key: by_tensor[id(tensor)] for key, tensor in structure.items()}
-    return laid_out[0] if len(laid_out) == 1 else laid_out
-
-
-def _laid_out(array: np.ndarray, shape: Any) -> np.ndarray:
-    """`array` with its channels moved to the end where only that fits the Keras input's shape."""
-
-    def fits(candidate: np.ndarray) -> bool:
-        return len(shape) == candidate.ndim and all(
-            size in (None, own) for size, own in zip(shape, candidate.shape, strict=True)
-        )
-
-    if fits(array) or array.ndim < 3:
-        return array
-    moved = np.moveaxis(array, 1, -1)
-    if not fits(moved):
-        raise BadInput(
-            "An input does not fit the Keras model.",
-            expected=str(tuple(shape)),
-            received=f"{array.shape} (or {moved.shape} with the channels last)",
-        )
-    return np.ascontiguousarray(moved)
-
-
-def _width(model: Any) -> str:
-    """The float width that a Keras model computes in."""
-    return str(getattr(model, "compute_dtype", "float32"))
-
-
-def _place(source: TorchModel, path: str) -> tuple[str | None, int | None]:
-    """The class of the module that holds `path`: where its author wrote it down."""
+def _place(
+    source: TorchModel, arrays: list[np.ndarray], node: Node
+) -> tuple[str | None, int | None]:
+    """The file and line of the author's that calls a module, or else where the class of what holds it
+    begins."""
     modules = dict(source.module.named_modules())
-    owner = modules[path.rpartition(".")[0]]
+    lines: list[tuple[str, int] | None] = []
+    handle = modules[node.path].register_forward_pre_hook(
+        lambda module, args: lines.append(_calling_line())
+    )
+    try:
+        source.outputs(arrays)
+    finally:
+        handle.remove()
+    found = lines[node.index] if node.index < len(lines) else None
+    if found is not None:
+        return found
+    owner = modules[node.path.rpartition(".")[0]]
     try:
         return inspect.getsourcefile(type(owner)), inspect.getsourcelines(type(owner))[1]
     except (OSError, TypeError):
         return None, None
+
+
+def _calling_line() -> tuple[str, int] | None:
+    """Where the code that is running now was called from a model's own code; None where there is no
+    such code, as in an nn.Sequential by itself."""
+    import torch
+
+    from diglot.parity import torch_side
+
+    framework = str(Path(torch.__file__).parent)
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename != torch_side.__file__:
+        file = frame.f_code.co_filename
+        if not file.startswith((framework, "<")):
+            return file, frame.f_lineno
+        frame = frame.f_back
+    return None

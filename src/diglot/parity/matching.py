@@ -82,8 +82,10 @@ def score(a: Node, b: Node) -> float:
     if bool(a.weights) != bool(b.weights):
         return 0.0
     if a.weights:
-        sizes = [p[0] for p in a.prints] == [p[0] for p in b.prints]
-        total += 4.0 if _same_weights(a, b) else 2.0 if sizes else -1.0
+        sizes, others = ([p[0] for p in node.prints] for node in (a, b))
+        # Attention's query, key and value are one weight in PyTorch and three in Keras.
+        alike = 2.0 if sizes == others else 1.0 if sum(sizes) == sum(others) else -1.0
+        total += 4.0 if _same_weights(a, b) else alike
     if _kind(a.kind) == _kind(b.kind):
         total += 1.5
     names = [re.sub(r"[\W_]+", "", n.path.rpartition(".")[2].lower()) for n in (a, b)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diglot.errors import UsageError
+from diglot.runtime.observing import Observation
 from diglot.runtime.process import Reply, WorkerProcess
 
 __all__ = [
@@ -66,6 +67,12 @@ class KerasWorker(WorkerProcess):
         """`load`, without waiting for it: `collect` gives what it answers."""
         path = str(Path(directory).resolve())
         self.submit("load", directory=path, floatx=floatx, weights=weights)
+
+    def observe(self, names: Sequence[str], arrays: Sequence[np.ndarray]) -> Observation:
+        """Call the model that the command "open" loaded: see `observing.observe`."""
+        inputs = {f"input:{i}": array for i, array in enumerate(arrays)}
+        reply = self.call("observe", inputs, names=list(names))
+        return Observation.unpack(reply.result, reply.arrays)
 
     def graph_ops(self, training: bool = False) -> Counter[str]:
         """How many TensorFlow ops of each type the loaded model's graph holds."""

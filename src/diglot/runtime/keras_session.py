@@ -44,7 +44,7 @@ class KerasSession:
 
     # -- building and saving --------------------------------------------------------------------
 
-    def load(self, directory: str, floatx: str, weights: bool = True) -> dict[str, Any]:
+    def load(self, directory: str, floatx: str = "float32", weights: bool = True) -> dict[str, Any]:
         """Build the model of `directory`/model.py in `floatx` and, with `weights`, read its weight
         file. Answers with what does not fit the weight map, in words, by target path.
 

@@ -36,6 +36,7 @@ class Commands:
         from diglot.runtime.keras_session import KerasSession
 
         self.session = KerasSession()
+        self.opened: Any = None
 
     def ping(self, arrays: Arrays) -> Answer:
         """Versions of everything that the proof depends on."""
@@ -101,6 +102,23 @@ class Commands:
     def graph_ops(self, arrays: Arrays, training: bool = False) -> Answer:
         """See KerasSession.graph_ops."""
         return dict(self.session.graph_ops(training)), {}
+
+    def open(self, arrays: Arrays, source: str) -> Answer:
+        """Load the model that `source` names (see keras_sources), for `observe`."""
+        from diglot.runtime.keras_sources import load_model
+
+        self.opened = load_model(source, self.session)
+        return {"class": type(self.opened).__name__}, {}
+
+    def observe(self, arrays: Arrays, names: list[str]) -> Answer:
+        """Call what `open` loaded on inputs named `input:I` (see observing.observe)."""
+        from diglot.factories import TheirCode
+        from diglot.runtime.observing import observe
+
+        inputs = [arrays[f"input:{i}"] for i in range(len(names))]
+        hint = "the inputs must be those that both models take"
+        with TheirCode("The Keras model, called with these inputs,", hint):
+            return observe(self.opened, names, inputs).pack()
 
     def describe(self, arrays: Arrays, path: str) -> Answer:
         """See KerasSession.describe."""
