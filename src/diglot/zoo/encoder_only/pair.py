@@ -60,7 +60,7 @@ class EncoderOnly(TextPair):
                 dropout=0.1,
             ),
             dict(vocab_size=2048, length=64),
-            Recipe(batch_size=32, epochs=2, learning_rate=1e-3, schedule="cosine", warmup=100),
+            Recipe(batch_size=32, epochs=1, learning_rate=2e-3, schedule="cosine", warmup=100),
         ),
     }
     goals: ClassVar = {"perplexity": AtMost(1000.0)}
