@@ -224,3 +224,23 @@ def test_resolve_by_layer_name_in_a_functional_model():
     model = Node(layers=layers, operations=layers, get_layer=None, output="not this")
     assert resolve(model, "output.kernel") is kernel
     assert resolve(model, "layer1.0.conv1.kernel") == 1
+
+
+def test_a_weight_inside_a_nested_functional_model_is_found_by_the_layers_names():
+    """Names count at every depth: an outer layer may be called as an attribute is."""
+
+    class Named:
+        def __init__(self, name, **attributes):
+            self.name = name
+            self.__dict__.update(attributes)
+
+    class Functional(Named):
+        operations = ()
+
+        def get_layer(self, name):
+            return {layer.name: layer for layer in self.layers}[name]
+
+    dense = Named("output", kernel="kernel of the layer called output")
+    inner = Functional("inner.model", layers=[dense], output="the model's property")
+    outer = Functional("outer", layers=[inner])
+    assert resolve(outer, "inner.model.output.kernel") == "kernel of the layer called output"

@@ -13,8 +13,8 @@ from torch import fx
 from diglot.codegen import names
 from diglot.codegen.expr import E, call
 from diglot.codegen.statements import ListIndex, Member
-from diglot.codegen.weights import WeightEntry
 from diglot.ir.hub import Call, target_name
+from diglot.ir.weight_entry import WeightEntry
 
 if TYPE_CHECKING:
     from diglot.codegen.program import Program
@@ -297,11 +297,11 @@ def stored_shape(
     shapes: list[tuple[int, ...]], steps: list[Any], combine: str | None
 ) -> tuple[int, ...]:
     """Return the shape of the target weight made from sources of these shapes."""
-    from diglot.codegen.weights import _forward
+    from diglot.ir.weight_entry import forward_step
 
     arrays = [np.broadcast_to(np.zeros((), np.int8), s) for s in shapes]
     for step in steps:
-        arrays = [_forward(tuple(step), a) for a in arrays]
+        arrays = [forward_step(tuple(step), a) for a in arrays]
     if combine == "stack":
         return (len(arrays), *arrays[0].shape)
     if combine and combine.startswith("concat:"):
