@@ -1,0 +1,55 @@
+"""The layers of Keras as torch modules: one file for each family, one record for each class."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from typing import Any
+
+from diglot.frontends.keras_layers.records import REFUSED, TABLE, LayerRecord
+
+__all__ = ["REFUSED", "TABLE", "LayerRecord", "find", "load"]
+
+
+@functools.cache
+def load() -> None:
+    """Import every family, which enters its records."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+@functools.cache
+def _of_class(cls: type) -> LayerRecord | None:
+    import keras
+
+    load()
+    for base in cls.__mro__:
+        record = TABLE.get(base.__name__)
+        if record is not None and getattr(keras.layers, base.__name__, None) is base:
+            # A subclass with a `call` of its own is a layer of the author's.
+            return record if cls.call is base.call else None
+        if "call" in vars(base) or base is keras.layers.Layer:
+            return None
+    return None
+
+
+def find(layer: Any) -> LayerRecord | None:
+    """Return the record of a layer, None for a layer that is run by its own ``call``."""
+    return _of_class(type(layer))
+
+
+def refusal(layer: Any) -> str | None:
+    """Return why a layer cannot be translated, None for one that can."""
+    import keras
+
+    load()
+    for base in type(layer).__mro__:
+        if getattr(keras.layers, base.__name__, None) is base and base.__name__ in REFUSED:
+            return REFUSED[base.__name__]
+    if getattr(layer, "quantization_mode", None):
+        return f"its weights are quantised ({layer.quantization_mode}): translate the model before quantising"
+    if getattr(layer, "lora_enabled", False):
+        return "it has LoRA weights beside its kernel: merge them first (save, then load the model)"
+    record = find(layer)
+    return record.refuse(layer) if record is not None and record.refuse is not None else None

@@ -1,0 +1,118 @@
+"""Preprocessing layers that compute on tensors: scaling, normalising, resizing, cropping, encoding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diglot.frontends.keras_layers.records import LayerCall, Sample, Weight, layer
+
+
+def _float(x: torch.Tensor, like: torch.dtype | None = None) -> torch.Tensor:
+    from diglot.frontends.keras_ops.creation import dtype_of
+
+    return x if x.dtype.is_floating_point else x.to(like or dtype_of(None))
+
+
+def _rescaling(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
+    own = run.layer
+    x = _float(x)
+
+    def value(number: Any) -> Any:
+        return (
+            torch.tensor(number, dtype=x.dtype)
+            if isinstance(number, (list, tuple))
+            else float(number)
+        )
+
+    scale, offset = value(own.scale), value(own.offset)
+    made = x if isinstance(scale, float) and scale == 1 else x * scale
+    return made if isinstance(offset, float) and offset == 0 else made + offset
+
+
+layer(
+    "Rescaling",
+    call=_rescaling,
+    samples=(
+        Sample(
+            lambda keras: keras.layers.Rescaling(1 / 127.5, offset=-1), ("2,3,4,3",), tolerance=1e-7
+        ),
+        Sample(
+            lambda keras: keras.layers.Rescaling([1.0, 2.0, 3.0], offset=[0.5, 0.0, 1.0]),
+            ("2,3,4,3",),
+        ),
+    ),
+)
+
+
+class Normalization(nn.Module):
+    """Subtracts a mean and divides by a standard deviation that were measured once."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+    def __init__(self, shape: tuple[int, ...], invert: bool = False, eps: float = 1e-7) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+        self.invert = invert
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        deviation = torch.clamp(torch.sqrt(self.variance), min=self.eps)
+        return x * deviation + self.mean if self.invert else (x - self.mean) / deviation
+
+
+def _broadcast_shape(own: Any) -> tuple[int, ...]:
+    """The shape of the statistics: leading axes of size 1 are left out."""
+    shape = list(own._broadcast_shape)
+    while shape and shape[0] == 1 and len(shape) > max(1, len(own._keep_axis)):
+        shape.pop(0)
+    return tuple(shape)
+
+
+def _normalization(own: Any) -> nn.Module:
+    if own.input_mean is None:
+        return Normalization(_broadcast_shape(own), own.invert)
+    mean, variance = (torch.from_numpy(np.array(v)) for v in (own.mean, own.variance))
+    module = Normalization(tuple(mean.shape), own.invert)
+    module.mean.copy_(mean)
+    module.variance.copy_(variance)
+    return module
+
+
+def _normalization_weights(own: Any) -> list[Weight]:
+    if own.input_mean is not None:
+        return []
+    kept = (("reshape", tuple(own.adapt_mean.shape)),)
+    return [Weight("adapt_mean", "mean", kept), Weight("adapt_variance", "variance", kept)]
+
+
+def _adapted(keras: Any) -> Any:
+    made = keras.layers.Normalization(axis=-1)
+    made.adapt(np.random.default_rng(0).normal(2.0, 3.0, (50, 4, 3)))
+    return made
+
+
+layer(
+    "Normalization",
+    make=_normalization,
+    call=lambda run, x: run.module(_float(x, run.module.mean.dtype)),
+    weights=_normalization_weights,
+    samples=(
+        Sample(_adapted, ("2,4,3",)),
+        Sample(
+            lambda keras: keras.layers.Normalization(mean=3.0, variance=2.0),
+            ("2,4,3",),
+            tolerance=1e-6,
+        ),
+        Sample(
+            lambda keras: keras.layers.Normalization(mean=3.0, variance=2.0, invert=True),
+            ("2,4",),
+            tolerance=1e-6,
+        ),
+    ),
+)

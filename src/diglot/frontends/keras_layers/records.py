@@ -1,0 +1,159 @@
+"""Records of Keras layers: which torch modules a layer is, how it is called, and where its weights are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from diglot.errors import Problem, Unsupported
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A Keras weight made of torch ones: attribute of the layer, names in the module, steps torch -> Keras.
+
+    ``keras`` may be an attribute path; ``torch`` several names with ``combine`` as in ``WeightEntry``.
+    """
+
+    keras: str
+    torch: str | tuple[str, ...]
+    steps: tuple = ()
+    combine: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A layer and what it is called with, for the test that compares mirror and Keras.
+
+    ``make`` gets the module ``keras`` and gives a layer; ``inputs`` are shapes with the batch (``"2,5,4"`` floats,
+    ``"int[2,5]<7"`` ids). ``call`` may wrap the call (it gets layer and the list of tensors).
+    """
+
+    make: Callable[[Any], Any]
+    inputs: tuple[str, ...] = ("2,6",)
+    call: Callable[..., Any] | None = None
+    random: bool = False  # draws in training: only evaluation is compared
+    tolerance: float = 1e-9  # wider where Keras itself computes with constants of 32 bits
+    single: bool = False  # compared in float32: TensorFlow has no such op in float64 (on a CPU)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRecord:
+    """One layer class of Keras in PyTorch.
+
+    ``make(layer)`` gives the torch module that holds its weights (None: it needs none); ``call(run, *inputs)`` runs
+    it on torch tensors in Keras's axes. ``call`` of None means the module itself, called with the inputs.
+    """
+
+    layer: str
+    make: Callable[[Any], nn.Module | None] | None = None
+    call: Callable[..., Any] | None = None
+    weights: Callable[[Any], Sequence[Weight]] | None = None
+    refuse: Callable[[Any], str | None] | None = None
+    parts: Callable[[Any], dict[str, Any]] | None = None  # layers inside, by name below the module
+    samples: tuple[Sample, ...] = ()
+    activates: bool = False  # ends in the function that its `activation` names
+
+
+@dataclasses.dataclass
+class LayerCall:
+    """One call of a Keras layer: what its record's ``call`` is given beside the inputs.
+
+    ``forced`` is the mode that was asked for (``training=False``), None where the layer follows the model's mode.
+    ``path`` is the module's path.
+    """
+
+    layer: Any
+    module: Any
+    path: str
+    forced: bool | None
+    convert: Callable[[Callable, Any], Any]
+    mode: Any
+    activation: nn.Module | None = None  # of its own, as an item of a Sequential
+
+    def activate(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply what the layer's ``activation`` names."""
+        from diglot.frontends.keras_layers.activation import activate
+
+        return (
+            self.activation(x)
+            if self.activation is not None
+            else activate(self, self.layer.activation, x)
+        )
+
+    def apply(self, function: Callable, *values: Any, **options: Any) -> Any:
+        """Run a function of Keras's (an activation, a layer) on torch tensors."""
+        return self.convert(function, *values, **options)
+
+    def part(self, name: str) -> Any:
+        """The torch module of a part of the layer."""
+        return getattr(self.module, name)
+
+    def refused(self, why: str) -> Unsupported:
+        """Return the error for this use of the layer."""
+        return Unsupported(
+            [Problem(f"keras.layers.{type(self.layer).__name__}", "", self.path, why)]
+        )
+
+    def training(self) -> bool:
+        """Whether the layer trains in this call."""
+        return bool(self.mode) if self.forced is None else self.forced
+
+
+TABLE: dict[str, LayerRecord] = {}
+#: Layer classes that are refused whatever their settings, and why.
+REFUSED: dict[str, str] = {}
+
+
+def layer(name: str, **fields: Any) -> None:
+    """Enter a record; raises ValueError for a class that is entered twice."""
+    for each in name.split():
+        if each in TABLE:
+            raise ValueError(f"{each} is entered twice")
+        TABLE[each] = LayerRecord(each, **fields)
+
+
+def refuse(names: str, why: str) -> None:
+    """Enter layer classes that cannot be translated, with the reason."""
+    for each in names.split():
+        REFUSED[each] = why
+
+
+def bare(module: type[nn.Module], *args: Any, dtype: Any = None, **options: Any) -> nn.Module:
+    """Make a torch module whose weights are not drawn: they are filled with the Keras layer's."""
+    return nn.utils.skip_init(module, *args, **options)
+
+
+def to_first(x: torch.Tensor) -> torch.Tensor:
+    """(N, …, C) -> (N, C, …)."""
+    return x.permute(0, x.dim() - 1, *range(1, x.dim() - 1)) if x.dim() > 2 else x
+
+
+def to_last(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, …) -> (N, …, C)."""
+    return x.permute(0, *range(2, x.dim()), 1) if x.dim() > 2 else x
+
+
+def channels_first(layer: Any) -> bool:
+    return getattr(layer, "data_format", None) == "channels_first"
+
+
+def on_channels_first(layer: Any, x: torch.Tensor, function: Callable) -> torch.Tensor:
+    """Run a function of NCHW tensors on a layer's input in the layer's own data format."""
+    if channels_first(layer):
+        return function(x)
+    return to_last(function(to_first(x)))
+
+
+def known_shape(layer: Any) -> tuple | None:
+    """The shape that a layer was built with: None for sizes that may vary; None where it is not known."""
+    shapes = getattr(layer, "_build_shapes_dict", None) or {}
+    values = list(shapes.values())
+    if len(values) == 1 and isinstance(values[0], (tuple, list)):
+        if all(v is None or isinstance(v, int) for v in values[0]):
+            return tuple(values[0])
+    return None

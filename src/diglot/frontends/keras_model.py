@@ -1,0 +1,68 @@
+"""A Keras model -> its mirror: a torch module that computes the same, with the same tree, names and weights.
+
+The mirror runs the model's own Python code on torch tensors, layer by layer: a layer that PyTorch has, too, is the
+torch module; a model or an author's layer is a module whose ``forward`` runs its ``call``. ``torch.export`` then sees
+plain torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from diglot.errors import BadInput
+from diglot.ir.weight_entry import WeightEntry
+
+
+@dataclasses.dataclass
+class Mirror:
+    """A Keras model in PyTorch.
+
+    ``module`` is in evaluation mode and holds the model's weights; ``entries`` say which Keras weight (``target``)
+    is made of which of its weights (``sources``). ``example_inputs`` are torch tensors in the model's own axes, as
+    ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``.
+    """
+
+    module: nn.Module
+    entries: list[WeightEntry]
+    example_inputs: Any
+    names: list[str]
+
+
+def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> Mirror:
+    """Return the mirror of a live Keras model (Functional, Sequential or subclassed).
+
+    ``example_inputs``: what the model is called with (an array or tensor, a list or a dict of them; ids as
+    integers); made of the model's input shapes where not given. ``trusted`` lets Lambda layers run.
+
+    Raises :class:`diglot.errors.Unsupported` with every layer that cannot be translated, and
+    :class:`diglot.errors.BadInput` where the model has no weights yet and no inputs to build them with.
+    """
+    import keras
+
+    from diglot.frontends.keras_tracing.calls import Trace
+    from diglot.frontends.keras_tracing.inputs import as_inputs
+    from diglot.frontends.keras_tracing.tree import Tree
+
+    if not isinstance(model, keras.Layer):
+        raise BadInput(
+            "expected a Keras model (keras.Model, or a keras.Layer that is called on tensors)",
+            received=type(model).__name__,
+        )
+    names, values, structure = as_inputs(model, example_inputs)
+    if not model.built:
+        raise BadInput(
+            f"the model {model.name} has no weights yet",
+            hint="call it once on data, or pass example_inputs",
+        )
+    tree = Tree(trusted)
+    module = tree.build(model)
+    trace = Trace(tree)
+    for part in module.modules():
+        if hasattr(part, "source_path"):
+            part.trace = trace
+    module.eval()
+    inputs: Any = dict(zip(names, values, strict=True)) if structure == "dict" else tuple(values)
+    return Mirror(module, tree.entries, values[0] if structure == "single" else inputs, names)

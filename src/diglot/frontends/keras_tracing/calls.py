@@ -1,0 +1,372 @@
+"""Calling a Keras layer on tracers: its torch module or its own ``call``, with the masks that Keras carries along."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from keras import Layer, Sequential, tree
+from keras.src.layers.layer import CallSpec
+from keras.src.models.functional import Functional
+from torch import nn
+
+from diglot.errors import Problem, Unsupported
+from diglot.frontends import keras_layers
+from diglot.frontends.keras_layers.records import LayerCall
+from diglot.frontends.keras_ops.creation import working_float
+from diglot.frontends.keras_tracing import patches
+from diglot.frontends.keras_tracing.classes import Running
+from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
+from diglot.frontends.keras_tracing.tree import Tree
+from diglot.ir.weight_entry import WeightEntry
+
+
+class Mode:
+    """Whether the model trains: true or false when asked, so that an author's ``if training`` is seen as one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __bool__(self) -> bool:
+        return self._module.training
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self) == other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Trace:
+    """Runs a mirror. ``root`` is the module that is running, which may be a copy of the one that was built."""
+
+    def __init__(self, built: Tree) -> None:
+        self.tree = built
+        self.root: nn.Module | None = None
+        self._pending: list[tuple[Any, Any, bool | None]] = []
+        self._forced: list[bool | None] = [None]
+        self._modules: list[nn.Module] = []
+        self._returned: Any = None
+        self._float: torch.dtype | None = None
+
+    def __deepcopy__(self, memo: dict) -> Trace:
+        return self
+
+    # --- weights -----------------------------------------------------------------------------------------
+
+    def value_of(self, variable: Any) -> torch.Tensor:
+        """The torch tensor that holds a Keras variable, in Keras's shape."""
+        place = self.tree.variables.get(id(variable))
+        if place is None:
+            return constant(variable.numpy())
+        assert self.root is not None
+        return keras_view(self.root, self.tree.entries[place])
+
+    # --- modules -----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def running(self, module: nn.Module, forced: bool | None, given: Any) -> Iterator[None]:
+        """Make ``module`` the one whose forward runs, on the tracers in ``given``."""
+        outermost = not self._modules
+        if outermost:
+            self.root = module
+            self._float = _float_of(module, given)
+            self._forced = [None]
+        self._modules.append(module)
+        self._forced.append(forced)
+        try:
+            with (
+                patches.installed(self.call, self.value_of),
+                working_float(self._float or torch.float32),
+            ):
+                yield
+        finally:
+            self._modules.pop()
+            self._forced.pop()
+            if outermost:
+                self.root = None
+                self._pending.clear()
+
+    def run(self, module: nn.Module, args: tuple, kwargs: dict) -> Any:
+        """What ``forward`` of a mirror's module does."""
+        layer = self.tree.layers[module.source_path]
+        forced: bool | None = None
+        if self._pending:
+            was_args, was_kwargs, forced = self._pending.pop()
+            args, kwargs = _with_masks((args, kwargs), (was_args, was_kwargs))
+        else:
+            args, kwargs = wrap(args), wrap(kwargs)
+        with self.running(module, forced, (args, kwargs)):
+            result = self._own_call(layer, module, args, kwargs)
+        self._returned = result
+        return unwrap(result)
+
+    def _own_call(self, layer: Layer, module: nn.Module, args: tuple, kwargs: dict) -> Any:
+        if isinstance(layer, Functional) and type(layer).call is Functional.call:
+            return self._functional(layer, [*args, *kwargs.values()])
+        if isinstance(layer, Sequential) and type(layer).call is Sequential.call:
+            return self._sequence(layer, args[0] if args else next(iter(kwargs.values())))
+        parameters = inspect.signature(layer.call).parameters
+        if "training" in parameters:
+            mode = self._forced[-1]
+            kwargs = {**kwargs, "training": Mode(module) if mode is None else mode}
+        if not self._modules[:-1]:
+            args, kwargs = _packed(layer, args, kwargs)
+        return layer.call(*args, **kwargs)
+
+    def _functional(self, model: Functional, inputs: list[Any]) -> Any:
+        given = [_fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]
+        return model._run_through_graph(given, operation_fn=_following)
+
+    def _sequence(self, model: Sequential, value: Any) -> Any:
+        functional = model._functional
+        if functional is not None and len(functional.inputs) == 1:
+            value = _fitted(value, functional.inputs[0])
+        for layer in model.layers:
+            value = layer(value)
+        return value
+
+    # --- calls of layers ---------------------------------------------------------------------------------
+
+    def call(self, layer: Layer, args: tuple, kwargs: dict) -> Any:
+        """Call a layer on tracers; this is ``Layer.__call__`` while tracing."""
+        args, kwargs = tree.map_structure(_traced, args), tree.map_structure(_traced, dict(kwargs))
+        given = kwargs.get("training")
+        forced = self._forced[-1] if given is None or isinstance(given, Mode) else bool(given)
+        if layer is self._current_layer():  # a layer that calls itself by `self(x)`
+            raise Unsupported(
+                [_problem(layer, "a layer's `call` that calls the layer itself has no end")]
+            )
+        spec = CallSpec(layer._call_signature, layer._call_context_args, args, kwargs)
+        previous = _fill_masks(spec, kwargs)
+        kwargs.pop("training", None)
+        record = keras_layers.find(layer)
+        if record is not None:
+            result = self._leaf(layer, record, forced, args, kwargs)
+        else:
+            result = self._composite(layer, forced, args, kwargs)
+        if layer.supports_masking:
+            layer._set_mask_metadata(spec.first_arg, result, previous)
+        return result
+
+    def _current_layer(self) -> Layer | None:
+        return self.tree.layers.get(self._modules[-1].source_path) if self._modules else None
+
+    def _module(self, path: str) -> nn.Module | None:
+        assert self.root is not None
+        try:
+            return self.root.get_submodule(path)
+        except AttributeError:
+            return None
+
+    def _leaf(
+        self, layer: Layer, record: Any, forced: bool | None, args: tuple, kwargs: dict
+    ) -> Any:
+        path = self.tree.paths.get(id(layer))
+        module = self._module(path) if path is not None else None
+        if path is None:
+            why = keras_layers.refusal(layer)
+            if why is None and record.weights is not None:
+                why = "it is no attribute of the model (nor in a list or dict that is): assign it to one"
+            if why is not None:
+                raise Unsupported([_problem(layer, why)])
+            module = record.make(layer) if record.make is not None else None
+        elif record.weights is not None and module is None:
+            raise Unsupported(
+                [
+                    _problem(
+                        layer, "it has no weights yet: call the model once on data, then translate"
+                    )
+                ]
+            )
+        run = LayerCall(
+            layer, module, path or "", forced, _convert, Mode(self._modules[-1]), self._beside(path)
+        )
+        plain_args, plain_kwargs = unwrap(args), unwrap(kwargs)
+        if record.call is None:
+            assert module is not None  # a record has one or the other
+            return wrap(module(*plain_args))
+        return wrap(record.call(run, *plain_args, **plain_kwargs))
+
+    def _beside(self, path: str | None) -> nn.Module | None:
+        """The module of a layer's activation, where it has one of its own."""
+        place = self.tree.activations.get(path) if path is not None else None
+        return self._module(place) if place is not None else None
+
+    def _composite(self, layer: Layer, forced: bool | None, args: tuple, kwargs: dict) -> Any:
+        path = self.tree.paths.get(id(layer))
+        if path is None:
+            raise Unsupported(
+                [
+                    _problem(
+                        layer,
+                        "it is no attribute of the model (nor in a list or dict that is): assign it to one",
+                    )
+                ]
+            )
+        assert self.root is not None
+        module = self.root.get_submodule(path)
+        if isinstance(layer, (Functional, Sequential)):
+            args = tuple(
+                _flat_inputs(layer, [*args, *(v for k, v in kwargs.items() if k != "mask")])
+            )
+            kwargs = {}
+        kwargs = {k: v for k, v in kwargs.items() if v is not None}
+        self._pending.append((args, kwargs, forced))
+        result = module(*unwrap(args), **unwrap(kwargs))
+        return _with_masks(result, self._returned)
+
+
+def _following(operation: Any) -> Callable:
+    """An operation of a Functional model, called in the model's mode.
+
+    As in Keras: `fit` and `predict` hand their mode to every layer, whatever `training=` a layer was first called with.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(operation, Layer):
+            kwargs.pop("training", None)
+        return operation(*args, **kwargs)
+
+    return call
+
+
+def _problem(layer: Layer, why: str) -> Problem:
+    return Problem(type(layer).__name__, author_line(), layer.name, why)
+
+
+def _convert(function: Callable, *values: Any, **options: Any) -> Any:
+    return unwrap(function(*wrap(list(values)), **wrap(options)))
+
+
+def _traced(value: Any) -> Any:
+    """A tensor, variable or array that a layer is called with, as a tracer."""
+    if isinstance(value, Tracer):
+        return value
+    held = unwrap(value)
+    return Tracer(held) if isinstance(held, torch.Tensor) else value
+
+
+def _with_masks(value: Any, was: Any) -> Any:
+    """Trace a structure of torch tensors, with the masks of the tracers that it was made of."""
+    made = wrap(value)
+    for tracer, before in zip(tree.flatten(made), tree.flatten(was), strict=True):
+        if isinstance(tracer, Tracer) and isinstance(before, Tracer):
+            tracer._keras_mask = before._keras_mask
+    return made
+
+
+def _flat_inputs(model: Layer, values: list[Any]) -> list[Any]:
+    """The inputs of a model in the order of its own, from a list, a dict by name, or one after the other."""
+    if len(values) == 1 and isinstance(values[0], dict):
+        given = values[0]
+        struct = model._inputs_struct if isinstance(model, Functional) else None
+        if isinstance(struct, dict):
+            return tree.flatten({k: given[k] for k in struct})
+        names = [t._keras_history.operation.name for t in model.inputs]
+        return [given[n] for n in names]
+    return tree.flatten(values)
+
+
+def _fitted(value: Any, wanted: Any) -> Any:
+    """A Functional model's input with the rank and the kind of number that the model declares."""
+    if not isinstance(value, Tracer):
+        return value
+    held = value.value
+    rank = len(wanted.shape)
+    if held.dim() == rank + 1 and held.shape[-1] == 1:
+        held = held.squeeze(-1)
+    elif held.dim() == rank - 1 and wanted.shape[-1] == 1:
+        held = held.unsqueeze(-1)
+    if str(wanted.dtype).startswith(("float", "bfloat")) and not held.dtype.is_floating_point:
+        held = held.to(torch.get_default_dtype())
+    if held is value.value:
+        return value
+    made = Tracer(held)
+    made._keras_mask = value._keras_mask
+    return made
+
+
+def _packed(layer: Layer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The root's inputs as its ``call`` takes them: one argument that is a list or dict gets all of them."""
+    parameters = [
+        p
+        for n, p in inspect.signature(layer.call).parameters.items()
+        if n not in ("training", "mask")
+    ]
+    extra = {k: v for k, v in kwargs.items() if k not in inspect.signature(layer.call).parameters}
+    if extra and parameters:
+        kept = {k: v for k, v in kwargs.items() if k not in extra}
+        return (extra,), kept
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(args) > len(positional) == 1:
+        return (list(args),), kwargs
+    return args, kwargs
+
+
+def _fill_masks(spec: CallSpec, kwargs: dict) -> Any:
+    """Fill mask arguments from the masks of the tensors, as Keras does; return the first argument's mask."""
+    tensors = spec.tensor_arguments_dict
+    if len(tensors) == 1 and "mask" in spec.argument_names and spec.arguments_dict["mask"] is None:
+        kwargs["mask"] = tree.map_structure(_mask_of, next(iter(tensors.values())))
+    elif len(tensors) > 1:
+        for name, value in tensors.items():
+            wanted = f"{name}_mask"
+            if wanted in spec.argument_names and spec.arguments_dict[wanted] is None:
+                kwargs[wanted] = tree.map_structure(_mask_of, value)
+    if kwargs.get("mask") is not None:
+        return kwargs["mask"]
+    return tree.map_structure(_mask_of, spec.first_arg)
+
+
+def _mask_of(value: Any) -> Any:
+    return getattr(value, "_keras_mask", None)
+
+
+def _float_of(module: nn.Module, given: Any) -> torch.dtype | None:
+    """The float dtype that a module computes in: its weights' own, else its inputs'."""
+    held = (v.value for v in tree.flatten(given) if isinstance(v, Tracer))
+    for tensor in (*module.parameters(), *module.buffers(), *held):
+        if tensor.dtype.is_floating_point:
+            return tensor.dtype
+    return None
+
+
+def keras_view(root: nn.Module, entry: WeightEntry) -> torch.Tensor:
+    """A Keras weight in Keras's shape, as torch ops on the mirror's weights."""
+    parts = []
+    for name in entry.sources:
+        path, _, last = name.rpartition(".")
+        part = getattr(root.get_submodule(path), last)
+        for step in entry.steps:
+            part = _step(step, part)
+        parts.append(part)
+    if entry.combine is None:
+        return parts[0]
+    if entry.combine == "sum":
+        return sum(parts[1:], parts[0])
+    if entry.combine == "stack":
+        return torch.stack(parts)
+    return torch.cat(parts, dim=int(entry.combine.partition(":")[2]))
+
+
+def _step(step: tuple, value: torch.Tensor) -> torch.Tensor:
+    """One step of a weight map on a torch tensor, as ``forward_step`` is on an array."""
+    if step[0] == "slice":
+        return value.narrow(step[1], step[2], step[3] - step[2])
+    if step[0] == "permute":
+        return value.permute(*step[1])
+    if step[0] == "reshape":
+        return value.reshape(tuple(step[1]))
+    blocks = value.chunk(len(step[2]), dim=step[1])
+    return torch.cat([blocks[i] for i in step[2]], dim=step[1])
+
+
+def _run(module: nn.Module, args: tuple, kwargs: dict) -> Any:
+    return module.trace.run(module, args, kwargs)
+
+
+Running.run = staticmethod(_run)

@@ -1,0 +1,92 @@
+"""The classes of the mirror's modules: one for each class of the source, with its name and parameters."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from typing import Any
+
+from keras import Layer, Sequential
+from keras.src.models.functional import Functional
+from torch import nn
+
+
+class Running:
+    """What a mirror module's ``forward`` does; set by :mod:`diglot.frontends.keras_tracing.calls`."""
+
+    run: Any = None
+
+
+def _camel(name: str) -> str:
+    parts = [p for p in re.split(r"[^0-9a-zA-Z]+", name) if p]
+    made = "".join(p[0].upper() + p[1:] for p in parts) or "Model"
+    return f"Model{made}" if made[0].isdigit() else made
+
+
+def input_names(model: Functional) -> list[str]:
+    """Return the names of a Functional model's inputs, as identifiers."""
+    names: list[str] = []
+    for tensor in model.inputs:
+        name = re.sub(
+            r"\W",
+            "_",
+            tensor._keras_history.operation.name if tensor._keras_history else tensor.name,
+        )
+        name = name if name.isidentifier() else f"input_{name}"
+        while name in names:
+            name += "_"
+        names.append(name)
+    # Keras numbers the inputs of a process; alone, an input has no number.
+    plain = [
+        re.sub(r"^input_layer(_\d+)?$", "input" if len(names) == 1 else r"input\1", n)
+        for n in names
+    ]
+    return plain if len(set(plain)) == len(plain) else names
+
+
+def parameters(layer: Layer) -> list[inspect.Parameter]:
+    """Return the parameters that a layer's module takes: those of ``call``, without the mode."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    if isinstance(layer, Functional):
+        return [inspect.Parameter(name, kind) for name in input_names(layer)]
+    if isinstance(layer, Sequential):
+        return [inspect.Parameter("input", kind)]
+    signature = inspect.signature(type(layer).call)
+    return [p for name, p in list(signature.parameters.items())[1:] if name != "training"]
+
+
+def mirror_class(layer: Layer, base: type[nn.Module]) -> type[nn.Module]:
+    """Return the class of a layer's module: cached by the source's class, or by the model for Functional ones."""
+    cls = type(layer)
+    if isinstance(layer, (Functional, Sequential)) and cls.__name__ in (
+        "Functional",
+        "Sequential",
+        "Model",
+    ):
+        return _make(_camel(layer.name), cls, base, tuple(parameters(layer)))
+    return _cached(cls, base, tuple(parameters(layer)))
+
+
+@functools.cache
+def _cached(
+    cls: type, base: type[nn.Module], given: tuple[inspect.Parameter, ...]
+) -> type[nn.Module]:
+    return _make(cls.__name__, cls, base, given)
+
+
+def _make(
+    name: str, cls: type, base: type[nn.Module], given: tuple[inspect.Parameter, ...]
+) -> type[nn.Module]:
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return Running.run(self, args, kwargs)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    forward.__signature__ = inspect.Signature([own, *given])  # type: ignore[attr-defined]
+    attributes = {
+        "forward": forward,
+        "source_class": cls,
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+    }
+    return type(name, (base,), attributes)

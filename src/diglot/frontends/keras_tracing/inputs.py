@@ -1,0 +1,160 @@
+"""Example inputs for a Keras model: the user's, or made of the shapes that the model declares."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from keras import Layer, Sequential, tree
+from keras.src.models.functional import Functional
+
+from diglot.errors import BadInput, Problem, Unsupported
+from diglot.frontends.keras_tracing.classes import input_names
+from diglot.frontends.keras_tracing.tensor import constant, torch_dtype
+
+#: Sizes that stand for the ones that may vary, by the rank of the input.
+_BATCH, _LENGTH, _SIDE = 2, 7, 32
+
+
+def as_inputs(model: Layer, given: Any) -> tuple[list[str], list[torch.Tensor], str]:
+    """Return the inputs' names, values and structure (``single``, ``list`` or ``dict``), and build the model.
+
+    Raises :class:`BadInput` where a model of the author's class says nothing of its inputs and none were given.
+    """
+    if isinstance(model, Sequential) and model._functional is not None:
+        names, values, structure = _declared(model, model._functional.inputs, ["input"], given)
+    elif isinstance(model, Functional):
+        names, values, structure = _declared(model, model.inputs, input_names(model), given)
+        if isinstance(model._inputs_struct, dict):
+            structure = "dict"
+    else:
+        names, values, structure = _undeclared(model, given)
+    if not model.built:
+        _build(model, values, structure, names)
+    return names, values, structure
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        made = value.detach()
+        return made.to(torch.int64) if made.dtype in (torch.int32, torch.uint32) else made
+    array = np.asarray(value)
+    if array.dtype.kind in "OSU":
+        raise _strings()
+    return constant(array)
+
+
+def _strings() -> Unsupported:
+    why = (
+        "PyTorch has no tensors of text: take the text layer out (TextVectorization, StringLookup: their vocabulary "
+        "makes ids in Python) and translate the rest of the model, which takes ids"
+    )
+    return Unsupported([Problem("an input of text", "", "", why)])
+
+
+def _declared(
+    model: Layer, inputs: list[Any], names: list[str], given: Any
+) -> tuple[list[str], list[Any], str]:
+    if given is None:
+        values = [_made(t.shape, t.dtype, _smallest_vocabulary(model)) for t in inputs]
+    elif isinstance(given, Mapping):
+        own = [t._keras_history.operation.name for t in inputs]
+        keys = own if all(k in given for k in own) else list(given)
+        struct = getattr(model, "_inputs_struct", None)
+        if isinstance(struct, dict):
+            values = [_tensor(v) for v in tree.flatten({k: given[k] for k in struct})]
+        else:
+            values = [_tensor(given[k]) for k in keys]
+    else:
+        values = [_tensor(v) for v in (given if isinstance(given, (list, tuple)) else [given])]
+    if len(values) != len(inputs):
+        raise BadInput(
+            f"the model {model.name} takes {len(inputs)} inputs",
+            expected=", ".join(names),
+            received=f"{len(values)} example inputs",
+        )
+    return names, values, "single" if len(values) == 1 else "list"
+
+
+def _smallest_vocabulary(model: Layer) -> int:
+    """A bound on ids that every embedding of the model knows."""
+    sizes = [layer.input_dim for layer in model._flatten_layers() if hasattr(layer, "input_dim")]
+    return min((s for s in sizes if isinstance(s, int)), default=2)
+
+
+def _made(shape: tuple, dtype: Any, bound: int) -> torch.Tensor:
+    if dtype == "string":
+        raise _strings()
+    side = _SIDE if len(shape) >= 4 else _LENGTH
+    sizes = [s if s is not None else (_BATCH if i == 0 else side) for i, s in enumerate(shape)]
+    kind = torch_dtype(dtype)
+    generator = torch.Generator().manual_seed(0)
+    if kind == torch.bool:
+        return torch.rand(sizes, generator=generator) < 0.5
+    if not kind.is_floating_point:
+        return torch.randint(0, bound, sizes, generator=generator).to(kind)
+    return torch.rand(sizes, generator=generator).to(kind)
+
+
+def _undeclared(model: Layer, given: Any) -> tuple[list[str], list[Any], str]:
+    parameters = [
+        n for n in inspect.signature(model.call).parameters if n not in ("training", "mask")
+    ]
+    if given is None:
+        return _as_built(model, parameters)
+    if isinstance(given, Mapping):
+        return list(given), [_tensor(v) for v in given.values()], "dict"
+    if isinstance(given, (list, tuple)):
+        values = [_tensor(v) for v in given]
+        names = (
+            parameters
+            if len(parameters) >= len(values)
+            else [f"{parameters[0]}_{i}" for i in range(len(values))]
+        )
+        return names[: len(values)], values, "list" if len(values) > 1 else "single"
+    return parameters[:1], [_tensor(given)], "single"
+
+
+def _as_built(model: Layer, parameters: list[str]) -> tuple[list[str], list[Any], str]:
+    """Inputs of the shapes that a model of the author's was built with."""
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    found: list[tuple[str, tuple]] = []
+    for name, shape in shapes.items():
+        plain = name.removesuffix("_shape")
+        if isinstance(shape, dict):
+            found += [(k, tuple(v)) for k, v in shape.items()]
+        elif isinstance(shape, (list, tuple)) and shape and isinstance(shape[0], (list, tuple)):
+            found += [(f"{plain}_{i}", tuple(s)) for i, s in enumerate(shape)]
+        elif isinstance(shape, (list, tuple)):
+            found.append((plain, tuple(shape)))
+    if not found:
+        raise BadInput(
+            f"the model {model.name} does not say what it is called with",
+            hint="pass example_inputs: what you would call it with",
+        )
+    embeds = any(hasattr(layer, "input_dim") for layer in model._flatten_layers())
+    bound = _smallest_vocabulary(model)
+    values = [_made(s, "int32" if embeds and len(s) == 2 else "float32", bound) for _, s in found]
+    if len(found) == 1:
+        return parameters[:1], values, "single"
+    kind = "dict" if any(isinstance(s, dict) for s in shapes.values()) else "list"
+    return [n for n, _ in found], values, kind
+
+
+def _build(model: Layer, values: list[Any], structure: str, names: list[str]) -> None:
+    """Make the weights of a model that was never called, by shapes alone."""
+    from keras import KerasTensor
+
+    from diglot.frontends.keras_tracing.tensor import keras_name
+
+    specs: list[Any] = [
+        KerasTensor((None, *v.shape[1:]), dtype=keras_name(v.dtype)) for v in values
+    ]
+    if structure == "dict":
+        model(dict(zip(names, specs, strict=True)))
+        return
+    taken = [n for n in inspect.signature(model.call).parameters if n not in ("training", "mask")]
+    model(*specs) if len(taken) >= len(specs) else model(specs)
