@@ -17,7 +17,7 @@ from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
 from diglot.errors import UsageError
 from diglot.frontends.capture import capture
 from diglot.ir.hub import Call, Hub
-from diglot.ir.limits import bounds
+from diglot.ir.limits import bounds, lengths_of_sequences
 from diglot.ir.sizes import is_static, shape_of, size_of
 from diglot.translation import Translation
 
@@ -365,10 +365,14 @@ def dynamic_sizes(hub: Hub) -> dict[str, Any]:
 
 
 def examples(hub: Hub, values: list[Any]) -> list[dict[str, Any]]:
-    """Return name, shape, dtype and range of each example input; and its first element, which in a mask is kept."""
+    """Return name, shape, dtype and range of each example input; and its first element, which in a mask is kept.
+
+    Where an input holds lengths of sequences, what they are lengths of (a size), and whether they descend.
+    """
     tensors = [v for v in values if torch.is_tensor(v)]
+    lengths = lengths_of_sequences(hub)
     rows = []
-    for value, name in zip(tensors, hub.input_names, strict=False):
+    for node, value, name in zip(hub.inputs, tensors, hub.input_names, strict=False):
         low = high = None
         if value.numel():
             low, high = value.min().item(), value.max().item()
@@ -380,6 +384,7 @@ def examples(hub: Hub, values: list[Any]) -> list[dict[str, Any]]:
                 "min": low,
                 "max": high,
                 "first": value.flatten()[0].item() if value.numel() else None,
+                **lengths.get(node, {}),
             }
         )
     return rows

@@ -101,27 +101,6 @@ def test_complex_numbers_are_listed_as_unsupported():
         diglot.translate(Spectrum(), torch.randn(2, 5, 4))
 
 
-class LastState(nn.Module):
-    """A recurrent layer that stops at each text's length."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.GRU(4, 3, batch_first=True)
-
-    def forward(self, x, lengths):
-        packed = nn.utils.rnn.pack_padded_sequence(
-            x, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        return self.rnn(packed)[1][-1]
-
-
-def test_packed_sequences_are_refused_at_their_line():
-    """Not as an input that does not fit."""
-    with pytest.raises(Unsupported, match="pack_padded_sequence") as refusal:
-        diglot.translate(LastState(), (torch.randn(2, 5, 4), torch.tensor([5, 3])))
-    assert "test_other_peoples.py" in refusal.value.problems[0].where
-
-
 @pytest.mark.parametrize("old", [False, True])
 def test_spectral_norm_is_refused_with_what_to_do(old):
     """Every layer of it is listed."""

@@ -71,6 +71,8 @@ NO_SAMPLE = {
     "diglot.by_mode.default",  # tests/parity/test_modes.py
     "diglot.dense.default",
     "diglot.last_states.default",  # tests/passes/test_last_states.py
+    "diglot.step_mask.default",  # tests/parity/test_packed.py
+    "diglot.trim_steps.default",  # tests/parity/test_packed.py
     "diglot.row_dropout.default",  # tests/passes/test_stochastic_depth.py
 }
 

@@ -7,13 +7,10 @@ captured program to the length of the example. While a model is captured, the sh
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-
-from diglot.errors import Problem, Unsupported
 
 
 def _results(
@@ -44,27 +41,6 @@ _SHAPES: dict[str, Callable[..., Any]] = {
 }
 
 
-def _pack(*_: Any) -> Any:
-    """Refuse ``pack_padded_sequence``: what it gives has a shape that depends on the lengths' values."""
-    places = [
-        f
-        for f in traceback.extract_stack()
-        if "/torch/" not in f.filename and "/diglot/" not in f.filename
-    ]
-    raise Unsupported(
-        [
-            Problem(
-                "nn.utils.rnn.pack_padded_sequence",
-                f"{places[-1].filename}:{places[-1].lineno}" if places else "",
-                "",
-                "its shape depends on the values of the lengths. Run the layer on the padded batch instead; in one "
-                "direction that gives the same outputs up to each length, and the output at lengths - 1 "
-                "(torch.gather) is the final state",
-            )
-        ]
-    )
-
-
 @contextlib.contextmanager
 def of_any_length() -> Iterator[None]:
     """Keep recurrent layers from fixing the length of what is captured, for the length of the context."""
@@ -73,13 +49,9 @@ def of_any_length() -> Iterator[None]:
     for op, shapes in ops.items():
         op.py_kernels.update(dict.fromkeys(op.py_kernels, shapes))
         op._dispatch_cache.clear()
-    functions: Any = torch._VF
-    pack = functions._pack_padded_sequence
-    functions._pack_padded_sequence = _pack
     try:
         yield
     finally:
-        functions._pack_padded_sequence = pack
         for op, kernels in saved.items():
             op.py_kernels.update(kernels)
             op._dispatch_cache.clear()

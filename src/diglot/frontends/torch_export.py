@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.proxy import TracerBase
 
 from diglot.errors import BadInput, DataDependent
-from diglot.frontends import attention, modes, recurrent, refused
+from diglot.frontends import attention, modes, packing, recurrent, refused
 from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
 
@@ -216,6 +216,7 @@ def export(
             _author_frames(),
             attention.as_one_node(),
             recurrent.of_any_length(),
+            packing.as_padded(),
             _attributes_kept(model),
             marker.installed(),
             modes.watched(model) as decisions,

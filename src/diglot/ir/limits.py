@@ -23,6 +23,8 @@ _KEEPING = {
     "aten.alias.default", "aten.detach.default", "aten.contiguous.default", "aten.masked_fill.Tensor",
     "aten.__and__.Tensor", "aten.__or__.Tensor", "aten.masked_fill.Scalar",
 }  # fmt: skip
+#: ``lengths.sort()`` and the first of its results.
+_SORTING = {"aten.sort.default", "aten.sort.stable", "operator.getitem"}
 #: The mask's last two axes meet the queries' and the keys'.
 _ATTENTION = "aten.scaled_dot_product_attention.default"
 
@@ -181,4 +183,22 @@ def _size_at(node: fx.Node, axis: int) -> Any:
     return shape[axis] if -axis <= len(shape) else None
 
 
-__all__ = ["Limit", "bounds", "by_author", "leaves_out_numbers", "limits"]
+def lengths_of_sequences(hub: Hub) -> dict[fx.Node, dict[str, Any]]:
+    """Return the inputs that hold lengths of packed sequences: up to which size, and whether they must descend."""
+    found: dict[fx.Node, dict[str, Any]] = {}
+    for node in hub.graph.nodes:
+        if node.op != "call_function" or target_name(node) != "diglot.step_mask.default":
+            continue
+        lengths, size, is_sorted = node.args
+        if hasattr(size, "meta"):
+            size = size_of(size.meta["val"])
+        origin = lengths
+        while is_mark(origin) or target_name(origin) in _KEEPING | _SORTING:
+            origin = origin.args[0]
+        if origin in hub.inputs:
+            known = found.setdefault(origin, {"length": str(size), "sorted": False})
+            known["sorted"] = known["sorted"] or bool(is_sorted)
+    return found
+
+
+__all__ = ["Limit", "bounds", "by_author", "leaves_out_numbers", "lengths_of_sequences", "limits"]

@@ -137,6 +137,9 @@ def make_inputs(
     for index, spec in enumerate(specs):
         about = by_name.get(str(spec.name), examples[index] if index < len(examples) else {})
         shape = tuple(evaluate(size, sizes) for size in spec.shape)
+        if about.get("length") is not None:
+            arrays.append(_lengths(spec, about, shape, evaluate(about["length"], sizes), generator))
+            continue
         arrays.append(_array(spec, about, shape, generator, variant))
     return arrays
 
@@ -165,6 +168,22 @@ def _array(
     if low is not None and high is not None and 0 <= low < high:
         return (low + (high - low) * generator.random(shape)).astype(dtype)
     return generator.standard_normal(shape).astype(dtype)
+
+
+def _lengths(
+    spec: TensorSpec,
+    about: Mapping[str, Any],
+    shape: tuple[int, ...],
+    longest: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Lengths of sequences, none empty; no sequence is as long as the batch every third time."""
+    most = longest - int(longest > 2 and longest % 3 == 0)
+    lengths = generator.integers(1, most + 1, shape)
+    lengths.flat[generator.integers(lengths.size)] = most
+    if about.get("sorted"):
+        lengths = -np.sort(-lengths, axis=-1)
+    return lengths.astype(_numpy_dtype(spec.dtype))
 
 
 def _is_mask(spec: TensorSpec, dtype: np.dtype, low: float | None, high: float | None) -> bool:

@@ -21,6 +21,7 @@ from torch import fx
 from diglot.ir.hub import Hub, target_name
 
 _RECURRENT = {f"aten.{kind}.input" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")}
+_MASKED = "diglot.masked_rnn.default"
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 _LIBRARY.define("last_states(Tensor h, int directions) -> Tensor")
 _LIBRARY.impl(
@@ -33,7 +34,10 @@ _LIBRARY.impl(
 def take_last_states(hub: Hub) -> None:
     """Rewrite in place."""
     for node in list(hub.graph.nodes):
-        if node.op == "call_function" and target_name(node) in _RECURRENT:
+        if node.op != "call_function":
+            continue
+        # Several layers under a mask are a class of their own, which returns what PyTorch returns.
+        if target_name(node) in _RECURRENT or (target_name(node) == _MASKED and node.args[4] == 1):
             read = [u for u in node.users if u.users]
             if len(read) == 1 and read[0].target is operator.getitem and read[0].args[1] == 1:
                 _rewrite(hub, read[0], bidirectional=bool(node.args[7]))

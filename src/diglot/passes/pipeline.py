@@ -18,6 +18,7 @@ from diglot.passes import (
     pass_through,
     repeats,
     stochastic_depth,
+    trimming,
 )
 
 #: Before the call tree is laid: these may drop or replace nodes.
@@ -42,6 +43,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
         "what a module hands on unchanged is none of its results",
     ),
     (last_states.take_last_states, "Keras returns the last layer's states by themselves"),
+    (trimming.keep_padding, "where a sequence's last step is read, what follows it is not"),
     (clean.drop_dead, "what nobody reads is not translated"),
 )
 

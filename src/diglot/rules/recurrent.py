@@ -41,6 +41,8 @@ _KINDS = {
 
 
 def _kind(op: OpCall) -> _Kind:
+    if op.get("kind"):
+        return _KINDS[op["kind"]]
     return _KINDS[op.rule.op.split(".")[1].removesuffix("_cell")]
 
 
@@ -101,15 +103,21 @@ def _sequence(op: OpCall) -> ast.expr:
     read = _read_parts(op)
     alone = op["num_layers"] == 1 and not op["bidirectional"]
     last = read == {1} and (alone or _only_last(op))
-    if (read <= {0} or last) and (alone or not states):
+    # A Sequential hands a mask on to whatever reads its inputs or outputs next.
+    one_layer = alone or (not states and (op["num_layers"] == 1 or op.get("mask") is None))
+    if (read <= {0} or last) and one_layer:
         nothing = [ast.Constant(None)] * kind.states
         layer = op.layer(*_layers(op, kind, last))
         made = _call(op, layer, states)
         if last:
             made = made if _only_last(op) else E("ops.expand_dims(h, 0)", h=made)
             return ast.Tuple([ast.Constant(None), made, *nothing[1:]], ast.Load())
+        if op.get("mask") is not None and _keeps_mask(op):
+            made = E("ops.where(mask[..., None], y, 0)", mask=op.expr("mask"), y=made)
         return ast.Tuple([_time_first(op, made), *nothing], ast.Load())
     given = {"initial_state": op.value(states)} if states else {}
+    if op.get("mask") is not None:
+        given["steps"] = op.expr("mask")
     made = call(_stacked(op, kind), op.expr("input"), **given)
     if len(read) == 1:
         index = read.pop()
@@ -134,13 +142,19 @@ def _units(op: OpCall) -> int:
 def _layers(op: OpCall, kind: _Kind, last: bool) -> tuple[ast.expr, dict[str, Any]]:
     """One Keras layer, or a Sequential of several, and its weights; ``last`` asks for the final state alone."""
     count, both = op["num_layers"], op["bidirectional"]
+    zeros = op.get("mask") is not None and not _keeps_mask(op)
     rate = op["dropout"] if op["train"] else 0.0
     made: list[ast.expr] = []
     prefixes: list[str] = []
     for i in range(count):
         whole = unless(i < count - 1 or not last, False)
         layer: ast.expr = call(
-            f"layers.{kind.name}", _units(op), **_options(op, kind), return_sequences=whole
+            f"layers.{kind.name}",
+            _units(op),
+            **_options(op, kind),
+            return_sequences=whole,
+            # Bidirectional sees to it by itself.
+            zero_output_for_mask=unless(zeros and not both and not last, False),
         )
         place = f"layers.{len(made)}." if count > 1 else ""
         ways = ["forward_layer.", "backward_layer."] if both else [""]
@@ -185,11 +199,35 @@ def _stacked(op: OpCall, kind: _Kind) -> ast.expr:
 
 def _call(op: OpCall, layer: ast.expr, states: list[fx.Node]) -> ast.expr:
     x = _time_first(op, op.expr("input"))
-    if not states:
-        return E("layer(x)", layer=layer, x=x)
-    initial = [E("s[0]", s=op.value(s)) for s in states]
-    state = initial if len(initial) > 1 else initial[0]
-    return call(layer, x, initial_state=state)
+    given: dict[str, Any] = {"mask": op.expr("mask")} if op.get("mask") is not None else {}
+    if states:
+        initial = [E("s[0]", s=op.value(s)) for s in states]
+        given["initial_state"] = initial if len(initial) > 1 else initial[0]
+    return call(layer, x, **given)
+
+
+# --- packed sequences -----------------------------------------------------------------------------
+
+
+#: Readers of padded outputs to which Keras does not hand on the outputs' mask.
+_DROP_MASK = {
+    "diglot.trim_steps.default",
+    "aten.index.Tensor",
+    "aten.gather.default",
+    "aten.sum.dim_IntList",
+}
+
+
+def _keeps_mask(op: OpCall) -> bool:
+    """Tell whether layers or a loss may read the padded outputs, and with them the mask that Keras attaches."""
+    outputs = [r for u in op.node.users if u.args[1] == 0 for r in u.users]
+    return not all(target_name(r) in _DROP_MASK for r in outputs)
+
+
+def _step_mask(op: OpCall) -> ast.expr:
+    """``ops.arange(length, dtype="int32") < lengths[:, None]``."""
+    steps = op.ops("arange", op.expr("length"), dtype=op.dtype_ast(op.fake("lengths").dtype))
+    return E("n < k[:, None]", n=steps, k=op.expr("lengths"))
 
 
 def _packed(op: OpCall) -> ast.expr:
@@ -287,6 +325,24 @@ def _rule(op: str, emit: Any, cls: str, topic: str, note: str, samples: Any) -> 
     )
 
 
+_LENGTHS = {"x": "3,7,5", "lengths": "int64[3]<7"}
+_PACK = "nn.utils.rnn.pack_padded_sequence(x, lengths + 1, batch_first=True, enforce_sorted=False)"
+_PACKED_NOTE = (
+    "PyTorch packs the steps that are real; a Keras layer takes the padded batch and a mask, and by default repeats "
+    "its last output over the padding, where PyTorch's pad_packed_sequence leaves zeros."
+)
+
+
+def _masked_samples() -> tuple[Sample, ...]:
+    whole = f"nn.utils.rnn.pad_packed_sequence(m({_PACK})[0], batch_first=True)[0]"
+    return (
+        Sample(whole, _LENGTHS, "nn.LSTM(5, 4, batch_first=True)"),
+        Sample(whole, _LENGTHS, "nn.GRU(5, 4, batch_first=True, bidirectional=True)"),
+        Sample(f"m({_PACK})[1]", _LENGTHS, "nn.RNN(5, 4, 2, batch_first=True)"),
+        Sample(f"m({_PACK})[1][0][-1]", _LENGTHS, "nn.LSTM(5, 4, 2, batch_first=True)"),
+    )
+
+
 _PACKED = {"torch": "nn.utils.rnn.pack_padded_sequence(x, lengths)", "layout": "logical"}
 
 register(
@@ -321,6 +377,30 @@ register(
         torch="torch.cat([h[-2], h[-1]], dim=1)",
         layout="logical",
         noun="state",
+    ),
+    Rule(
+        "diglot.step_mask.default",
+        _step_mask,
+        torch="nn.utils.rnn.pack_padded_sequence(x, lengths)",
+        layout="logical",
+        noun="mask",
+    ),
+    Rule(
+        "diglot.trim_steps.default",
+        "x[:, :ops.max(lengths)]",
+        torch="nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)",
+        layout="logical",
+        noun="sequence",
+    ),
+    Rule(
+        "diglot.masked_rnn.default",
+        _sequence,
+        torch="nn.LSTM(input_size, hidden_size)(packed)",
+        layout="logical",
+        noun="sequence",
+        topic="Packed sequences",
+        note=_PACKED_NOTE,
+        samples=_masked_samples(),
     ),
     *(
         Rule(op, _packed, **_PACKED)

@@ -9,7 +9,8 @@ class StackedRNN(layers.Layer):
     """Recurrent layers on top of each other, in one direction or two, with dropout between them.
 
     Returns the last layer's sequence and the final states of all layers, each of shape
-    (layers * directions, batch, units), as it takes the initial ones.
+    (layers * directions, batch, units), as it takes the initial ones. Each sequence
+    ends at its last step that is True in ``steps`` (batch, time); zeros follow.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class StackedRNN(layers.Layer):
             rnn = getattr(layers, kind)(units, return_sequences=True, return_state=True, **options)
             self.rnns.append(layers.Bidirectional(rnn) if bidirectional else rnn)
 
-    def call(self, x, initial_state=None):
+    def call(self, x, initial_state=None, steps=None):
         if not self.batch_first:
             x = ops.swapaxes(x, 0, 1)
         finals = []
@@ -53,8 +54,10 @@ class StackedRNN(layers.Layer):
                 x = self.dropout(x)
             places = range(i * self.directions, (i + 1) * self.directions)
             start = [state[place] for place in places for state in initial_state or []]
-            x, *final = rnn(x, initial_state=start or None)
+            x, *final = rnn(x, initial_state=start or None, mask=steps)
             finals += final
+        if steps is not None:
+            x = ops.where(steps[..., None], x, 0)
         if not self.batch_first:
             x = ops.swapaxes(x, 0, 1)
         kinds = len(finals) // (len(self.rnns) * self.directions)
