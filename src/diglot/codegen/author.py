@@ -6,6 +6,7 @@ Reads source text through :mod:`linecache`; nothing is imported or run.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import inspect
 import linecache
@@ -54,6 +55,12 @@ def statement(file: str, line: int) -> ast.stmt | None:
     return best
 
 
+def start(frame: Frame) -> Frame:
+    """Return the frame at the first line of its statement: a call's arguments may stand on later lines."""
+    found = statement(frame.file, frame.line)
+    return dataclasses.replace(frame, line=found.lineno) if found is not None else frame
+
+
 def _plain(target: ast.expr) -> str | None:
     if isinstance(target, ast.Name):
         return target.id
@@ -76,12 +83,17 @@ def assigned_names(frame: Frame) -> list[str | None] | None:
 
 
 def parallel_names(frame: Frame) -> list[str] | None:
-    """Return the names of a statement that sets several at once: ``a, b = f(x), g(x)``."""
+    """Return the names of a statement that sets several at once: ``a, b = f(x), g(x)``, ``a, b = map(f, xs)``."""
     found = statement(frame.file, frame.line)
-    if not isinstance(found, ast.Assign) or not isinstance(found.value, ast.Tuple):
+    if not isinstance(found, ast.Assign):
         return None
-    target = found.targets[0]
-    if not isinstance(target, ast.Tuple) or len(target.elts) != len(found.value.elts):
+    target, value = found.targets[0], found.value
+    if not isinstance(target, ast.Tuple):
+        return None
+    if isinstance(value, ast.Tuple):
+        if len(target.elts) != len(value.elts):
+            return None
+    elif not (_called(value, "map") or isinstance(value, (ast.ListComp, ast.GeneratorExp))):
         return None
     names = [_plain(e) for e in target.elts]
     return [n for n in names if n] if all(names) else None
@@ -318,6 +330,14 @@ def loop_variable(frame: Frame) -> str | None:
     return target.id if isinstance(target, ast.Name) else None
 
 
+def is_looped(frame: Frame) -> bool:
+    """Tell whether the statement at a frame is in the body of a ``for`` loop."""
+    return any(
+        node.body[0].lineno <= frame.line <= (node.end_lineno or node.lineno)
+        for node in _loops(frame.file)
+    )
+
+
 def loop_names(frame: Frame) -> dict[str, str]:
     """Return the variables of the innermost loop around a line, by the attribute that each runs over.
 
@@ -345,6 +365,46 @@ def loop_names(frame: Frame) -> dict[str, str]:
         if isinstance(variable, ast.Name):
             found[sequence.attr if isinstance(sequence, ast.Attribute) else ""] = variable.id
     return found
+
+
+def _class_loops(cls: type | None) -> list[tuple[ast.expr, ast.expr]]:
+    """Return the target of each loop and comprehension of a class (or a base of it), and what it runs over."""
+    found: list[tuple[ast.expr, ast.expr]] = []
+    for base in cls.__mro__ if cls is not None else ():
+        file, first, last = class_location(base) or ("", 0, 0)
+        if base.__module__.startswith("torch.") or not file:
+            continue
+        for node in [*_loops(file), *_comprehensions(file)]:
+            if first <= node.lineno <= last:
+                loops = [node] if isinstance(node, ast.For) else node.generators
+                found += [(loop.target, loop.iter) for loop in loops]
+    return found
+
+
+def row_of_loop(cls: type, attribute: str) -> ast.expr | None:
+    """Return the variables that a loop over a list attribute gives to each item: ``a, b`` of ``for a, b in self.xs``.
+
+    ``enumerate``, ``zip`` and ``reversed`` are looked through.
+    """
+
+    def item(target: ast.expr, over: ast.expr) -> ast.expr | None:
+        if isinstance(over, ast.Attribute):
+            return target if over.attr == attribute else None
+        if _called(over, "reversed") and over.args:
+            return item(target, over.args[0])
+        parts = target.elts if isinstance(target, ast.Tuple) else []
+        if _called(over, "enumerate") and len(parts) == 2:
+            return item(parts[1], over.args[0])
+        pairs = zip(parts, over.args, strict=False) if _called(over, "zip") else ()
+        return next((t for p, o in pairs if (t := item(p, o)) is not None), None)
+
+    found = [item(target, over) for target, over in _class_loops(cls)]
+    return next((target for target in found if target is not None), None)
+
+
+def runs_over(cls: type | None, variable: str) -> bool:
+    """Tell whether a loop of a class runs over a variable: ``for block in stage``."""
+    return any(isinstance(over, ast.Name) and over.id == variable for _, over in _class_loops(cls))
 
 
 def _called(node: ast.expr, function: str) -> bool:

@@ -70,3 +70,13 @@ def unique(name: str, taken: set[str] | dict) -> str:
     while f"{stem}_{number}" in taken:
         number += 1
     return f"{stem}_{number}"
+
+
+def singular(name: str) -> str:
+    """Return the name of one of several: ``blocks`` -> ``block``; ``layer`` where there is no plural."""
+    return name[:-1] if name.endswith("s") and len(name) > 2 else "layer"
+
+
+def plural(name: str) -> str:
+    """Return the name of several: ``block`` -> ``blocks``."""
+    return f"{name}s"

@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from diglot.codegen import author, names
+from diglot.codegen.columns import Columns
 from diglot.codegen.constants import Constants
 from diglot.codegen.homes import Homes
 from diglot.codegen.initial import Initial
@@ -54,6 +55,7 @@ class Program(TreeQueries):
         self.constants = Constants(self)
         self.loops = Loops(self)
         self.lists = Lists(self)
+        self.columns = Columns(self)
         self._strides: dict[Any, set[str]] | None = None
         self._frames: dict[fx.Node, tuple[Frame, ...]] = {}
         self._writers: dict[Call, RegionWriter] = {}

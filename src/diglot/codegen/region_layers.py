@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,8 @@ from diglot.ir.sizes import shape_of
 
 if TYPE_CHECKING:
     from diglot.codegen.region import RegionWriter
+
+_BESIDE = re.compile(r"(\d+)_([a-z]\w*)")
 
 
 class LayerWriter:
@@ -96,9 +99,16 @@ class LayerWriter:
 
     def key(self: RegionWriter, path: str) -> tuple[str, int | None]:
         """Turn a relative module path into an attribute, or a place in a list attribute."""
+        column = self.program.columns.place(self.call, path)
+        if column is not None:
+            return column
         parts = path.split(".")
         if len(parts) > 1 and parts[-1].isdigit():
             return names.attribute("_".join(parts[:-1])), int(parts[-1])
+        beside = _BESIDE.fullmatch(parts[-1]) if len(parts) > 1 else None
+        if beside:  # the padding before each convolution of a list
+            stem = names.singular("_".join(parts[:-1]))
+            return names.attribute(names.plural(f"{stem}_{beside[2]}")), int(beside[1])
         return names.attribute("_".join(parts)), None
 
     def attribute(self: RegionWriter, key: tuple[str, int | None]) -> ast.expr:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
@@ -16,6 +17,23 @@ from diglot.ir.hub import Call, Frame, is_mark, target_name
 
 if TYPE_CHECKING:
     from diglot.codegen.region import RegionWriter
+
+#: A packed sequence is a padded batch and this mask: the author's name is the whole's.
+_STEP_MASK = "diglot.step_mask.default"
+#: The first of the two results of ``pad_packed_sequence``; the second are the lengths that it was given.
+_TRIM_STEPS = "diglot.trim_steps.default"
+
+_NUMBER = re.compile(r"\d+")
+
+
+def _period(signatures: list[Any]) -> int:
+    """Return the length of the shortest block that a list is repetitions of."""
+    count = len(signatures)
+    return next(
+        p
+        for p in range(1, count + 1)
+        if count % p == 0 and all(signatures[i] == signatures[i - p] for i in range(p, count))
+    )
 
 
 class NameWriter:
@@ -54,16 +72,26 @@ class NameWriter:
                 return [f"{assigned[0].rstrip('_')}_{part}"], frame
             if not author.is_return(frame):
                 break
+        statements = self._statements_of(item)
         for depth in range(len(found), 0, -1):
-            key = found[:depth]
+            key = statements[:depth]
             if (key, item) not in self._ends:
                 return None, found[-1]
             assigned = author.assigned_names(found[depth - 1])
             if assigned is not None:
+                target = target_name(item) if isinstance(item, fx.Node) else ""
+                if target == _STEP_MASK:
+                    assigned = ["mask"]
+                elif target == _TRIM_STEPS:
+                    assigned = assigned[:1]
                 return assigned, found[depth - 1]
             if not author.is_return(found[depth - 1]):
                 return None, found[-1]
         return None, found[-1] if found else None
+
+    def _statements_of(self: RegionWriter, item: fx.Node | Call) -> tuple[Frame, ...]:
+        """Return the frames of an item, each at the first line of its statement."""
+        return tuple(author.start(frame) for frame in self.frames(item))
 
     @functools.cached_property
     def _ends(self: RegionWriter) -> set[tuple[tuple[Frame, ...], Any]]:
@@ -71,12 +99,35 @@ class NameWriter:
         shown = self._shown
         ends: set[tuple[tuple[Frame, ...], Any]] = set()
         for item, following in zip(shown, [*shown[1:], None], strict=True):
-            found = self.frames(item)
-            after = self.frames(following) if following is not None else ()
+            found = self._statements_of(item)
+            after = self._statements_of(following) if following is not None else ()
             ends.update(
                 (found[:d], item) for d in range(1, len(found) + 1) if after[:d] != found[:d]
             )
+        return ends | self._ends_in_loops()
+
+    def _ends_in_loops(self: RegionWriter) -> set[tuple[tuple[Frame, ...], Any]]:
+        """The items with which a loop's only statement ends, each time around but the last."""
+        ends: set[tuple[tuple[Frame, ...], Any]] = set()
+        shown = self._shown
+        deepest = max((len(self.frames(item)) for item in shown), default=0)
+        for depth in range(1, deepest + 1):
+            for prefix, group in itertools.groupby(
+                shown, lambda i, d=depth: self._statements_of(i)[:d]
+            ):
+                if len(prefix) == depth and author.is_looped(prefix[-1]):
+                    run = list(group)
+                    period = _period([self._signature(item, depth) for item in run])
+                    ends.update((prefix, item) for item in run[period - 1 :: period])
         return ends
+
+    def _signature(self: RegionWriter, item: fx.Node | Call, depth: int) -> tuple[Any, ...]:
+        """What an item has in common with the one that stands for it in the next turn of a loop."""
+        if isinstance(item, Call):
+            kind, path = item.class_name, item.path
+        else:
+            kind, path = target_name(item), self.leaf_path(item)
+        return kind, _NUMBER.sub("*", path), self._statements_of(item)[depth:]
 
     @functools.cached_property
     def _shown(self: RegionWriter) -> list[Any]:
@@ -98,7 +149,9 @@ class NameWriter:
         shown = self._shown
         deepest = max((len(self.frames(item)) for item in shown), default=0)
         for depth in range(1, deepest + 1):
-            for prefix, group in itertools.groupby(shown, lambda i, d=depth: self.frames(i)[:d]):
+            for prefix, group in itertools.groupby(
+                shown, lambda i, d=depth: self._statements_of(i)[:d]
+            ):
                 targets = author.parallel_names(prefix[-1]) if len(prefix) == depth else None
                 if not targets:
                     continue

@@ -116,13 +116,14 @@ class Reroll:
     ) -> tuple[ast.expr, ast.expr, list[Any]]:
         """Return the loop's variables, what it runs over, and its body."""
         places = varying(blocks) or {}
-        lists = self._lists(blocks[0], places)
+        order = list(self.lengths)
+        lists = sorted(self._lists(blocks[0], places), key=lambda item: order.index(item[0]))
         said = author.loop_names(origin.origin) if origin.origin else {}
         taken = {*self.taken, *(n for s in blocks[0] for n in names_in(s))}
         variables: dict[str, str] = {}
         for name, _ in lists:
             wanted = said.get(name) or (said.get("") if len(lists) == 1 else None)
-            variables[name] = names.unique(names.local(wanted or _singular(name)), taken)
+            variables[name] = names.unique(names.local(wanted or names.singular(name)), taken)
             taken.add(variables[name])
         counter = names.unique(names.local(said.get("#") or "i"), taken)
         template = copy.deepcopy(blocks[0])
@@ -439,10 +440,6 @@ def _length(value: ast.expr) -> int | None:
         count = value.generators[0].iter.args[-1]
         return count.value if isinstance(count, ast.Constant) and _whole(count) else None  # type: ignore[return-value]
     return None
-
-
-def _singular(name: str) -> str:
-    return name[:-1] if name.endswith("s") and len(name) > 2 else "layer"
 
 
 __all__ = ["reroll"]
