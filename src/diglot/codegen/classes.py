@@ -8,7 +8,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen import author, names
-from diglot.codegen.expr import E, call, to_ast
+from diglot.codegen.expr import E, call
 from diglot.codegen.optional import Any_, Instance, Mask, merge_optional
 from diglot.codegen.reroll import reroll
 from diglot.codegen.statements import ListIndex, Member, Statement
@@ -16,28 +16,6 @@ from diglot.ir.hub import Call
 
 if TYPE_CHECKING:
     from diglot.codegen.program import Program
-
-#: What the positional arguments of a Keras layer are called.
-_POSITIONAL = {
-    "Dense": ("units",), "Conv1D": ("filters", "kernel_size"), "Conv2D": ("filters", "kernel_size"),
-    "Conv3D": ("filters", "kernel_size"),
-    "padded_conv2d": ("filters", "kernel_size"), "Conv2DTranspose": ("filters", "kernel_size"),
-    "Conv1DTranspose": ("filters", "kernel_size"), "DepthwiseConv2D": ("kernel_size",),
-    "DepthwiseConv1D": ("kernel_size",), "Embedding": ("input_dim", "output_dim"), "Dropout": ("rate",),
-    "ZeroPadding2D": ("padding",), "MaxPooling2D": ("pool_size",), "AveragePooling2D": ("pool_size",),
-    "LSTM": ("units",), "GRU": ("units",), "SimpleRNN": ("units",), "GroupNormalization": ("groups",),
-    "MultiHeadAttention": ("num_heads", "key_dim"), "range": ("count",),
-    "Constant": ("init_value",), "padded_depthwise_conv2d": ("kernel_size",),
-}  # fmt: skip
-
-
-#: What torch.nn calls a Keras layer's argument.
-_TORCH_SLOTS = {
-    "units": ("out_features",), "filters": ("out_channels",), "kernel_size": ("kernel_size",), "strides": ("stride",),
-    "rate": ("p",), "input_dim": ("num_embeddings",), "output_dim": ("embedding_dim",), "epsilon": ("eps",),
-    "groups": ("groups", "num_groups"), "pool_size": ("kernel_size",), "dilation_rate": ("dilation",),
-    "padding": ("padding",), "num_heads": ("num_heads",),
-}  # fmt: skip
 
 
 class Dissolve(Exception):
@@ -116,7 +94,8 @@ class Classes:
         inits: list[tuple[str, ast.expr]] = []
         for name, members in self.program.grouped_members(region):
             if isinstance(members, list):
-                inits.append((name, self._list([self._construct(m) for m in members])))
+                items = self._list([self._construct(m) for m in members])
+                inits.append((name, self.program.dialect.listed(items)))
             else:
                 inits.append((name, self._construct(members)))
         body = [
@@ -139,11 +118,13 @@ class Classes:
         return ast.List(items, ast.Load())
 
     def sequence(self, region: Call) -> ast.expr:
-        """Return ``keras.Sequential([...])``."""
-        items = [self._construct(m) for m in self.program.sequence(region)]
+        """Return ``keras.Sequential([...])`` or ``nn.Sequential(...)``."""
+        members = self.program.sequence(region)
+        items = [self._construct(m) for m in members]
         own = isinstance(items[0], ast.Call) and isinstance(items[0].func, ast.Name)
-        run = own or len(items) > 2  # two alike of Keras's own layers are written out
-        return call("keras.Sequential", self._list(items) if run else items)
+        run = own or len(items) > 2  # two alike of the framework's own layers are written out
+        written = self._list(items) if run else ast.List(items, ast.Load())
+        return self.program.dialect.sequence([m.source for m in members], items, written)
 
     # --- classes -------------------------------------------------------------------------------------------
 
@@ -161,7 +142,7 @@ class Classes:
         inits = [(n, copy.deepcopy(e)) for n, e in first.inits]
         body = [dataclasses.replace(s, node=copy.deepcopy(s.node)) for s in first.body]
         _Replace(places).apply(inits, body)
-        tree = self._class_tree(name, list(params), inits, body, first)
+        tree = self.program.dialect.tree(self.program, name, list(params), inits, body, first)
         made = LayerClass(name, instances, list(params), tree, body)
         self.classes.append(made)
         for instance in instances:
@@ -237,25 +218,27 @@ class Classes:
         attribute, slot = context
         if _is_flag(context, values):
             held = None if attribute else self._held_by_modules(instances, values)
-            return names.attribute(attribute or held or "residual")
+            return self.program.dialect.attribute(attribute or held or "residual")
         cls = instances[0].region.cls
         own = author.constructor_parameters(cls) if cls is not None else ()
         if slot == "count":  # of layers in a list
             counts = author.loop_counts(cls) if cls is not None else ()
-            return names.attribute(counts[0] if len(counts) == 1 else f"num_{attribute}")
-        for torch_slot in _TORCH_SLOTS.get(slot, (slot,)):
+            return self.program.dialect.attribute(
+                counts[0] if len(counts) == 1 else f"num_{attribute}"
+            )
+        for torch_slot in self.program.dialect.source_slots.get(slot, (slot,)):
             expression = (
                 author.slot_expression(cls, attribute, torch_slot) if cls is not None else None
             )
             if expression in own:
-                return names.attribute(names.local(expression))
+                return self.program.dialect.attribute(names.local(expression))
         for name in known[0]:
             if all(name in k and _equal(k[name], v) for k, v in zip(known, values, strict=True)):
-                return names.attribute(names.local(name))
+                return self.program.dialect.attribute(names.local(name))
         held = self._held_by_modules(instances, values)
         if held is not None:
-            return names.attribute(names.local(held))
-        return names.attribute(names.local(slot))
+            return self.program.dialect.attribute(names.local(held))
+        return self.program.dialect.attribute(names.local(slot))
 
     def _held_by_modules(self, instances: list[Instance], values: list[Any]) -> str | None:
         """Return the plain attribute of the source modules that holds these values (``head_dim``)."""
@@ -273,40 +256,6 @@ class Classes:
             ):
                 return name
         return None
-
-    def _class_tree(
-        self,
-        name: str,
-        params: list[str],
-        inits: list[tuple[str, ast.expr]],
-        body: list[Statement],
-        first: Instance,
-    ) -> ast.ClassDef:
-        init = ast.FunctionDef(
-            "__init__",
-            _arguments(["self", *params], kwargs="kwargs"),
-            [ast.Expr(E("super().__init__(**kwargs)"))],
-            [],
-        )  # fmt: skip
-        parts_that_may_lack = {n for n, e in inits if n in params and isinstance(e, ast.IfExp)}
-        for param in params:
-            if param not in parts_that_may_lack:
-                init.body.append(_set(param, ast.Name(param, ast.Load())))
-        for attribute, value in inits:
-            init.body.append(_set(attribute, value))
-        arguments = _arguments(["self", *first.writer.params])
-        if not first.writer.params:  # Keras calls no layer without an argument
-            arguments.args.append(ast.arg("inputs"))
-            arguments.defaults.append(ast.Constant(None))
-        if first.writer.reads_training:
-            arguments.args.append(ast.arg("training"))
-            arguments.defaults.append(ast.Constant(None))
-        forward = ast.FunctionDef("call", arguments, [s.node for s in body], [])
-        parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
-        if params:
-            parts.append(_get_config(params, parts_that_may_lack))
-        decorator = E("keras.saving.register_keras_serializable(package=p)", p=self.program.package)
-        return ast.ClassDef(name, [E("layers.Layer")], [], parts, [decorator])
 
 
 class _Replace(ast.NodeTransformer):
@@ -334,7 +283,8 @@ class _Replace(ast.NodeTransformer):
 
 
 class _Collect(ast.NodeVisitor):
-    def __init__(self) -> None:
+    def __init__(self, positional: dict[str, tuple[str, ...]]) -> None:
+        self.positional = positional
         self.values: list[Any] = []
         self.contexts: list[tuple[str, str]] = []  # (attribute, argument)
         self.attribute = ""
@@ -349,7 +299,7 @@ class _Collect(ast.NodeVisitor):
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         )
         self.visit(node.func)
-        slots = _POSITIONAL.get(function, ())
+        slots = self.positional.get(function, ())
         for i, argument in enumerate(node.args):
             self._context.append(
                 slots[i] if i < len(slots) else self._context[-1] if not slots else function.lower()
@@ -363,7 +313,7 @@ class _Collect(ast.NodeVisitor):
 
 
 def _collect(instance: Instance) -> _Collect:
-    collector = _Collect()
+    collector = _Collect(instance.writer.program.dialect.positional)
     for name, value in instance.inits:
         collector.attribute = name
         collector.visit(value)
@@ -395,22 +345,6 @@ def _dump(instance: Instance, mask: bool = False) -> str:
 
 def _text(node: ast.AST, mask: bool) -> str:
     return ast.dump(Mask().visit(copy.deepcopy(node)) if mask else node)
-
-
-def _arguments(params: list[str], kwargs: str | None = None) -> ast.arguments:
-    return ast.arguments(
-        [], [ast.arg(p) for p in params], None, [], [], ast.arg(kwargs) if kwargs else None, []
-    )
-
-
-def _set(attribute: str, value: ast.expr) -> ast.Assign:
-    return ast.Assign([ast.Attribute(ast.Name("self", ast.Load()), attribute, ast.Store())], value)
-
-
-def _get_config(params: list[str], optional: set[str]) -> ast.FunctionDef:
-    values = [E(f"self.{p} is not None") if p in optional else E(f"self.{p}") for p in params]
-    config = ast.Dict([None, *map(to_ast, params)], [E("super().get_config()"), *values])
-    return ast.FunctionDef("get_config", _arguments(["self"]), [ast.Return(config)], [])
 
 
 def _is_flag(context: tuple[str, str], values: list[Any]) -> bool:

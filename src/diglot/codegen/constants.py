@@ -37,7 +37,10 @@ class Constants:
         if layout:
             value = value.permute(layout)
         # Folded values are float64; what the author asked for is in the node.
-        return self.literal(writer, value, node.meta["val"].dtype)
+        wanted = node.meta["val"].dtype
+        if value.dim() == 0:
+            return to_ast(number(value))
+        return self.program.dialect.constant(writer, node, value, wanted)
 
     def literal(
         self, writer: RegionWriter, value: torch.Tensor, wanted: torch.dtype | None = None

@@ -7,11 +7,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import fx
 
-from diglot.codegen import names
-from diglot.codegen.expr import E, call
+from diglot.codegen.expr import E
 from diglot.codegen.statements import ListIndex, Member
 from diglot.ir.hub import Call, target_name
 from diglot.ir.weight_entry import WeightEntry
@@ -167,11 +165,7 @@ class Homes:
         if len(home.steps) == 1 and home.steps[0][0] == "permute" and home.combine is None:
             perm = list(home.steps[0][1])
             inverse = [perm.index(i) for i in range(len(perm))]
-            return (
-                E("ops.transpose(w)", w=base)
-                if inverse == [1, 0]
-                else call("ops.transpose", base, inverse)
-            )
+            return self.program.dialect.transposed(base, inverse)
         return base
 
     def _descend(self, writer: RegionWriter, region: Call) -> ast.expr | None:
@@ -218,17 +212,11 @@ class Homes:
         key = (
             owner.key(name)
             if len(parts) > 1 and parts[-1].isdigit()
-            else (names.attribute(short), None)
+            else (self.program.dialect.attribute(short), None)
         )
         perm = list(steps[0][1]) if steps else None
-        initializer = self.program.initial.initializer(node, perm)
-        options: dict[str, Any] = {"shape": shape, "initializer": initializer}
-        if not parameter.value.dtype.is_floating_point:
-            options["dtype"] = "bool" if parameter.value.dtype == torch.bool else "int32"
-        if not parameter.trainable:
-            options["trainable"] = False
-        options["name"] = key[0]
-        owner.members[key] = Member(call("self.add_weight", **options), name, kind="weight")
+        made = self.program.dialect.weight(self.program, node, key[0], shape, perm)
+        owner.members[key] = Member(made, name, kind="weight")
         home = Home(owner.call, key, "", (node,), steps)
         self.homes[(owner.call.path, key, "")] = home
         self.of_node[node] = home

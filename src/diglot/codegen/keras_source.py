@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import re
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,17 +46,22 @@ def write(
         from diglot.codegen.functional import write_functional
 
         return write_functional(hub, model, float_dtype)
+    program, classes, root = compose(lambda: Program(hub, model, float_dtype), hub)
+    return assemble(program, classes, root)
+
+
+def compose(make: Callable[[], Program], hub: Hub) -> tuple[Program, Classes, LayerClass | None]:
+    """Write every region and build the classes, as often as regions turn out to need no class of their own."""
     dissolve_trivial(hub)
     root_is_class = False
     while True:
-        program = Program(hub, model, float_dtype)
+        program = make()
         program.root_is_class = root_is_class
         try:
             program.run()
             classes = Classes(program)
             program.classes = classes
-            root = classes.build()
-            break
+            return program, classes, classes.build()
         except Dissolve as needed:
             if needed.region is hub.root:  # the root has no caller to go into
                 root_is_class = True
@@ -65,7 +71,6 @@ def write(
                 r for r in hub.root.walk() if r.path == needed.region.path and not r.function
             ]:
                 dissolve(hub, region)
-    return assemble(program, classes, root)
 
 
 def assemble(program: Program, classes: Classes, root: LayerClass | None) -> Written:
@@ -293,7 +298,7 @@ def structure_json(structure: Any, ports: set[str], path: str = "") -> Any:
 
 
 def line_map(
-    source: str, classes: list[LayerClass]
+    source: str, classes: list[LayerClass], method: str = "call"
 ) -> tuple[list[tuple[str, int, int]], dict[str, tuple[int, int]]]:
     """Match each written statement with its lines after formatting (ruff keeps the order of statements)."""
     tree = ast.parse(source)
@@ -306,7 +311,7 @@ def line_map(
             node.decorator_list[0].lineno if node.decorator_list else node.lineno,
             node.end_lineno or node.lineno,
         )
-        forward = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "call")
+        forward = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == method)
         lines += statement_lines(made.statements, forward.body)
     return lines, spans
 

@@ -154,7 +154,7 @@ class Lists:
         first = int(found[0]["number"])
         if [int(m["number"]) for m in found] != list(range(first, first + len(keys))):
             return None
-        attribute = names.attribute(f"{found[0]['stem']}s")
+        attribute = self.program.dialect.attribute(f"{found[0]['stem']}s")
         if attribute in others:
             return None
         writer.series.update({c.path: (attribute, i) for i, c in enumerate(calls)})
@@ -203,7 +203,7 @@ class ListWriter:
         start = self.list_argument(run.start)
         start = call("list", start) if isinstance(start, ast.Name) else start
         name = names.unique(names.local(wanted), self.holder)
-        self._push(assignment(name, start), origin)
+        self.push(assignment(name, start), origin)
         self.holder[name] = "list"
         arguments: list[ast.expr] = []
         for other in self.program.lists.parameters(run.calls[0]):
@@ -223,7 +223,7 @@ class ListWriter:
         loop = ast.For(
             ast.Name(variable, ast.Store()), E(f"self.{run.attribute}"), [ast.Expr(grown)], [], None
         )
-        self._push(loop, origin)
+        self.push(loop, origin)
         self._hold_list(name, [*run.start, *run.results])
 
 

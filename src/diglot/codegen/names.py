@@ -16,7 +16,7 @@ RESERVED_ATTRIBUTES = frozenset(
     stateless_call supports_jit supports_masking supports_mask symbolic_call trainable trainable_variables
     trainable_weights variable_dtype variables weights training""".split()
 )
-_TAKEN = frozenset({"ops", "layers", "keras", "self", "np", "math", "model"})
+_TAKEN = frozenset({"ops", "layers", "keras", "self", "np", "math", "model", "torch", "nn", "F"})
 #: Parameters that Keras fills in by itself.
 RESERVED_PARAMETERS = frozenset({"training"})
 

@@ -167,6 +167,15 @@ class OpCall:
         """Tell whether a tensor is floating point."""
         return self.fake(name).dtype.is_floating_point
 
+    def device(self) -> ast.expr | None:
+        """``x.device`` of a tensor that the region was given, for tensors made from nothing."""
+        near = self.writer.given_tensor(floating=False)
+        return E("x.device", x=near) if near is not None else None
+
+    def float_like(self) -> ast.expr | None:
+        """A float tensor that the region was given, whose dtype others may take."""
+        return self.writer.given_tensor(floating=True)
+
     # --- layers and weights ---------------------------------------------------------------------------
 
     def is_layer(self, *weights: str) -> bool:

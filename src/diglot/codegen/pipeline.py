@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from diglot.codegen import torch_source
 from diglot.codegen.keras_source import Written, write
 from diglot.ir.hub import Hub
 from diglot.passes.layout import assign_layouts
@@ -17,6 +18,12 @@ def to_keras(
     """Lay out and write a captured hub."""
     assign_layouts(hub, registry(), io_layout)
     return write(hub, model, float_dtype(hub), style)
+
+
+def to_torch(hub: Hub, model: nn.Module | None, io_layout: str = "native") -> Written:
+    """Lay out and write a hub whose images are channels-last, as a Keras frontend captures it."""
+    assign_layouts(hub, registry(), io_layout, "torch")
+    return torch_source.write(hub, model, float_dtype(hub))
 
 
 def float_dtype(hub: Hub) -> torch.dtype:

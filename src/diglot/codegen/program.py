@@ -11,8 +11,10 @@ from torch import fx, nn
 from diglot.codegen import author, names
 from diglot.codegen.columns import Columns
 from diglot.codegen.constants import Constants
+from diglot.codegen.dialect import Dialect
 from diglot.codegen.homes import Homes
 from diglot.codegen.initial import Initial
+from diglot.codegen.keras_dialect import KerasDialect
 from diglot.codegen.lists import Lists
 from diglot.codegen.loops import Loops
 from diglot.codegen.region import RegionWriter
@@ -32,9 +34,17 @@ class Program(TreeQueries):
     """State shared by the writers of one program."""
 
     def __init__(
-        self, hub: Hub, model: nn.Module | None, float_dtype: torch.dtype, style: str = "layers"
+        self,
+        hub: Hub,
+        model: nn.Module | None,
+        float_dtype: torch.dtype,
+        style: str = "layers",
+        dialect: Dialect | None = None,
+        region_writer: type[RegionWriter] = RegionWriter,
     ) -> None:
         self.hub = hub
+        self.dialect: Dialect = dialect or KerasDialect()
+        self._region_writer = region_writer
         self.model = model
         self.modules = (
             dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
@@ -46,7 +56,7 @@ class Program(TreeQueries):
         self.helpers: set[str] = set()
         self.met: list[tuple[Rule, Call, fx.Node]] = []
         self.alias: dict[fx.Node, fx.Node] = {}
-        self.limits = limits(hub)
+        self.limits = limits(hub) if self.dialect.limited else []
         self.root_is_class = False  # whether a root nn.Sequential holds more than a Sequential can
         self.parts: dict[tuple[Call, fx.Node], Any] = {}
         self.made_by: dict[tuple[Call, str], fx.Node] = {}
@@ -68,7 +78,7 @@ class Program(TreeQueries):
     def writer(self, call: Call) -> RegionWriter:
         """Return the finished writer of a region (written on first use)."""
         if call not in self._writers:
-            self._writers[call] = RegionWriter(self, call).write()
+            self._writers[call] = self._region_writer(self, call).write()
         return self._writers[call]
 
     def run(self) -> RegionWriter:

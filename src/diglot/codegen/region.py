@@ -29,7 +29,7 @@ from diglot.codegen.statements import (
     is_pure,
     through,
 )
-from diglot.ir.hub import Call, Frame, Port, is_mark, target_name
+from diglot.ir.hub import Call, Frame, Port, is_mark
 
 if TYPE_CHECKING:
     from diglot.codegen.program import Program
@@ -95,7 +95,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
             for limit in self.program.limits:
                 if limit.input is port.value:
                     for check in checks(limit, self.exprs[port.node]):
-                        self._push(check, None)
+                        self.push(check, None)
 
     def _drop_unread(self) -> None:
         """Drop values (sizes, initial states) that were made for an op whose rule did without them."""
@@ -104,7 +104,11 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         for statement in reversed(self.statements):
             node = statement.node
             target = node.targets[0] if isinstance(node, ast.Assign) else None
-            if isinstance(target, ast.Name) and target.id not in read and is_pure(node.value):
+            if (
+                isinstance(target, ast.Name)
+                and target.id not in read
+                and is_pure(node.value, self.program.dialect)
+            ):
                 continue
             read |= (
                 names_in(node)
@@ -228,17 +232,14 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         if node.target is operator.getitem:
             self._getitem(node)
             return
-        rule = self.program.rules.get(target_name(node))
+        rule = self.program.dialect.rule(self.program, node)
         if rule is None:
             self.program.problem(self, node, "no rule for this op")
             self.exprs[node] = ast.Name("unsupported", ast.Load())
             return
         op = OpCall(self, node, rule)
         try:
-            reason = rule.refuse(op) if rule.refuse else None
-            if reason:
-                raise Refusal(reason)
-            made = op.template(rule.keras) if isinstance(rule.keras, str) else rule.keras(op)
+            made = self.program.dialect.write(op)
         except Refusal as refusal:
             self.program.problem(self, node, str(refusal))
             self.exprs[node] = ast.Name("unsupported", ast.Load())
@@ -330,22 +331,24 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
             origin = found[-1] if found else None
         wanted = names.local(name or self.program.noun_for(self, node, noun))
         chosen = self._free_name(wanted, node, made)
-        self._push(ast.Assign([ast.Name(chosen, ast.Store())], made), origin, node)
+        self.push(ast.Assign([ast.Name(chosen, ast.Store())], made), origin, node)
         self.holder[chosen] = node
         self.exprs[node] = ast.Name(chosen, ast.Load())
 
-    def _push(
-        self, statement: ast.stmt, origin: Frame | None, value: fx.Node | None = None
-    ) -> None:
+    def push(self, statement: ast.stmt, origin: Frame | None, value: fx.Node | None = None) -> None:
         self.statements.append(Statement(statement, origin, tuple(self.used_rules), value))
         self.used_rules = []
 
     def _return(self) -> None:
         ports = self.program.live_outputs(self.call)
-        values = [self.read(p.value) for p in ports]
-        result = values[0] if len(values) == 1 else ast.Tuple(values, ast.Load())
+        result = self.result()
         origin = None
         if ports:
             found = self.frames(through(ports[0].value))
             origin = found[0] if found else None
-        self._push(ast.Return(result), origin)
+        self.push(ast.Return(result), origin)
+
+    def result(self) -> ast.expr:
+        """Return the value that the region returns: one, or a tuple."""
+        values = [self.read(p.value) for p in self.program.live_outputs(self.call)]
+        return values[0] if len(values) == 1 else ast.Tuple(values, ast.Load())

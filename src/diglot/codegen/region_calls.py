@@ -114,7 +114,7 @@ class CallWriter:
             if chosen in targets:  # results of one name, and neither may overwrite a living value
                 chosen = names.unique(names.local(hint), {*targets, *self.holder})
             targets.append(chosen)
-        self._push(
+        self.push(
             ast.Assign([ast.Tuple([ast.Name(t, ast.Store()) for t in targets], ast.Store())], made),
             origin,
         )
@@ -190,7 +190,7 @@ class CallWriter:
             function, ast.arguments([], [ast.arg(p) for p in params], None, [], [], None, []),
             [*[s.node for s in body], ast.Return(result)], [],
         )  # fmt: skip
-        self._push(definition, None)
+        self.push(definition, None)
         return ast.Name(function, ast.Load())
 
     # --- loops and returns -----------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class CallWriter:
                 if not isinstance(start, ast.Name) or start.id != wanted
                 else names.unique(wanted, self.holder)
             )
-            self._push(assignment(wanted, start), origin)
+            self.push(assignment(wanted, start), origin)
         self.holder[wanted] = run.start
         variable = names.unique(names.local(run.variable), self.holder)
         self.holder[variable] = "loop"
@@ -241,7 +241,7 @@ class CallWriter:
                 expression = self.read(port.value)
                 if not isinstance(expression, ast.Name):
                     held = names.unique(names.local(self.program.hint(port.value)), self.holder)
-                    self._push(assignment(held, expression), origin)
+                    self.push(assignment(held, expression), origin)
                     self.holder[held] = port.value
                     expression = ast.Name(held, ast.Load())
                 arguments.append(expression)
@@ -260,7 +260,7 @@ class CallWriter:
                 ast.Load(),
             )
         loop = ast.For(ast.Name(variable, ast.Store()), sequence, [body], [], None)
-        self._push(loop, origin)
+        self.push(loop, origin)
         self.left[run.start] = saved
         del self.holder[variable]
         self.holder[wanted] = final

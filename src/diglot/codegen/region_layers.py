@@ -104,12 +104,13 @@ class LayerWriter:
             return column
         parts = path.split(".")
         if len(parts) > 1 and parts[-1].isdigit():
-            return names.attribute("_".join(parts[:-1])), int(parts[-1])
+            return self.program.dialect.attribute("_".join(parts[:-1])), int(parts[-1])
         beside = _BESIDE.fullmatch(parts[-1]) if len(parts) > 1 else None
         if beside:  # the padding before each convolution of a list
             stem = names.singular("_".join(parts[:-1]))
-            return names.attribute(names.plural(f"{stem}_{beside[2]}")), int(beside[1])
-        return names.attribute("_".join(parts)), None
+            listed = names.plural(f"{stem}_{beside[2]}")
+            return self.program.dialect.attribute(listed), int(beside[1])
+        return self.program.dialect.attribute("_".join(parts)), None
 
     def attribute(self: RegionWriter, key: tuple[str, int | None]) -> ast.expr:
         """Return ``self.name`` or ``self.name[i]`` (``i`` is made dense at the end)."""
@@ -128,4 +129,4 @@ class LayerWriter:
 
     def float_dtype_ast(self: RegionWriter) -> ast.expr:
         """The layer's own float type."""
-        return E("self.compute_dtype")
+        return self.program.dialect.float_dtype()

@@ -185,7 +185,7 @@ class NameWriter:
         aside = self._author_copy(wanted) if isinstance(held, fx.Node) else None
         if aside and self._is_dead(aside):
             self._flush_readers(aside)
-            self._push(assignment(aside, ast.Name(wanted, ast.Load())), None)
+            self.push(assignment(aside, ast.Name(wanted, ast.Load())), None)
             self.holder[aside] = held
             for value, expression in self.exprs.items():
                 if isinstance(expression, ast.Name) and expression.id == wanted:
@@ -224,6 +224,6 @@ class NameWriter:
                 chosen = names.unique(
                     names.local(self.program.noun_for(self, node, "")), self.holder
                 )
-                self._push(assignment(chosen, made), found[-1] if found else None)
+                self.push(assignment(chosen, made), found[-1] if found else None)
                 self.holder[chosen] = node
                 self.exprs[node] = ast.Name(chosen, ast.Load())

@@ -50,10 +50,10 @@ class PartWriter:
         if isinstance(made, ast.Tuple) and not names_in(made) & set(targets):
             for name, part in zip(targets, made.elts, strict=True):
                 if name != "_":
-                    self._push(assignment(name, part), origin)
+                    self.push(assignment(name, part), origin)
         else:
             target = ast.Tuple([ast.Name(t, ast.Store()) for t in targets], ast.Store())
-            self._push(ast.Assign([target], made), origin)
+            self.push(ast.Assign([target], made), origin)
         for i, name in enumerate(targets):
             if i in items and name != "_":
                 self.holder[name] = items[i]

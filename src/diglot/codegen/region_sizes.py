@@ -18,6 +18,7 @@ from diglot.ir.hub import is_mark
 from diglot.ir.sizes import is_static, shape_of, size_of
 
 if TYPE_CHECKING:
+    from diglot.codegen.dialect import Dialect
     from diglot.codegen.region import RegionWriter
 
 
@@ -31,7 +32,7 @@ class SizeWriter:
             return to_ast(size)
         if not isinstance(size, sympy.Symbol):
             known = {s: self.size(s, at) for s in sorted(size.free_symbols, key=str)}
-            return size_ast(size, known)
+            return size_ast(size, known, self.program.dialect)
         near = self._near(size, at)
         if near is None and size in self.sizes:
             return ast.Name(self.sizes[size], ast.Load())
@@ -44,7 +45,19 @@ class SizeWriter:
                 return ast.Name(self.sizes[size], ast.Load())
             if self.program.size_reads(self.call, size) >= 2:
                 return self._declare_size(size, node, axis)
-        return E("ops.shape(x)[i]", x=self.exprs[node], i=axis)
+        return self.program.dialect.size(self.exprs[node], axis)
+
+    def given_tensor(self: RegionWriter, floating: bool) -> ast.expr | None:
+        """Return a variable that holds one of the region's own arguments still."""
+        for node in [p.node for p in self.call.inputs]:
+            value, made = node.meta.get("val"), self.exprs.get(node)
+            if not isinstance(value, torch.Tensor) or not isinstance(made, ast.Name):
+                continue
+            if self.holder.get(made.id) is not node:
+                continue
+            if not floating or value.dtype is self.program.float_dtype:
+                return made
+        return None
 
     @property
     def _parameters(self: RegionWriter) -> set[fx.Node]:
@@ -141,21 +154,21 @@ class SizeWriter:
             wanted = f"{text(variable)}_{wanted}"
         name = names.unique(wanted, self.holder)
         self.statements.append(
-            Statement(assignment(name, E("ops.shape(x)[i]", x=variable, i=axis)))
+            Statement(assignment(name, self.program.dialect.size(variable, axis)))
         )
         self.holder[name] = "size"
         self.sizes[size] = name
         return ast.Name(name, ast.Load())
 
 
-def size_ast(size: Any, known: dict[Any, ast.expr]) -> ast.expr:
+def size_ast(size: Any, known: dict[Any, ast.expr], dialect: Dialect) -> ast.expr:
     """Turn a sympy size into an expression, given one for each symbol."""
     if size in known:
         return known[size]
     if size.is_Integer:
         return to_ast(int(size))
     name = type(size).__name__
-    parts = [size_ast(a, known) for a in size.args]
+    parts = [size_ast(a, known, dialect) for a in size.args]
     if size.is_Add:
         numbers = [p for p, a in zip(parts, size.args, strict=True) if a.is_Number]
         rest = [p for p, a in zip(parts, size.args, strict=True) if not a.is_Number]
@@ -173,6 +186,5 @@ def size_ast(size: Any, known: dict[Any, ast.expr]) -> ast.expr:
     if size.is_Pow:
         return E("a ** b", a=parts[0], b=parts[1])
     if name in ("Min", "Max"):
-        smaller = "ops.minimum(a, b)" if name == "Min" else "ops.maximum(a, b)"
-        return functools.reduce(lambda a, b: E(smaller, a=a, b=b), parts[::-1])
+        return functools.reduce(lambda a, b: E(dialect.extreme(name), a=a, b=b), parts[::-1])
     raise Refusal(f"the size {size} has no plain form")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
 from diglot.codegen.expr import text
 from diglot.ir.hub import Call, Frame, is_mark
+
+if TYPE_CHECKING:
+    from diglot.codegen.dialect import Dialect
 
 
 @dataclasses.dataclass
@@ -49,10 +52,9 @@ def through(node: fx.Node) -> fx.Node:
     return node
 
 
-def is_pure(value: ast.expr) -> bool:
-    """Tell whether an expression calls nothing but functions of ``keras.ops`` and layers without weights."""
-    pure = ("ops.", "RepeatBatch", "Constant")
-    return all(text(n.func).startswith(pure) for n in ast.walk(value) if isinstance(n, ast.Call))
+def is_pure(value: ast.expr, dialect: Dialect) -> bool:
+    """Tell whether an expression only computes a value: it calls no layer with a state."""
+    return all(dialect.is_pure(text(n.func)) for n in ast.walk(value) if isinstance(n, ast.Call))
 
 
 def assignment(name: str, value: ast.expr) -> ast.Assign:

@@ -168,7 +168,8 @@ class TreeQueries:
             return own
         if self.is_sequential(region):
             place = self.sequence_keys(region).index(key)
-            return _join(own, f"layers.{place}")
+            sources = [member.source for member in self.sequence(region)]
+            return _join(own, self.dialect.sequence_place(place, sources))
         index = self.dense(region, key)
         return _join(own, key[0] if index is None else f"{key[0]}.{index}")
 
@@ -217,7 +218,7 @@ class TreeQueries:
                 if made is None:
                     raise Dissolve(region)
                 key = (f"stateless_{len(found)}", None)
-                found.append((key, Member(made, "", kind="layer")))
+                found.append((key, Member(made, self._leaf_name(writer, statement), kind="layer")))
             else:
                 found.extend((k, writer.members[k]) for k in keys)
             target = statement.node.targets[0]
@@ -235,14 +236,18 @@ class TreeQueries:
         node: fx.Node | None = statement.value
         if node is None or node.op != "call_function":
             return None
-        rule = self.rules.get(target_name(node))
-        if rule is None or rule.layer is None:
+        rule = self.dialect.rule(self, node)
+        if rule is None:
             return None
-        op = OpCall(writer, node, rule)
         try:
-            return op.template(rule.layer) if isinstance(rule.layer, str) else rule.layer(op)
+            return self.dialect.as_layer(OpCall(writer, node, rule))
         except Refusal:  # this use of the op is more than one layer
             return None
+
+    def _leaf_name(self: Program, writer: RegionWriter, statement: Any) -> str:
+        """Return the name, below a region, of the source module that a statement's value is of."""
+        path = writer.leaf_path(statement.value) if statement.value is not None else ""
+        return writer.relative(path) or ""
 
 
 def _peel(

@@ -12,11 +12,13 @@ from diglot.ir.hub import Hub
 from diglot.passes import pipeline
 
 
-def capture(model: nn.Module, example_inputs: Any, dynamic: Any = None) -> tuple[Hub, list[Any]]:
-    """Capture a live model. Returns the hub and the example values that were used."""
+def capture(
+    model: nn.Module, example_inputs: Any, dynamic: Any = None, target: str = "keras"
+) -> tuple[Hub, list[Any]]:
+    """Capture a live model for a target. Returns the hub and the example values that were used."""
     program, marker, structure, names, values = torch_export.export(model, example_inputs, dynamic)
     hub = build(program, model, marker.records, structure, names)
-    pipeline.run(hub)
+    pipeline.run(hub, target)
     lay_calls(hub, model, marker.records)
     complete_ports(hub)
     return hub, values

@@ -48,7 +48,20 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
 )
 
 
-def run(hub: Hub) -> None:
-    """Run every pass on a hub, in place."""
+#: These bring the hub to forms that Keras has and PyTorch does not.
+FOR_KERAS = frozenset(
+    {
+        stochastic_depth.recognise,
+        complex_numbers.to_real,
+        bags.open_bags,
+        dense.unflatten_dense,
+        last_states.take_last_states,
+    }
+)
+
+
+def run(hub: Hub, target: str = "keras") -> None:
+    """Run every pass that the target needs on a hub, in place."""
     for step, _ in PIPELINE:
-        step(hub)
+        if target == "keras" or step not in FOR_KERAS:
+            step(hub)

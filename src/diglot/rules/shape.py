@@ -56,7 +56,7 @@ def _new_axes(before: tuple, after: tuple) -> ast.expr | None:
 
 
 def _permute(op: OpCall) -> ast.expr:
-    from diglot.passes.layout.assign import permuted_dims
+    from diglot.passes.layout.perms import permuted_dims
 
     if op.node.meta.get("free"):
         return op.expr("self")

@@ -18,31 +18,37 @@ from diglot.rules.registry import Rule
 _AXIS_REMOVED = {"aten.select.int", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze.default"}
 
 
-def assign_layouts(hub: Hub, rules: dict[str, Rule], io_layout: str = "native") -> None:
+def assign_layouts(
+    hub: Hub, rules: dict[str, Rule], io_layout: str = "native", target: str = "keras"
+) -> None:
     """Annotate every node with ``meta["layout"]``, in place.
 
     ``io_layout="native"`` lets inputs and outputs be channels-last where they meet a convolution; ``"same"``
-    keeps PyTorch's order at the boundary.
+    keeps PyTorch's order at the boundary. For ``target="torch"`` the roles are swapped: the hub's images are
+    channels-last, as Keras means them, with a permute on either side of each convolution; stored channels-first
+    these permutes are free.
     """
-    Assigner(hub, rules, io_layout).run()
+    Assigner(hub, rules, io_layout, target).run()
 
 
 class Assigner:
     """One walk over the graph."""
 
-    def __init__(self, hub: Hub, rules: dict[str, Rule], io_layout: str) -> None:
+    def __init__(self, hub: Hub, rules: dict[str, Rule], io_layout: str, target: str) -> None:
         self.hub = hub
         self.rules = rules
         self.native = io_layout == "native"
-        self.wants = Wants(rules)
+        self.to_keras = target == "keras"
+        self.images = perms.channels_last if self.to_keras else perms.channels_first
+        self.wants = Wants(rules, target)
         self._made: dict[tuple[fx.Node, perms.Perm | None], fx.Node] = {}
 
     def run(self) -> None:
         """Assign every layout."""
         for node in list(self.hub.graph.nodes):
             if node in self.hub.inputs:
-                if self.native and self.wants.channels_last(node):
-                    node.meta["layout"] = perms.channels_last(node.meta["val"].dim())
+                if self.native and self.wants.images(node):
+                    node.meta["layout"] = self.images(node.meta["val"].dim())
             elif node.op == "call_function" and node not in self.hub.constants:
                 self._assign(node)
         settle_shared(self.hub, self._insert)
@@ -54,7 +60,7 @@ class Assigner:
         layout = node.meta.get("layout")
         if layout is None:
             return
-        if self.native and layout == perms.channels_last(node.meta["val"].dim()):
+        if self.native and layout == self.images(node.meta["val"].dim()):
             return
         # the conversion goes in front of the root's output mark
         source = node.args[0] if is_mark(node) else node
@@ -90,6 +96,9 @@ class Assigner:
         node.meta["layout"] = None
 
     def _spatial(self, node: fx.Node) -> None:
+        if not self.to_keras:
+            self._logical(node)
+            return
         first = node.args[0]
         rank = first.meta["val"].dim()
         for argument in tensors(node)[1:]:
@@ -149,7 +158,7 @@ class Assigner:
         argument = self._current(node, argument)
         shape = list(value.shape)
         if (
-            layout == perms.channels_last(rank)
+            layout == self.images(rank)
             and _stored_alone(self.hub, argument, node)
             and value.dim() == rank - 1
         ):
@@ -211,10 +220,10 @@ class Assigner:
     def _permute(self, node: fx.Node) -> None:
         source = node.args[0]
         rank = source.meta["val"].dim()
-        dims = permuted_dims(node, rank)
+        dims = perms.permuted_dims(node, rank)
         layout = source.meta.get("layout")
-        becomes = perms.after_permute(None, dims) == perms.channels_last(rank)
-        if layout is not None or (becomes and (rank > 3 or self.wants.channels_last(node))):
+        becomes = rank > 2 and perms.after_permute(None, dims) == self.images(rank)
+        if layout is not None or (becomes and (rank > 3 or self.wants.images(node))):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True
             return
@@ -226,8 +235,8 @@ class Assigner:
         node.meta["layout"] = None
         if layout is None:
             node.meta["feature_order"] = None
-            if self.wants.channels_last(node) and becomes_maps(node, self.rules, self.hub):
-                node.meta["layout"] = perms.channels_last(node.meta["val"].dim())
+            if self.wants.images(node) and becomes_maps(node, self.rules, self.hub, self.images):
+                node.meta["layout"] = self.images(node.meta["val"].dim())
             return
         before, after = shape_of(source.meta["val"]), shape_of(node.meta["val"])
         possible, result = perms.reshaped(layout, before, after)
@@ -362,37 +371,6 @@ def _argument(node: fx.Node, wanted: str) -> Any:
         if argument.name == wanted and position < len(node.args):
             return node.args[position]
     return node.kwargs.get(wanted)
-
-
-def permuted_dims(node: fx.Node, rank: int) -> list[int]:
-    """Return the dims of a permute, transpose, t or movedim as ``permute`` takes them."""
-    name = target_name(node)
-    dims = list(range(rank))
-    if name in ("aten.permute.default",):
-        return [d % rank for d in node.args[1]]
-    if name in ("aten.transpose.int", "aten.swapaxes.default", "aten.swapdims.default"):
-        a, b = node.args[1] % rank, node.args[2] % rank
-        dims[a], dims[b] = dims[b], dims[a]
-        return dims
-    if name in (
-        "aten.t.default",
-        "aten.mT.default",
-        "aten.numpy_T.default",
-        "aten.adjoint.default",
-    ):
-        if name == "aten.numpy_T.default":
-            return dims[::-1]
-        if rank >= 2:
-            dims[-1], dims[-2] = dims[-2], dims[-1]
-        return dims
-    if name.startswith("aten.movedim") or name.startswith("aten.moveaxis"):
-        source, target = node.args[1], node.args[2]
-        source = [source] if isinstance(source, int) else list(source)
-        target = [target] if isinstance(target, int) else list(target)
-        source, target = [s % rank for s in source], [t % rank for t in target]
-        rest = iter([d for d in dims if d not in source])
-        return [source[target.index(i)] if i in target else next(rest) for i in dims]
-    raise ValueError(f"{name} is not a permute")
 
 
 def _stored_alone(hub: Hub, argument: fx.Node, node: fx.Node) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import fx
+
+from diglot.ir.hub import target_name
 from diglot.ir.sizes import Size, is_static, product
 
 Perm = tuple[int, ...]
@@ -12,6 +15,11 @@ Perm = tuple[int, ...]
 def channels_last(rank: int) -> Perm:
     """``(0, 2, 3, 1)`` for rank 4."""
     return (0, *range(2, rank), 1)
+
+
+def channels_first(rank: int) -> Perm:
+    """``(0, 3, 1, 2)`` for rank 4."""
+    return (0, rank - 1, *range(1, rank - 1))
 
 
 def simplify(perm: Perm | None) -> Perm | None:
@@ -141,3 +149,34 @@ def _split_ones(matched: list, before: tuple[Size, ...], after: tuple[Size, ...]
                 continue
         result.append((left, right))
     return result
+
+
+def permuted_dims(node: fx.Node, rank: int) -> list[int]:
+    """Return the dims of a permute, transpose, t or movedim as ``permute`` takes them."""
+    name = target_name(node)
+    dims = list(range(rank))
+    if name in ("aten.permute.default",):
+        return [d % rank for d in node.args[1]]
+    if name in ("aten.transpose.int", "aten.swapaxes.default", "aten.swapdims.default"):
+        a, b = node.args[1] % rank, node.args[2] % rank
+        dims[a], dims[b] = dims[b], dims[a]
+        return dims
+    if name in (
+        "aten.t.default",
+        "aten.mT.default",
+        "aten.numpy_T.default",
+        "aten.adjoint.default",
+    ):
+        if name == "aten.numpy_T.default":
+            return dims[::-1]
+        if rank >= 2:
+            dims[-1], dims[-2] = dims[-2], dims[-1]
+        return dims
+    if name.startswith("aten.movedim") or name.startswith("aten.moveaxis"):
+        source, target = node.args[1], node.args[2]
+        source = [source] if isinstance(source, int) else list(source)
+        target = [target] if isinstance(target, int) else list(target)
+        source, target = [s % rank for s in source], [t % rank for t in target]
+        rest = iter([d for d in dims if d not in source])
+        return [source[target.index(i)] if i in target else next(rest) for i in dims]
+    raise ValueError(f"{name} is not a permute")

@@ -7,6 +7,7 @@ norm between the two are put into that order once, in the weight map.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ _PER_FEATURE = {
 }
 
 
-def becomes_maps(node: fx.Node, rules: dict[str, Rule], hub: Hub) -> bool:
+def becomes_maps(
+    node: fx.Node, rules: dict[str, Rule], hub: Hub, images: Callable[[int], perms.Perm]
+) -> bool:
     """Tell whether a reshape can give channels-last maps as it is, after its features were reordered where needed.
 
     Sets ``feature_order`` (the order of the last axis) on the values before it, and ``output_order`` on the
@@ -38,7 +41,7 @@ def becomes_maps(node: fx.Node, rules: dict[str, Rule], hub: Hub) -> bool:
     if matched is None or matched[-1] != last or not all(is_static(s) for s in after[1:]):
         return False
     sizes = after[1:]
-    axes = tuple(p - 1 for p in perms.channels_last(len(after))[1:])
+    axes = tuple(p - 1 for p in images(len(after))[1:])
     moved = [a for a in axes if sizes[a] != 1]
     if moved == sorted(moved):
         return True  # one channel, or maps of one pixel: the order is the same

@@ -6,6 +6,8 @@ import torch
 from torch import fx
 
 from diglot.ir.hub import is_mark, target_name
+from diglot.passes.layout import perms
+from diglot.passes.layout.perms import permuted_dims
 from diglot.rules.registry import Rule
 
 _THROUGH = {"elementwise", "axis", "concat"}
@@ -14,9 +16,41 @@ _THROUGH = {"elementwise", "axis", "concat"}
 class Wants:
     """Answers, with a memory, whether a value feeds a spatial op."""
 
-    def __init__(self, rules: dict[str, Rule]) -> None:
+    def __init__(self, rules: dict[str, Rule], target: str = "keras") -> None:
         self.rules = rules
+        self.to_keras = target == "keras"
         self._known: dict[fx.Node, bool] = {}
+        self._fed: dict[fx.Node, bool] = {}
+
+    def images(self, node: fx.Node) -> bool:
+        """Tell whether a tensor should be kept in the target's order of an image's axes."""
+        return self.channels_last(node) if self.to_keras else self.channels_first(node)
+
+    def channels_first(self, node: fx.Node) -> bool:
+        """Tell whether a channels-last tensor reaches a permute to channels-first in front of a spatial op."""
+        if node in self._fed:
+            return self._fed[node]
+        self._fed[node] = False
+        value = node.meta.get("val")
+        rank = value.dim() if isinstance(value, torch.Tensor) else 0
+        answer = rank >= 3 and any(self._turned(user, rank) for user in node.users)
+        self._fed[node] = answer
+        return answer
+
+    def _turned(self, user: fx.Node, rank: int) -> bool:
+        if user.op != "call_function":
+            return False
+        if is_mark(user):
+            return self.channels_first(user)
+        rule = self.rules.get(target_name(user))
+        if rule is None:
+            return False
+        if rule.layout == "permute":
+            first = tuple(permuted_dims(user, rank)) == perms.channels_first(rank)
+            return first and self.channels_last(user)
+        result = user.meta.get("val")
+        same_rank = isinstance(result, torch.Tensor) and result.dim() == rank
+        return rule.layout in _THROUGH and same_rank and self.channels_first(user)
 
     def channels_last(self, node: fx.Node) -> bool:
         """Tell whether a tensor of rank 3 or more reaches a spatial op with its axes as they are."""

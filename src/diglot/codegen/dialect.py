@@ -1,0 +1,109 @@
+"""What differs between writing a program in Keras and writing it in PyTorch.
+
+The writers of regions, classes and loops know neither framework: they ask the program's dialect how an op, a size,
+a weight, a list of layers or a class is spelled. One instance serves one program.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import fx
+
+    from diglot.codegen.opcall import OpCall
+    from diglot.codegen.optional import Instance
+    from diglot.codegen.program import Program
+    from diglot.codegen.region import RegionWriter
+    from diglot.codegen.statements import Statement
+    from diglot.rules.registry import Rule
+
+
+class Dialect(Protocol):
+    """One of the two languages."""
+
+    name: str
+    forward: str  # the method that computes
+    limited: bool  # whether the program itself refuses sizes for which it does not hold
+    positional: dict[str, tuple[str, ...]]  # what the positional arguments of a layer are called
+    source_slots: dict[str, tuple[str, ...]]  # what the author's layer calls one of these arguments
+
+    def rule(self, program: Program, node: fx.Node) -> Rule | None:
+        """The record of a node's op, or None where it cannot be written."""
+        ...
+
+    def write(self, op: OpCall) -> ast.expr:
+        """An op as an expression. Raises Refusal with the reason where it has none."""
+        ...
+
+    def as_layer(self, op: OpCall) -> ast.expr | None:
+        """An op without weights as a layer of a Sequential, where there is such a layer."""
+        ...
+
+    def attribute(self, name: str) -> str:
+        """A name that an attribute of a layer may have."""
+        ...
+
+    def is_pure(self, function: str) -> bool:
+        """Whether calling a function (its text) only computes a value."""
+        ...
+
+    def size(self, value: ast.expr, axis: int) -> ast.expr:
+        """The size of a tensor along an axis."""
+        ...
+
+    def extreme(self, kind: str) -> str:
+        """A template over ``a`` and ``b`` for the ``Min`` or ``Max`` of two sizes."""
+        ...
+
+    def transposed(self, weight: ast.expr, axes: list[int]) -> ast.expr:
+        """A weight with its axes in another order."""
+        ...
+
+    def float_dtype(self) -> ast.expr:
+        """The layer's own float type."""
+        ...
+
+    def constant(
+        self, writer: RegionWriter, node: fx.Node, value: torch.Tensor, wanted: torch.dtype
+    ) -> ast.expr:
+        """A constant of rank 1 or more, of the dtype `wanted`."""
+        ...
+
+    def weight(
+        self,
+        program: Program,
+        node: fx.Node,
+        name: str,
+        shape: tuple[int, ...],
+        perm: list[int] | None,
+    ) -> ast.expr:
+        """What the attribute ``name`` that holds a weight is set to; ``perm`` is the order of its stored axes."""
+        ...
+
+    def listed(self, items: ast.expr) -> ast.expr:
+        """A list of layers, as an attribute."""
+        ...
+
+    def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
+        """Layers applied one after the other; ``names`` are the source's, below the container, and ``listed`` is
+        the list of the items as a person writes it (a comprehension where all are alike)."""
+        ...
+
+    def sequence_place(self, place: int, names: list[str]) -> str:
+        """The path, below a sequence, of its item at a place."""
+        ...
+
+    def tree(
+        self,
+        program: Program,
+        name: str,
+        params: list[str],
+        inits: list[tuple[str, ast.expr]],
+        body: list[Statement],
+        first: Instance,
+    ) -> ast.ClassDef:
+        """A class with its constructor and its computing method."""
+        ...

@@ -1,0 +1,178 @@
+"""How a program is spelled in Keras 3: layers, ops, weights and classes."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diglot.codegen import names
+from diglot.codegen.expr import E, call, to_ast
+from diglot.codegen.opcall import Refusal
+from diglot.codegen.trees import arguments, set_attribute
+from diglot.ir.hub import target_name
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from diglot.codegen.opcall import OpCall
+    from diglot.codegen.optional import Instance
+    from diglot.codegen.program import Program
+    from diglot.codegen.region import RegionWriter
+    from diglot.codegen.statements import Statement
+    from diglot.rules.registry import Rule
+
+#: What the positional arguments of a Keras layer are called.
+POSITIONAL = {
+    "Dense": ("units",), "Conv1D": ("filters", "kernel_size"), "Conv2D": ("filters", "kernel_size"),
+    "Conv3D": ("filters", "kernel_size"),
+    "padded_conv2d": ("filters", "kernel_size"), "Conv2DTranspose": ("filters", "kernel_size"),
+    "Conv1DTranspose": ("filters", "kernel_size"), "DepthwiseConv2D": ("kernel_size",),
+    "DepthwiseConv1D": ("kernel_size",), "Embedding": ("input_dim", "output_dim"), "Dropout": ("rate",),
+    "ZeroPadding2D": ("padding",), "MaxPooling2D": ("pool_size",), "AveragePooling2D": ("pool_size",),
+    "LSTM": ("units",), "GRU": ("units",), "SimpleRNN": ("units",), "GroupNormalization": ("groups",),
+    "MultiHeadAttention": ("num_heads", "key_dim"), "range": ("count",),
+    "Constant": ("init_value",), "padded_depthwise_conv2d": ("kernel_size",),
+}  # fmt: skip
+
+
+#: What torch.nn calls a Keras layer's argument.
+TORCH_SLOTS = {
+    "units": ("out_features",), "filters": ("out_channels",), "kernel_size": ("kernel_size",), "strides": ("stride",),
+    "rate": ("p",), "input_dim": ("num_embeddings",), "output_dim": ("embedding_dim",), "epsilon": ("eps",),
+    "groups": ("groups", "num_groups"), "pool_size": ("kernel_size",), "dilation_rate": ("dilation",),
+    "padding": ("padding",), "num_heads": ("num_heads",),
+}  # fmt: skip
+
+
+class KerasDialect:
+    """Keras 3, whatever its backend."""
+
+    name = "keras"
+    forward = "call"
+    limited = True
+    positional = POSITIONAL
+    source_slots = TORCH_SLOTS
+
+    def rule(self, program: Program, node: fx.Node) -> Rule | None:
+        """The record of a node's op."""
+        return program.rules.get(target_name(node))
+
+    def write(self, op: OpCall) -> ast.expr:
+        """What the op's rule says. Raises Refusal."""
+        reason = op.rule.refuse(op) if op.rule.refuse else None
+        if reason:
+            raise Refusal(reason)
+        return op.template(op.rule.keras) if isinstance(op.rule.keras, str) else op.rule.keras(op)
+
+    def as_layer(self, op: OpCall) -> ast.expr | None:
+        """The layer form of a stateless op (``layers.ReLU()``), where its rule has one."""
+        layer = op.rule.layer
+        if layer is None:
+            return None
+        return op.template(layer) if isinstance(layer, str) else layer(op)
+
+    def attribute(self, name: str) -> str:
+        """A name that hides nothing of keras.layers.Layer."""
+        return names.attribute(name)
+
+    def is_pure(self, function: str) -> bool:
+        """Functions of ``keras.ops`` and layers without weights."""
+        return function.startswith(("ops.", "RepeatBatch", "Constant"))
+
+    def size(self, value: ast.expr, axis: int) -> ast.expr:
+        """``ops.shape(x)[1]``."""
+        return E("ops.shape(x)[i]", x=value, i=axis)
+
+    def extreme(self, kind: str) -> str:
+        """``ops.minimum(a, b)``."""
+        return "ops.minimum(a, b)" if kind == "Min" else "ops.maximum(a, b)"
+
+    def transposed(self, weight: ast.expr, axes: list[int]) -> ast.expr:
+        """``ops.transpose(w)``."""
+        if axes == [1, 0]:
+            return E("ops.transpose(w)", w=weight)
+        return call("ops.transpose", weight, axes)
+
+    def float_dtype(self) -> ast.expr:
+        """``self.compute_dtype``."""
+        return E("self.compute_dtype")
+
+    def constant(
+        self, writer: RegionWriter, node: fx.Node, value: torch.Tensor, wanted: torch.dtype
+    ) -> ast.expr:
+        """Made where it is read."""
+        return writer.program.constants.literal(writer, value, wanted)
+
+    def weight(
+        self,
+        program: Program,
+        node: fx.Node,
+        name: str,
+        shape: tuple[int, ...],
+        perm: list[int] | None,
+    ) -> ast.expr:
+        """``self.add_weight(shape=…, initializer=…, name=…)``."""
+        parameter = program.hub.parameters[node]
+        initializer = program.initial.initializer(node, perm)
+        options: dict[str, Any] = {"shape": shape, "initializer": initializer}
+        if not parameter.value.dtype.is_floating_point:
+            options["dtype"] = "bool" if parameter.value.dtype == torch.bool else "int32"
+        if not parameter.trainable:
+            options["trainable"] = False
+        return call("self.add_weight", **options, name=name)
+
+    def listed(self, items: ast.expr) -> ast.expr:
+        """A plain list: Keras tracks it."""
+        return items
+
+    def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
+        """``keras.Sequential([...])``."""
+        return call("keras.Sequential", listed)
+
+    def sequence_place(self, place: int, names: list[str]) -> str:
+        """``layers.2``."""
+        return f"layers.{place}"
+
+    def tree(
+        self,
+        program: Program,
+        name: str,
+        params: list[str],
+        inits: list[tuple[str, ast.expr]],
+        body: list[Statement],
+        first: Instance,
+    ) -> ast.ClassDef:
+        """A registered Layer with ``__init__``, ``call`` and ``get_config``."""
+        init = ast.FunctionDef(
+            "__init__",
+            arguments(["self", *params], kwargs="kwargs"),
+            [ast.Expr(E("super().__init__(**kwargs)"))],
+            [],
+        )  # fmt: skip
+        parts_that_may_lack = {n for n, e in inits if n in params and isinstance(e, ast.IfExp)}
+        for param in params:
+            if param not in parts_that_may_lack:
+                init.body.append(set_attribute(param, ast.Name(param, ast.Load())))
+        for attribute, value in inits:
+            init.body.append(set_attribute(attribute, value))
+        taken = arguments(["self", *first.writer.params])
+        if not first.writer.params:  # Keras calls no layer without an argument
+            taken.args.append(ast.arg("inputs"))
+            taken.defaults.append(ast.Constant(None))
+        if first.writer.reads_training:
+            taken.args.append(ast.arg("training"))
+            taken.defaults.append(ast.Constant(None))
+        forward = ast.FunctionDef("call", taken, [s.node for s in body], [])
+        parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
+        if params:
+            parts.append(_get_config(params, parts_that_may_lack))
+        decorator = E("keras.saving.register_keras_serializable(package=p)", p=program.package)
+        return ast.ClassDef(name, [E("layers.Layer")], [], parts, [decorator])
+
+
+def _get_config(params: list[str], optional: set[str]) -> ast.FunctionDef:
+    values = [E(f"self.{p} is not None") if p in optional else E(f"self.{p}") for p in params]
+    config = ast.Dict([None, *map(to_ast, params)], [E("super().get_config()"), *values])
+    return ast.FunctionDef("get_config", arguments(["self"]), [ast.Return(config)], [])

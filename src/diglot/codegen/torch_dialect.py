@@ -1,0 +1,299 @@
+"""How a program is spelled in PyTorch: modules, functions, weights and classes."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diglot.codegen.constants import band_limits, number
+from diglot.codegen.expr import E, call, names_in, text, to_ast
+from diglot.codegen.names import RESERVED_ATTRIBUTES, identifier, unique
+from diglot.codegen.statements import Member
+from diglot.codegen.trees import arguments, set_attribute
+from diglot.ir.hub import target_name
+from diglot.rules import spelling
+from diglot.rules.registry import Rule
+from diglot.rules.spelling.schema import dtype_ast
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from diglot.codegen.opcall import OpCall
+    from diglot.codegen.optional import Instance
+    from diglot.codegen.program import Program
+    from diglot.codegen.region import RegionWriter
+    from diglot.codegen.statements import Statement
+
+_CONV = ("in_channels", "out_channels", "kernel_size")
+#: What the positional arguments of a module are called.
+POSITIONAL = {
+    "Linear": ("in_features", "out_features"), "Bilinear": ("in1_features", "in2_features", "out_features"),
+    **{f"Conv{t}{n}d": _CONV for n in (1, 2, 3) for t in ("", "Transpose")},
+    **{f"BatchNorm{n}d": ("num_features",) for n in (1, 2, 3)},
+    **{f"{k}Pool{n}d": ("kernel_size",) for n in (1, 2, 3) for k in ("Max", "Avg")},
+    "LayerNorm": ("normalized_shape",), "RMSNorm": ("normalized_shape",), "GroupNorm": ("num_groups", "num_channels"),
+    "Embedding": ("num_embeddings", "embedding_dim"), "Dropout": ("p",), "Dropout1d": ("p",), "Dropout2d": ("p",),
+    "LSTM": ("input_size", "hidden_size"), "GRU": ("input_size", "hidden_size"),
+    "RNN": ("input_size", "hidden_size"), "MultiheadAttention": ("embed_dim", "num_heads"), "range": ("count",),
+    "zeros": ("size",), "ones": ("size",), "randn": ("size",), "full": ("size", "fill_value"),
+}  # fmt: skip
+
+#: What a Keras layer calls the argument of a module.
+KERAS_SLOTS = {
+    "out_features": ("out_features", "units"), "out_channels": ("out_channels", "filters"),
+    "stride": ("stride", "strides"), "p": ("p", "rate"), "num_embeddings": ("num_embeddings", "input_dim"),
+    "embedding_dim": ("embedding_dim", "output_dim"), "eps": ("eps", "epsilon"),
+    "dilation": ("dilation", "dilation_rate"),
+    "hidden_size": ("hidden_size", "units"),
+}  # fmt: skip
+
+#: Attributes of nn.Module that a child or weight must not hide.
+_RESERVED = frozenset(
+    """add_module apply bfloat16 bool buffers call_super_init children compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules
+    named_buffers named_children named_modules named_parameters parameters register_buffer register_module
+    register_parameter requires_grad_ share_memory state_dict to to_empty train training type xpu zero_grad""".split()
+)
+
+
+class TorchDialect:
+    """Plain ``torch.nn``."""
+
+    name = "torch"
+    forward = "forward"
+    limited = False
+    positional = POSITIONAL
+    source_slots = KERAS_SLOTS
+
+    def rule(self, program: Program, node: fx.Node) -> Rule | None:
+        """The record of a node's op; one that Keras has no rule for may still be spelled."""
+        name = target_name(node)
+        return program.rules.get(name) or Rule(name, "")
+
+    def write(self, op: OpCall) -> ast.expr:
+        """As its spelling says. Raises Refusal."""
+        return spelling.write(op)
+
+    def as_layer(self, op: OpCall) -> ast.expr | None:
+        """``nn.ReLU()``."""
+        return spelling.as_layer(op)
+
+    def attribute(self, name: str) -> str:
+        """A name that hides nothing of nn.Module; an underscore that only Keras needed goes."""
+        name = identifier(name)
+        if name.endswith("_") and name[:-1] in RESERVED_ATTRIBUTES:
+            name = name[:-1]
+        return f"{name}_" if name in _RESERVED or name.startswith("__") else name
+
+    def is_pure(self, function: str) -> bool:
+        """Everything but a module's call."""
+        return not function.startswith("self.")
+
+    def size(self, value: ast.expr, axis: int) -> ast.expr:
+        """``x.shape[1]``."""
+        return E("x.shape[i]", x=value, i=axis)
+
+    def extreme(self, kind: str) -> str:
+        """``min(a, b)``."""
+        return "min(a, b)" if kind == "Min" else "max(a, b)"
+
+    def transposed(self, weight: ast.expr, axes: list[int]) -> ast.expr:
+        """``w.T``."""
+        return E("w.T", w=weight) if axes == [1, 0] else E("w.permute(a)", w=weight, a=axes)
+
+    def float_dtype(self) -> ast.expr:
+        """The default dtype: weights are made in it."""
+        return E("torch.get_default_dtype()")
+
+    def constant(
+        self, writer: RegionWriter, node: fx.Node, value: torch.Tensor, wanted: torch.dtype
+    ) -> ast.expr:
+        """A buffer that is no part of the state dict."""
+        made = _values(value, wanted, writer.program.float_dtype)
+        wish = self.attribute(writer.program.hint(node))
+        for key, member in writer.members.items():
+            if member.kind == "constant" and text(member.construct.args[1]) == text(made):  # type: ignore[attr-defined]
+                return E(f"self.{key[0]}")
+        name = unique("constant" if wish == "x" else wish, {k[0]: None for k in writer.members})
+        construct = call("register_buffer", name, made, persistent=False)
+        writer.members[(name, None)] = Member(construct, name, kind="constant")
+        return E(f"self.{name}")
+
+    def weight(
+        self,
+        program: Program,
+        node: fx.Node,
+        name: str,
+        shape: tuple[int, ...],
+        perm: list[int] | None,
+    ) -> ast.expr:
+        """``nn.Parameter(torch.zeros(3))`` or ``register_buffer(…)``."""
+        parameter = program.hub.parameters[node]
+        value = parameter.value.detach().cpu()
+        value = value.permute(perm) if perm else value
+        if parameter.buffer:
+            made = _initial(value, program.float_dtype)
+            return call(
+                "register_buffer", name, made, persistent=... if parameter.persistent else False
+            )
+        made = _initial(value, program.float_dtype)
+        return call("nn.Parameter", made, requires_grad=... if parameter.trainable else False)
+
+    def listed(self, items: ast.expr) -> ast.expr:
+        """``nn.ModuleList([...])``; weights are a ParameterList."""
+        first = items.elts[0] if isinstance(items, ast.List) else items.elt  # type: ignore[attr-defined]
+        if text(first).startswith("nn.Parameter("):
+            return call("nn.ParameterList", items)
+        if isinstance(items, ast.ListComp):
+            items = ast.GeneratorExp(items.elt, items.generators)
+        return call("nn.ModuleList", items)
+
+    def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
+        """``nn.Sequential(…)``; the source's own names and gaps in its numbers are kept."""
+        if not all(name.isdigit() for name in names):
+            if len(set(names)) < len(names) or "" in names:
+                return self._unpacked(items, listed)
+            pairs = [ast.Tuple([to_ast(n), i]) for n, i in zip(names, items, strict=True)]
+            return call("nn.Sequential", call("OrderedDict", ast.List(pairs, ast.Load())))
+        places = [int(name) for name in names]
+        if places == list(range(len(places))) or places != sorted(set(places)):
+            return self._unpacked(items, listed)
+        filled: list[ast.expr] = [E("nn.Identity()") for _ in range(places[-1] + 1)]
+        for place, item in zip(places, items, strict=True):
+            filled[place] = item
+        return call("nn.Sequential", *filled)
+
+    def _unpacked(self, items: list[ast.expr], listed: ast.expr) -> ast.expr:
+        if isinstance(listed, ast.ListComp):
+            return call("nn.Sequential", ast.Starred(listed, ast.Load()))
+        return call("nn.Sequential", *items)
+
+    def sequence_place(self, place: int, names: list[str]) -> str:
+        """The item's own name."""
+        kept = len(set(names)) == len(names) and "" not in names
+        if (
+            kept
+            and all(n.isdigit() for n in names)
+            and [int(n) for n in names] != sorted(map(int, names))
+        ):
+            kept = False
+        return names[place] if kept else str(place)
+
+    def tree(
+        self,
+        program: Program,
+        name: str,
+        params: list[str],
+        inits: list[tuple[str, ast.expr]],
+        body: list[Statement],
+        first: Instance,
+    ) -> ast.ClassDef:
+        """An nn.Module with ``__init__`` and ``forward``."""
+        init = ast.FunctionDef(
+            "__init__", arguments(["self", *params]), [ast.Expr(E("super().__init__()"))], []
+        )
+        read = {n.attr for s in body for n in ast.walk(s.node) if isinstance(n, ast.Attribute)}
+        attributes = {n for n, _ in inits}
+        for param in params:
+            if param in read and param not in attributes:
+                init.body.append(set_attribute(param, ast.Name(param, ast.Load())))
+        for attribute, value in inits:
+            if isinstance(value, ast.Call) and names_in(value.func) == {"register_buffer"}:
+                value.func = E("self.register_buffer")
+                init.body.append(ast.Expr(value))
+            else:
+                init.body.append(set_attribute(attribute, value))
+        taken = arguments(["self", *first.writer.params])
+        forward = ast.FunctionDef(self.forward, taken, [s.node for s in body], [])
+        parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
+        return ast.ClassDef(name, [E("nn.Module")], [], parts, [])
+
+
+def _values(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> ast.expr:
+    """A constant tensor: a pattern where it is one, else its numbers."""
+    made = _pattern(value, wanted, usual)
+    if made is not None:
+        return made
+    rows = value.tolist()
+    options: dict[str, Any] = {}
+    natural = {bool: torch.bool, int: torch.int64, float: usual}.get(
+        type(number(value.flatten()[0]))
+    )
+    if wanted is not natural:
+        options["dtype"] = dtype_ast(wanted)
+    if not value.dtype.is_floating_point or value.dtype is torch.float64:
+        return call("torch.tensor", rows, **options)
+    return call("torch.tensor", _tidy(value), **options)
+
+
+def _tidy(value: torch.Tensor) -> Any:
+    """Nested lists of numbers, each with as few digits as tell it apart."""
+    if value.dim() == 0:
+        return number(value)
+    return [_tidy(v) for v in value]
+
+
+def _pattern(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> ast.expr | None:
+    """One number everywhere, a range, a triangle."""
+    flat = value.flatten()
+    if not flat.numel():
+        return call("torch.zeros", *value.shape)
+    options: dict[str, Any] = {} if wanted is usual else {"dtype": dtype_ast(wanted)}
+    if bool((flat == flat[0]).all()):
+        one = number(flat[0])
+        if one in (0, 1):
+            return call("torch.zeros" if one == 0 else "torch.ones", *value.shape, **options)
+        if type(one) is int and wanted is torch.int64:
+            options = {}
+        return call("torch.full", tuple(value.shape), one, **options)
+    if value.dim() == 1 and len(value) > 2 and torch.equal(flat, flat.round()):
+        start, step = int(flat[0]), int(flat[1] - flat[0])
+        stop = start + step * len(value)
+        if step and torch.equal(flat, torch.arange(start, stop, step).to(flat.dtype)):
+            ends = (
+                [stop]
+                if (start, step) == (0, 1)
+                else [start, stop]
+                if step == 1
+                else [start, stop, step]
+            )
+            return call(
+                "torch.arange",
+                *ends,
+                **({} if wanted is torch.int64 else {"dtype": dtype_ast(wanted)}),
+            )
+    return _triangle(value, wanted, usual)
+
+
+def _triangle(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> ast.expr | None:
+    limits = band_limits(value != 0)
+    if limits is None:
+        return None
+    filled = value[value != 0]
+    if not bool((filled == filled[0]).all()):
+        return None
+    made = _pattern(torch.full_like(value, filled[0].item()), wanted, usual)
+    low, high = limits
+    if high is not None:
+        made = call("torch.tril", made, *([high] if high else []))
+    if low is not None:
+        made = call("torch.triu", made, *([low] if low else []))
+    return made
+
+
+def _initial(value: torch.Tensor, usual: torch.dtype) -> ast.expr:
+    """How a weight starts: a pattern, or numbers drawn at random with its spread."""
+    if value.dim() == 0:
+        return call("torch.tensor", number(value))
+    made = _pattern(value, value.dtype, usual)
+    if made is not None:
+        return made
+    spread = (
+        float(value.double().std()) if value.dtype.is_floating_point and value.numel() > 1 else 0.0
+    )
+    if not spread:
+        options = {} if value.dtype is usual else {"dtype": dtype_ast(value.dtype)}
+        return call("torch.zeros", *value.shape, **options)
+    return E("s * draw", s=float(f"{spread:.1g}"), draw=call("torch.randn", *value.shape))

@@ -1,0 +1,89 @@
+"""Hub -> PyTorch source: modules, ``build_model``, formatted by ruff; and which line came from which."""
+
+from __future__ import annotations
+
+import ast
+
+import torch
+from torch import nn
+
+from diglot.codegen.expr import call, text
+from diglot.codegen.keras_source import (
+    LINE_LENGTH,
+    Written,
+    bare_returns,
+    compose,
+    format_source,
+    line_map,
+    structure_ast,
+)
+from diglot.codegen.program import Program
+from diglot.codegen.region import RegionWriter
+from diglot.codegen.torch_dialect import TorchDialect
+from diglot.ir.hub import Hub
+
+
+class TorchRegion(RegionWriter):
+    """Writes one region in PyTorch: the root returns what the source returned, dicts and lists included."""
+
+    def result(self) -> ast.expr:
+        """The returned value."""
+        hub = self.program.hub
+        if self.call is not hub.root or hub.output_structure == "tensor":
+            return super().result()
+        ports = self.program.live_outputs(self.call)
+        values = {p.name: self.read(p.value) for p in ports}
+        return structure_ast(hub.output_structure, values, "")
+
+
+def write(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Written:
+    """Return the PyTorch program for a hub with layouts. Raises Unsupported listing every problem."""
+    program, classes, root = compose(
+        lambda: Program(hub, model, float_dtype, "layers", TorchDialect(), TorchRegion), hub
+    )
+    body: list[ast.stmt] = [made.tree for made in classes.classes]
+    construct = call(root.name) if root is not None else classes.sequence(hub.root)
+    body.append(_build_function(construct))
+    source = finish(program, body)
+    lines, spans = line_map(source, classes.classes, "forward")
+    return Written(source, program, classes.classes, None, lines, spans)
+
+
+def _build_function(construct: ast.expr) -> ast.FunctionDef:
+    """``def build_model(weights=None)``."""
+    head = "Build the model; ``weights`` is the path of a ``.safetensors`` file."
+    tree = ast.parse(
+        "def build_model(weights=None):\n"
+        "    model = construct\n"
+        "    if weights is not None:\n"
+        "        model.load_state_dict(load_file(weights))\n"
+        "    return model"
+    ).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    tree.body[0].value = construct  # type: ignore[attr-defined]
+    tree.body.insert(0, ast.Expr(ast.Constant(head)))
+    return tree
+
+
+def finish(program: Program, body: list[ast.stmt]) -> str:
+    """Return the formatted module text."""
+    code = "\n\n\n".join(bare_returns(text(node)) for node in body)
+    standard = [f"import {n}" for n in ("math",) if f"{n}." in code]
+    if "OrderedDict(" in code:
+        standard.append("from collections import OrderedDict")
+    imports = ["import torch"] if "torch." in code else []
+    if "F." in code:
+        imports.append("import torch.nn.functional as F")
+    imports += ["from safetensors.torch import load_file", "from torch import nn"]
+    blocks = [_docstring(program), "\n".join(standard), "\n".join(imports), code]
+    return format_source("\n\n".join(b for b in blocks if b) + "\n")
+
+
+def _docstring(program: Program) -> str:
+    name = program.hub.root.class_name
+    cls = program.hub.root.cls
+    where = f" ({cls.__module__}.{name})" if cls is not None else ""
+    line = f'"""{name} in PyTorch, translated from Keras{where} by Diglot."""'
+    if len(line) <= LINE_LENGTH:
+        return line
+    return f'"""{name} in PyTorch, translated from Keras by Diglot.\n\nSource: {where.strip(" ()")}\n"""'

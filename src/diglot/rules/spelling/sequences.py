@@ -1,0 +1,164 @@
+"""Attention, recurrent layers, and ops that give several tensors."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from typing import TYPE_CHECKING, Any
+
+from diglot.codegen.expr import E, call
+from diglot.codegen.names import unique
+from diglot.rules.arguments import unless
+from diglot.rules.recurrent import _is_default
+from diglot.rules.spelling import alike
+
+if TYPE_CHECKING:
+    from diglot.codegen.opcall import OpCall
+
+
+def _attention(op: OpCall) -> ast.expr:
+    options: dict[str, Any] = {}
+    if op["attn_mask"] is not None:
+        options["attn_mask"] = op.expr("attn_mask")
+    if op["dropout_p"]:
+        options["dropout_p"] = E("p if self.training else 0.0", p=op["dropout_p"])
+    if op["is_causal"]:
+        options["is_causal"] = True
+    size = op.logical_shape("query")[-1]
+    scale = op["scale"]
+    if scale is not None and not (isinstance(size, int) and abs(scale * size**0.5 - 1) < 1e-12):
+        options["scale"] = op.value(scale)
+    if op["enable_gqa"]:
+        options["enable_gqa"] = True
+    parts = [op.expr(n) for n in ("query", "key", "value")]
+    return call("F.scaled_dot_product_attention", *parts, **options)
+
+
+def _multi_head(op: OpCall) -> ast.expr:
+    rest = list(op["weights"])
+    width = op.logical_shape("query")[-1]
+    weights: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
+    if op["packed"]:
+        weights["in_proj_weight"] = (rest.pop(0), [])
+    else:
+        for name, size in (("q", None), ("k", "kdim"), ("v", "vdim")):
+            node = rest.pop(0)
+            weights[f"{name}_proj_weight"] = (node, [])
+            if size:
+                sizes[size] = int(node.meta["val"].shape[1])
+    if op["bias"]:
+        weights["in_proj_bias"] = (rest.pop(0), [])
+    weights["out_proj.weight"] = (rest.pop(0), [])
+    if op["bias"]:
+        weights["out_proj.bias"] = (rest.pop(0), [])
+    if op["bias_kv"]:
+        weights["bias_k"], weights["bias_v"] = (rest.pop(0), []), (rest.pop(0), [])
+    nodes = [node for node, _ in weights.values()]
+    if not op.writer.owns(op.node, nodes):
+        raise op.refuse("its weights are shared with another module")
+    construct = call(
+        "nn.MultiheadAttention",
+        width,
+        op["num_heads"],
+        dropout=unless(op["dropout"], 0.0),
+        bias=unless(op["bias"], True),
+        add_bias_kv=unless(op["bias_kv"], False),
+        add_zero_attn=unless(op["zero_attn"], False),
+        **sizes,
+        batch_first=unless(op["batch_first"], False),
+    )
+    reads_scores = any(
+        u.target is operator.getitem and u.args[1] == 1 and u.users for u in op.node.users
+    )
+    options: dict[str, Any] = {}
+    for name in ("key_padding_mask", "attn_mask"):
+        if op[name] is not None:
+            options[name] = op.expr(name)
+    if not reads_scores:
+        options["need_weights"] = False
+    elif not op["average_weights"]:
+        options["average_attn_weights"] = False
+    if op["is_causal"]:
+        options["is_causal"] = True
+    parts = [op.expr(n) for n in ("query", "key", "value")]
+    return call(op.layer(construct, weights, default="attention"), *parts, **options)
+
+
+# --- recurrent ------------------------------------------------------------------------------------
+
+_KINDS = {
+    "lstm": ("LSTM", {}),
+    "gru": ("GRU", {}),
+    "rnn_tanh": ("RNN", {}),
+    "rnn_relu": ("RNN", {"nonlinearity": "relu"}),
+}
+
+
+def _sequence(op: OpCall) -> ast.expr:
+    kind, extra = _KINDS[op.rule.op.split(".")[1]]
+    layers, both = op["num_layers"], op["bidirectional"]
+    weights = _recurrent_weights(op, layers, both)
+    if not op.writer.owns(op.node, op["params"]):
+        raise op.refuse("its weights are shared with another module")
+    hidden = op["params"][1].meta["val"].shape[1]
+    construct = call(
+        f"nn.{kind}",
+        int(op["params"][0].meta["val"].shape[1]),
+        int(hidden),
+        num_layers=unless(layers, 1),
+        bias=unless(op["has_biases"], True),
+        batch_first=unless(op["batch_first"], False),
+        dropout=unless(op["dropout"], 0.0),
+        bidirectional=unless(both, False),
+        **extra,
+    )
+    hx = op["hx"] if isinstance(op["hx"], (list, tuple)) else [op["hx"]]
+    given: list[ast.expr] = []
+    if not all(_is_default(op, h) for h in hx):
+        states = [op.value(h) for h in hx]
+        given.append(states[0] if len(states) == 1 else ast.Tuple(states, ast.Load()))
+    made = call(op.layer(construct, weights), op.expr("input"), *given)
+    return _parts(op, made, states=len(hx))
+
+
+def _recurrent_weights(op: OpCall, layers: int, both: bool) -> dict[str, Any]:
+    each = 4 if op["has_biases"] else 2
+    suffixes = [
+        f"_l{i}{end}" for i in range(layers) for end in (("", "_reverse") if both else ("",))
+    ]
+    if len(op["params"]) != each * len(suffixes):
+        raise op.refuse("an LSTM with projections (proj_size)")
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[:each]
+    wanted = [f"{name}{suffix}" for suffix in suffixes for name in names]
+    return {name: (node, []) for name, node in zip(wanted, op["params"], strict=True)}
+
+
+def _parts(op: OpCall, made: ast.expr, states: int) -> ast.expr:
+    """The outputs and states that anybody reads, as one tuple: ``output, (h, c) = self.lstm(x)``."""
+    read = {int(u.args[1]) for u in op.node.users if u.target is operator.getitem and u.users}
+    nothing: list[ast.expr] = [ast.Constant(None)] * (states + 1)
+    if read <= {0}:
+        return ast.Tuple([E("y[0]", y=made), *nothing[1:]], ast.Load())
+    if len(read) == 1:
+        place = read.pop()
+        state = E("y[1]", y=made) if states == 1 else E("y[1][i]", y=made, i=place - 1)
+        return ast.Tuple([state if i == place else n for i, n in enumerate(nothing)], ast.Load())
+    writer = op.writer
+    names: list[str] = []
+    for i, name in enumerate(("output", "h", "c")[: states + 1]):
+        names.append(unique(name, {*writer.holder, *names}) if i in read else "_")
+    targets = [ast.Name(n, ast.Store()) for n in names]
+    inner = targets[1] if states == 1 else ast.Tuple(targets[1:], ast.Store())
+    found = writer.frames(op.node)
+    whole = ast.Tuple([targets[0], inner], ast.Store())
+    writer.push(ast.Assign([whole], made), found[-1] if found else None)
+    for name in names:
+        if name != "_":
+            writer.holder[name] = op.node
+    return ast.Tuple([ast.Name(n, ast.Load()) for n in names], ast.Load())
+
+
+alike("scaled_dot_product_attention", _attention)
+alike("diglot.multi_head_attention.default", _multi_head)
+alike("lstm.input gru.input rnn_tanh.input rnn_relu.input", _sequence)

@@ -1,0 +1,105 @@
+"""Shapes. As in Keras, the layout pass decides what each becomes; here it is only written."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from diglot.codegen.expr import E, call, to_ast
+from diglot.rules.shape import _only_broadcast
+from diglot.rules.spelling import alike
+
+if TYPE_CHECKING:
+    from diglot.codegen.opcall import OpCall
+
+
+def _method(x: ast.expr, name: str, *args: object, **kwargs: object) -> ast.expr:
+    return call(ast.Attribute(x, name, ast.Load()), *args, **kwargs)
+
+
+def _reshape(op: OpCall) -> ast.expr:
+    before, after = op.shape("self"), op.shape()
+    x = op.expr("self")
+    if before == after:
+        return x
+    if len(after) == len(before) + 1:
+        for axis in range(len(after)):
+            if after[axis] == 1 and before == (*after[:axis], *after[axis + 1 :]):
+                return _method(x, "unsqueeze", axis if axis < len(before) else -1)
+    if len(after) == 2 and len(before) > 2 and after[0] == before[0]:
+        return _method(x, "flatten", 1)
+    return _method(x, "reshape", *op.shape_ast(after).elts)  # type: ignore[attr-defined]
+
+
+def _squeeze(op: OpCall) -> ast.expr:
+    before, after = op.shape("self"), op.shape()
+    x = op.expr("self")
+    if before == after:
+        return x
+    gone = [
+        a for a in range(len(before)) if before[a] == 1 and before[:a] + before[a + 1 :] == after
+    ]
+    if len(before) == len(after) + 1 and gone:
+        return _method(x, "squeeze", gone[-1] if gone[-1] < len(before) - 1 else -1)
+    return _reshape(op)
+
+
+def _permute(op: OpCall) -> ast.expr:
+    from diglot.passes.layout.perms import permuted_dims
+
+    x = op.expr("self")
+    if op.node.meta.get("free"):
+        return x
+    dims = permuted_dims(op.node, op.fake("self").dim())
+    rank = len(dims)
+    moved = [i for i, d in enumerate(dims) if i != d]
+    if not moved:
+        return x
+    if rank == 2:
+        return E("x.T", x=x)
+    if len(moved) == 2:
+        first, second = moved
+        return _method(
+            x, "transpose", *((-2, -1) if second == rank - 1 == first + 1 else (first, second))
+        )
+    return _method(x, "permute", *dims)
+
+
+def _relayout(op: OpCall) -> ast.expr:
+    value, axes = op.node.args
+    moved = [i for i, a in enumerate(axes) if i != a]  # type: ignore[arg-type]
+    x = op.value(value)
+    if len(moved) == 2:
+        return _method(x, "transpose", *moved)
+    return _method(x, "permute", *axes)  # type: ignore[misc]
+
+
+def _expand(op: OpCall) -> ast.expr:
+    before, after = op.shape("self"), op.shape()
+    x = op.expr("self")
+    if before == after or _only_broadcast(op.node):
+        return x
+    lead = len(after) - len(before)
+    kept = [i >= lead and before[i - lead] == size for i, size in enumerate(after)]
+    return _method(
+        x, "expand", *(-1 if k else op.size(s) for k, s in zip(kept, after, strict=True))
+    )
+
+
+def _flatten_layer(op: OpCall) -> ast.expr | None:
+    before, after = op.shape("self"), op.shape()
+    if len(after) == 2 and after[0] == before[0] and len(before) > 2:
+        return E("nn.Flatten()")
+    if after[0] == before[0] and len(before) == 2:
+        return E("nn.Unflatten(1, shape)", shape=to_ast(tuple(op.size(s) for s in after[1:])))
+    return None
+
+
+_RESHAPES = (
+    "view reshape _unsafe_view view_as reshape_as unflatten.int flatten.using_ints unsqueeze"
+)
+alike(_RESHAPES, _reshape, _flatten_layer)
+alike("squeeze.dim squeeze.dims squeeze", _squeeze)
+alike("permute transpose.int t movedim.int movedim.intlist swapaxes swapdims mT numpy_T", _permute)
+alike("expand expand_as broadcast_to", _expand)
+alike("diglot.passes.layout.assign.relayout", _relayout)
