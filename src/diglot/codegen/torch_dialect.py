@@ -131,14 +131,10 @@ class TorchDialect:
     ) -> ast.expr:
         """``nn.Parameter(torch.zeros(3))`` or ``register_buffer(…)``."""
         parameter = program.hub.parameters[node]
-        value = parameter.value.detach().cpu()
-        value = value.permute(perm) if perm else value
+        made = _initial(program, node, shape, perm)
         if parameter.buffer:
-            made = _initial(value, program.float_dtype)
-            return call(
-                "register_buffer", name, made, persistent=... if parameter.persistent else False
-            )
-        made = _initial(value, program.float_dtype)
+            kept = ... if parameter.persistent else False
+            return call("register_buffer", name, made, persistent=kept)
         return call("nn.Parameter", made, requires_grad=... if parameter.trainable else False)
 
     def listed(self, items: ast.expr) -> ast.expr:
@@ -146,8 +142,6 @@ class TorchDialect:
         first = items.elts[0] if isinstance(items, ast.List) else items.elt  # type: ignore[attr-defined]
         if text(first).startswith("nn.Parameter("):
             return call("nn.ParameterList", items)
-        if isinstance(items, ast.ListComp):
-            items = ast.GeneratorExp(items.elt, items.generators)
         return call("nn.ModuleList", items)
 
     def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
@@ -283,17 +277,23 @@ def _triangle(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> a
     return made
 
 
-def _initial(value: torch.Tensor, usual: torch.dtype) -> ast.expr:
-    """How a weight starts: a pattern, or numbers drawn at random with its spread."""
-    if value.dim() == 0:
-        return call("torch.tensor", number(value))
-    made = _pattern(value, value.dtype, usual)
-    if made is not None:
-        return made
-    spread = (
-        float(value.double().std()) if value.dtype.is_floating_point and value.numel() > 1 else 0.0
-    )
-    if not spread:
-        options = {} if value.dtype is usual else {"dtype": dtype_ast(value.dtype)}
-        return call("torch.zeros", *value.shape, **options)
-    return E("s * draw", s=float(f"{spread:.1g}"), draw=call("torch.randn", *value.shape))
+def _initial(
+    program: Program, node: fx.Node, shape: tuple[int, ...], perm: list[int] | None
+) -> ast.expr:
+    """How a weight starts: a pattern, or numbers drawn at random with the spread of all its peers."""
+    parameter = program.hub.parameters[node]
+    value = parameter.value.detach().cpu()
+    if not parameter.trainable:
+        made = _pattern(value.permute(perm) if perm else value, value.dtype, program.float_dtype)
+        if made is not None:
+            return made
+    usual = value.dtype is program.float_dtype or value.dtype is torch.int64
+    options = {} if usual else {"dtype": dtype_ast(value.dtype)}
+    known = program.initial.initializer(node, perm, lambdas=False)
+    if isinstance(known, ast.Constant):
+        return call(f"torch.{known.value}", *(shape or [()]), **options)
+    assert isinstance(known, ast.Call)
+    number_ = known.args[0] if known.args else known.keywords[0].value
+    if text(known.func).endswith("Constant"):
+        return call("torch.full", shape, number_) if shape else call("torch.tensor", number_)
+    return E("s * draw", s=number_, draw=call("torch.randn", *shape))

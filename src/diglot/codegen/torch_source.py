@@ -7,6 +7,7 @@ import ast
 import torch
 from torch import nn
 
+from diglot.codegen import names
 from diglot.codegen.expr import call, text
 from diglot.codegen.keras_source import (
     LINE_LENGTH,
@@ -19,12 +20,26 @@ from diglot.codegen.keras_source import (
 )
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
+from diglot.codegen.statements import through
 from diglot.codegen.torch_dialect import TorchDialect
 from diglot.ir.hub import Hub
 
 
 class TorchRegion(RegionWriter):
     """Writes one region in PyTorch: the root returns what the source returned, dicts and lists included."""
+
+    def write(self) -> RegionWriter:
+        """Write the region; the root takes every input of the model, read or not, in the model's order."""
+        super().write()
+        hub = self.program.hub
+        if self.call is hub.root:
+            taken = {
+                through(p.node): n for p, n in zip(self.call.inputs, self.params, strict=False)
+            }
+            given = zip(hub.inputs, hub.input_names, strict=True)
+            own = [taken.get(node) or names.local(name) for node, name in given]
+            self.params = [*own, *(n for n in self.params if n not in own)]
+        return self
 
     def result(self) -> ast.expr:
         """The returned value."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diglot.codegen.expr import E, call
 from diglot.rules.arguments import unless
 from diglot.rules.spelling import alike
-from diglot.rules.spelling.schema import by_schema
+from diglot.rules.spelling.schema import by_schema, dtype_ast
 
 if TYPE_CHECKING:
     from diglot.codegen.opcall import OpCall
@@ -58,7 +58,9 @@ def _elu(op: OpCall) -> ast.expr:
 
 def _softmax(name: str):
     def write(op: OpCall) -> ast.expr:
-        return call(f"F.{name}", op.expr("self"), dim=op.axis(op["dim"]))
+        dtype = op.fake().dtype
+        given = ... if dtype is op.fake("self").dtype else dtype_ast(dtype)
+        return call(f"F.{name}", op.expr("self"), dim=op.axis(op["dim"]), dtype=given)
 
     return write
 
