@@ -50,16 +50,27 @@ def _run(batch, folder):
     return {**_run(batch[:half], folder), **_run(batch[half:], folder)}
 
 
+def _built(source, folder):
+    """The program's model with its constants in float64, as a proof builds it."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        return samples._module_of(source, folder).build_model()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def _compare(batch, folder):
     model, inputs = samples.build(batch, folder)
     narrow = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
     hub, _ = capture(model, narrow, None, "torch")
     written = to_torch(hub, model)
-    made = samples._module_of(written.source, folder).build_model()
+    made = _built(written.source, folder)
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     arrays = {n: v.detach().numpy() for n, v in state.items()}
     weights = {
-        entry.target: torch.from_numpy(np.array(entry.to_target([arrays[s] for s in entry.sources])))
+        entry.target: torch.from_numpy(
+            np.array(entry.to_target([arrays[s] for s in entry.sources]))
+        )
         for entry in written.program.weights.entries()
     }
     missing = made.load_state_dict(weights, strict=False)
@@ -71,8 +82,10 @@ def _compare(batch, folder):
     wrong = {}
     for path, value in [*expected.items(), *theirs.items()]:
         found = outputs[path] if path in outputs else gradients[path]
-        gap = samples.gap(np.asarray(value.detach() if torch.is_tensor(value) else value),
-                          np.asarray(found.detach() if torch.is_tensor(found) else found))
+        gap = samples.gap(
+            np.asarray(value.detach() if torch.is_tensor(value) else value),
+            np.asarray(found.detach() if torch.is_tensor(found) else found),
+        )
         if gap > samples.TOLERANCE:
             index = samples._index(path)
             shown = samples._class_of(written.source, index)

@@ -329,11 +329,15 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         if origin is None:
             found = self.frames(node)
             origin = found[-1] if found else None
-        wanted = names.local(name or self.program.noun_for(self, node, noun))
+        wanted = names.local(name or self.noun(node, noun))
         chosen = self._free_name(wanted, node, made)
         self.push(ast.Assign([ast.Name(chosen, ast.Store())], made), origin, node)
         self.holder[chosen] = node
         self.exprs[node] = ast.Name(chosen, ast.Load())
+
+    def noun(self, node: fx.Node, noun: str) -> str:
+        """Return a name for a value that the author did not name."""
+        return self.program.noun_for(self, node, noun)
 
     def push(self, statement: ast.stmt, origin: Frame | None, value: fx.Node | None = None) -> None:
         self.statements.append(Statement(statement, origin, tuple(self.used_rules), value))

@@ -242,7 +242,7 @@ def _pattern(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> as
         if type(one) is int and wanted is torch.int64:
             options = {}
         return call("torch.full", tuple(value.shape), one, **options)
-    if value.dim() == 1 and len(value) > 2 and torch.equal(flat, flat.round()):
+    if value.dim() == 1 and len(value) > 2 and _whole(flat):
         start, step = int(flat[0]), int(flat[1] - flat[0])
         stop = start + step * len(value)
         if step and torch.equal(flat, torch.arange(start, stop, step).to(flat.dtype)):
@@ -259,6 +259,11 @@ def _pattern(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> as
                 **({} if wanted is torch.int64 else {"dtype": dtype_ast(wanted)}),
             )
     return _triangle(value, wanted, usual)
+
+
+def _whole(flat: torch.Tensor) -> bool:
+    """Whether numbers (not truths) are whole."""
+    return flat.dtype is not torch.bool and torch.equal(flat, flat.to(torch.int64).to(flat.dtype))
 
 
 def _triangle(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> ast.expr | None:

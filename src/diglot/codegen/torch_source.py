@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from diglot.codegen import names
 from diglot.codegen.expr import call, text
@@ -24,6 +24,8 @@ from diglot.codegen.statements import through
 from diglot.codegen.torch_dialect import TorchDialect
 from diglot.ir.hub import Hub
 
+_SHORT = 56  # what a person nests where nothing says how the author did
+
 
 class TorchRegion(RegionWriter):
     """Writes one region in PyTorch: the root returns what the source returned, dicts and lists included."""
@@ -40,6 +42,14 @@ class TorchRegion(RegionWriter):
             own = [taken.get(node) or names.local(name) for node, name in given]
             self.params = [*own, *(n for n in self.params if n not in own)]
         return self
+
+    def noun(self, node: fx.Node, noun: str) -> str:
+        """What flows through a model without source lines (a Functional one) is ``x``, while no other value is."""
+        return "x" if not self.frames(node) and self._is_dead("x") else super().noun(node, noun)
+
+    def _nests(self, node: fx.Node, made: ast.expr) -> bool:
+        short = bool(self.frames(node)) or len(text(made)) <= _SHORT
+        return short and super()._nests(node, made)
 
     def result(self) -> ast.expr:
         """The returned value."""
@@ -97,8 +107,11 @@ def finish(program: Program, body: list[ast.stmt]) -> str:
 def _docstring(program: Program) -> str:
     name = program.hub.root.class_name
     cls = program.hub.root.cls
-    where = f" ({cls.__module__}.{name})" if cls is not None else ""
+    own = cls is not None and not cls.__module__.startswith("keras.")
+    where = f" ({cls.__module__}.{name})" if cls is not None and own else ""
     line = f'"""{name} in PyTorch, translated from Keras{where} by Diglot."""'
     if len(line) <= LINE_LENGTH:
         return line
+    if not own:
+        return f'"""{name} in PyTorch, translated from Keras by Diglot."""'
     return f'"""{name} in PyTorch, translated from Keras by Diglot.\n\nSource: {where.strip(" ()")}\n"""'

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _FREE = {"_operator.getitem", "operator.getitem"}
 
 
+def is_chain(region: Call) -> bool:
+    """Tell whether a region is an ``nn.Sequential``, under whatever name (a Keras model's, say)."""
+    if region.class_name == "Sequential":
+        return True
+    mirrored = region.cls is not None and hasattr(region.cls, "source_class")
+    return mirrored and issubclass(region.cls or object, nn.Sequential)
+
+
 def dissolve(hub: Hub, region: Call) -> None:
     """Write a region's items into its caller, in place; its marks become plain identities."""
     parent = region.parent
@@ -56,7 +64,7 @@ def dissolve_trivial(hub: Hub) -> None:
         is_layer = region.cls is not None and any(
             is_leaf_class(b) for b in region.cls.__mro__[1:-1] if b is not nn.Module
         )
-        container = region.class_name in ("Sequential", "ModuleList", "ModuleDict")
+        container = is_chain(region) or region.class_name in ("ModuleList", "ModuleDict")
         if (not ops or not weights or is_layer or not region.outputs) and not (container and ops):
             dissolve(hub, region)
 
@@ -101,7 +109,7 @@ class TreeQueries:
             self.root_is_class or any(not limit.enforced for limit in self.limits)
         ):
             return False
-        return region.class_name == "Sequential" and not region.function
+        return is_chain(region) and not region.function
 
     def grouped_members(self: Program, region: Call) -> list[tuple[str, Any]]:
         """Return a region's attributes in the author's order, list attributes as lists."""

@@ -48,12 +48,9 @@ def _logic(symbol: str):
 
 
 def _not(op: OpCall) -> ast.expr:
-    x = op.expr("self")
-    return (
-        E("~x", x=x)
-        if str(op.fake("self").dtype) == "torch.bool"
-        else E("torch.logical_not(x)", x=x)
-    )
+    is_bool = str(op.fake("self").dtype) == "torch.bool"
+    logical = op.rule.op == "aten.logical_not.default" and not is_bool
+    return E("torch.logical_not(x)" if logical else "~x", x=op.expr("self"))
 
 
 alike("add.Tensor add.Scalar", _scaled("+"))

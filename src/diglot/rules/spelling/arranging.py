@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import call
 from diglot.rules.spelling import alike
+from diglot.rules.spelling.schema import axes, by_schema
 
 if TYPE_CHECKING:
     from diglot.codegen.opcall import OpCall
@@ -47,9 +48,12 @@ def _join(name: str):
 
 def _std_mean(name: str):
     def write(op: OpCall) -> ast.expr:
-        options = {"dim": op.axes(op.get("dim"))} if op.get("dim") is not None else {}
-        if op.get("correction", 1) != 1:
-            options["correction"] = op["correction"]
+        options: dict[str, Any] = {}
+        if op.get("dim") is not None:
+            options["dim"] = axes(op, op["dim"])
+        correction = op.get("correction", 1) if "correction" in op.args else int(op["unbiased"])
+        if correction != 1:
+            options["correction"] = correction
         if op.get("keepdim", False):
             options["keepdim"] = True
         return call(f"torch.{name}", op.expr("self"), **options)
@@ -62,5 +66,6 @@ alike("repeat tile", _repeat)
 alike("roll", _roll)
 alike("cat", _join("cat"))
 alike("stack", _join("stack"))
+alike("im2col", lambda op: by_schema(op, "F.unfold"))
 alike("var_mean.correction var_mean.dim", _std_mean("var_mean"))
 alike("std_mean.correction std_mean.dim", _std_mean("std_mean"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from diglot.codegen.expr import call
+from diglot.codegen.expr import call, to_ast
 from diglot.rules.forms import subscript
 from diglot.rules.indexing import _select, _slice
 from diglot.rules.spelling import alike
@@ -41,4 +41,25 @@ alike(
     "where.self where.ScalarOther where.ScalarSelf where.Scalar",
     "torch.where(condition, self, other)",
 )
+
+
+def _tensordot(op: OpCall) -> ast.expr:
+    dims = (list(op["dims_self"]), list(op["dims_other"]))
+    return call("torch.tensordot", op.expr("self"), op.expr("other"), dims=dims)
+
+
+def _index_put(op: OpCall) -> ast.expr:
+    """A number in place of values is a tensor, as the function wants one."""
+    values = op.expr("values")
+    if isinstance(values, ast.Constant):
+        values = call("torch.tensor", values)
+    places = ast.Tuple(
+        [to_ast(None) if i is None else op.value(i) for i in op["indices"]], ast.Load()
+    )
+    more = {"accumulate": True} if op.get("accumulate", False) else {}
+    return call(ast.Attribute(op.expr("self"), "index_put", ast.Load()), places, values, **more)
+
+
+alike("tensordot", _tensordot)
+alike("index_put", _index_put)
 alike("one_hot", "F.one_hot(self, num_classes)")

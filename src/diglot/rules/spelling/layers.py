@@ -175,7 +175,8 @@ def _embedding(op: OpCall) -> ast.expr:
         construct = call("nn.Embedding", count, width, padding_idx=... if padding < 0 else padding)
         layer = op.layer(construct, {"weight": (op["weight"], [])})
         return E("layer(ids)", layer=layer, ids=op.expr("indices"))
-    return call("F.embedding", op.expr("indices"), op.expr("weight"))
+    padding = op["padding_idx"] if op["padding_idx"] >= 0 else ...
+    return call("F.embedding", op.expr("indices"), op.expr("weight"), padding_idx=padding)
 
 
 def _dropout(name: str):
@@ -195,7 +196,14 @@ def _dropout(name: str):
     return write, construct
 
 
+def _weight_norm(op: OpCall) -> ast.expr:
+    return E(
+        "g * v / torch.norm_except_dim(v, 2, d)", g=op.expr("g"), v=op.variable("v"), d=op["dim"]
+    )
+
+
 alike("linear", _linear)
+alike("_weight_norm", _weight_norm)
 alike("diglot.dense.default", _dense)
 alike("bilinear", _bilinear)
 for _rank in (1, 2, 3):

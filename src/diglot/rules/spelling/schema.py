@@ -109,11 +109,20 @@ def _given(
     return positional, named
 
 
+def axes(op: OpCall, dims: Any, name: str = "self") -> Any:
+    """Several axes as the target's, all counted from the front; one axis as it is."""
+    found = op.axes(dims, name)
+    if not isinstance(found, tuple):
+        return found
+    rank = op.fake(name).dim()
+    return tuple(sorted(axis % rank for axis in found))
+
+
 def _value(op: OpCall, name: str, value: Any, first: str) -> ast.expr:
     if name == "dtype":
         return dtype_ast(value)
     if name in ("dim", "dims", "dim0", "dim1"):
         if op.is_tensor(first):
-            return to_ast(op.axes(value, first))
+            return to_ast(axes(op, value, first))
         return to_ast(op.axis_of_result(value)) if isinstance(value, int) else to_ast(value)
     return op.value(value)

@@ -25,6 +25,7 @@ def _window(op: OpCall, rank: int, maximum: bool) -> tuple[Any, dict[str, Any]]:
     options["ceil_mode"] = unless(op.get("ceil_mode", False), False)
     if not maximum:
         options["count_include_pad"] = unless(op.get("count_include_pad", True), True)
+        options["divisor_override"] = unless(op.get("divisor_override"), None)
     return brief(kernel), options
 
 
