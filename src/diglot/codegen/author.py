@@ -140,9 +140,15 @@ def copies(file: str, first: int, last: int) -> dict[str, list[str]]:
     return found
 
 
+def written_class(cls: type) -> type:
+    """Return the class that the author wrote: a mirror's is that of the Keras layer it stands for."""
+    return getattr(cls, "source_class", cls)
+
+
 @functools.lru_cache(maxsize=512)
 def class_location(cls: type) -> tuple[str, int, int] | None:
     """Return ``(file, first line, last line)`` of a class, or ``None`` where there is no source."""
+    cls = written_class(cls)
     try:
         lines, first = inspect.getsourcelines(cls)
         file = inspect.getsourcefile(cls)
@@ -154,7 +160,7 @@ def class_location(cls: type) -> tuple[str, int, int] | None:
 @functools.lru_cache(maxsize=512)
 def _init_tree(cls: type) -> ast.FunctionDef | None:
     try:
-        source = textwrap.dedent(inspect.getsource(cls.__init__))
+        source = textwrap.dedent(inspect.getsource(written_class(cls).__init__))
         node = ast.parse(source).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
         return None
@@ -174,7 +180,7 @@ def constructor_parameters(cls: type) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=2048)
 def filled_with(cls: type, attribute: str) -> str | None:
     """Return ``ones`` or ``zeros`` where a constructor fills a parameter or a buffer with them."""
-    for base in cls.__mro__:
+    for base in written_class(cls).__mro__:
         for node in ast.walk(_init_tree(base) or ast.Pass()):
             given = _given_tensor(node, attribute)
             inner = given.args[0] if isinstance(given, ast.Call) and given.args else given
@@ -279,12 +285,18 @@ def _returned_call(function: Any) -> tuple[str, dict[str, str], tuple[str, ...]]
     return name, pairs, tuple(a.arg for a in node.args.args)
 
 
+def written_object(module: Any) -> Any:
+    """Return the object that the author's constructor made: a mirror's is the Keras layer."""
+    return getattr(module, "source_layer", module)
+
+
 def constructor_values(module: Any) -> dict[str, Any]:
     """Infer the plain arguments that a module was built with.
 
     From attributes of the same name, and from what its constructor passes on to torch.nn layers
     (``self.linear_1 = nn.Linear(d_model, d_ff)`` and ``linear_1.in_features`` give ``d_model``).
     """
+    module = written_object(module)
     cls = type(module)
     parameters = constructor_parameters(cls)
     values: dict[str, Any] = {}
@@ -294,7 +306,7 @@ def constructor_values(module: Any) -> dict[str, Any]:
             values[name] = value
     for attribute, (_, pairs) in _layer_arguments(cls).items():
         layer = getattr(module, attribute, None)
-        if layer is None or not type(layer).__module__.startswith("torch.nn"):
+        if layer is None or not type(layer).__module__.startswith(("torch.nn", "keras.")):
             continue
         slots = constructor_parameters(type(layer))
         for slot, expression in pairs:

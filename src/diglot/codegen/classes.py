@@ -245,6 +245,7 @@ class Classes:
         modules = [self.program.modules.get(i.region.path) for i in instances]
         if any(m is None for m in modules):
             return None
+        modules = [author.written_object(m) for m in modules]
         pairs = [(m, v) for m, v in zip(modules, values, strict=True) if not isinstance(v, Any_)]
         flags = all(isinstance(v, bool) for _, v in pairs)
         for name, value in vars(modules[0]).items():

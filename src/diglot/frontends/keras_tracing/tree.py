@@ -51,7 +51,8 @@ def is_automatic(layer: Layer) -> bool:
 def named_members(layer: Any, kind: type) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield ``(path, member)`` for each member of ``kind`` in a layer's attributes, lists and dicts included."""
     for name, value in vars(layer).items():
-        if name not in _INTERNAL:
+        # TensorFlow keeps books of its own in attributes that begin with _self_.
+        if name not in _INTERNAL and not name.startswith("_self_"):
             yield from _members((name,), value, kind)
 
 
@@ -168,6 +169,10 @@ class Tree:
         cls = mirror_class(layer, nn.Sequential if indexed else nn.Module)
         module = cls()
         module.source_path = path
+        module.__dict__["source_layer"] = (
+            layer  # no child, though Keras on torch has modules for layers
+        )
+        module.keras_path = keras_path
         self._own_weights(layer, module, path, keras_path)
         if indexed:
             for _, child, attribute in children:

@@ -1,0 +1,147 @@
+"""A live Keras model -> a PyTorch program: the mirror, captured and written, and the weight map between the two."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from diglot.codegen.keras_source import Written, structure_json
+from diglot.codegen.pipeline import to_torch
+from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
+from diglot.frontends.capture import capture
+from diglot.frontends.keras_model import Mirror
+from diglot.ir.hub import Hub
+from diglot.ir.sizes import is_static, shape_of
+
+Step = tuple[Any, ...]
+
+
+@dataclasses.dataclass
+class Programmed:
+    """A written PyTorch program with all that belongs to it."""
+
+    hub: Hub
+    written: Written
+    weight_map: WeightMap
+    state: dict[str, torch.Tensor]
+    values: list[Any]
+
+
+def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
+    """Capture and write a mirror."""
+    hub, values = capture(mirror.module, mirror.example_inputs, dynamic, "torch")
+    written = to_torch(hub, mirror.module, io_layout)
+    homes = written.program.weights.entries()
+    own = dict(mirror.module.named_buffers(remove_duplicate=False))
+    own.update(mirror.module.named_parameters(remove_duplicate=False))
+    arrays = {name: value.detach().numpy() for name, value in own.items()}
+    state = {
+        e.target: torch.from_numpy(
+            np.ascontiguousarray(e.to_target([arrays[s] for s in e.sources]))
+        )
+        for e in homes
+    }
+    return Programmed(hub, written, _weight_map(mirror, hub, written, homes), state, values)
+
+
+def _weight_map(
+    mirror: Mirror, hub: Hub, written: Written, homes: Sequence[WeightEntry]
+) -> WeightMap:
+    """Entries from the Keras model's weights to the written program's."""
+    by_source = {home.sources[0]: home for home in homes}
+    for alias, name in hub.aliases.items():
+        if name in by_source:
+            by_source.setdefault(alias, by_source[name])
+    entries, unmapped = [], []
+    for entry in mirror.entries:
+        found = [by_source.get(name) for name in entry.sources]
+        if any(home is None for home in found):
+            unmapped.append({"source": entry.target, "why": "nothing reads it"})
+            continue
+        entries.append(_through(entry, [home for home in found if home is not None]))
+    ports = written.program.live_outputs(hub.root)
+    structure = structure_json(hub.output_structure, {p.name for p in ports}) or "tensor"
+    return WeightMap(
+        entries=entries,
+        unmapped=unmapped,
+        inputs=[_spec(n, name=name) for n, name in zip(hub.inputs, hub.input_names, strict=True)],
+        outputs=[_spec(p.node, path=_path(p.name)) for p in ports],
+        structure={"inputs": hub.input_structure, "outputs": structure},
+        modules=_module_pairs(written),
+        direction="keras->torch",
+    )
+
+
+def _through(entry: WeightEntry, homes: list[WeightEntry]) -> WeightEntry:
+    """An entry on the mirror's weights, as one on the written program's."""
+    steps = list(entry.steps)
+    if homes[0].steps:
+        steps = _undone(homes[0].steps, homes[0].source_shapes[0]) + steps
+    return dataclasses.replace(
+        entry,
+        sources=[home.target for home in homes],
+        source_shapes=[home.shape for home in homes],
+        steps=steps,
+    )
+
+
+def _undone(steps: Sequence[Step], shape: Sequence[int]) -> list[Step]:
+    """The steps that lead back from what ``steps`` make of an array of a shape."""
+    back: list[Step] = []
+    array = np.broadcast_to(np.zeros((), np.int8), tuple(shape))
+    for kind, argument in steps:
+        if kind == "permute":
+            back.append(("permute", [int(i) for i in np.argsort(argument)]))
+            array = array.transpose(argument)
+        else:
+            assert kind == "reshape", kind
+            back.append(("reshape", list(array.shape)))
+            array = np.broadcast_to(np.zeros((), np.int8), tuple(argument))
+    return back[::-1]
+
+
+def _spec(node: Any, name: str | None = None, path: Sequence[str | int] = ()) -> TensorSpec:
+    """A tensor of the boundary as PyTorch sees it; Keras has it permuted by ``perm``."""
+    value = node.meta["val"]
+    layout = node.meta.get("layout")
+    sizes = shape_of(value)
+    sizes = tuple(sizes[p] for p in layout) if layout else sizes
+    perm = [int(i) for i in np.argsort(layout)] if layout else None
+    shape = [s if is_static(s) else str(s) for s in sizes]
+    return TensorSpec(shape, str(value.dtype).removeprefix("torch."), perm, name, path)
+
+
+def _path(name: str) -> list[str | int]:
+    return [int(p) if p.isdigit() else p for p in name.split(".")] if name else []
+
+
+def _module_pairs(written: Written) -> list[ModulePair]:
+    """The written regions whose outputs are a Keras layer's: their paths correspond."""
+    program, pairs = written.program, {}
+    classes = {i.region.path: made.name for made in written.classes for i in made.instances}
+    for region in program.written():
+        ports = program.live_outputs(region)
+        module = program.modules.get(region.path)
+        source = getattr(module, "keras_path", None)
+        whole = len(ports) == len(region.outputs)
+        reordered = any(p.node.meta.get("feature_order") for p in ports)
+        if region is program.hub.root or not whole or reordered or not source:
+            continue
+        made = program.target_path(region, None)
+        layouts = [p.node.meta.get("layout") for p in ports]
+        perms = tuple(tuple(int(i) for i in np.argsort(x)) if x else None for x in layouts)
+        pairs.setdefault(
+            region.path,
+            ModulePair(
+                made,
+                source,
+                classes.get(region.path, "Sequential"),
+                region.class_name,
+                outputs=perms,
+            ),
+        )
+    return list(pairs.values())
