@@ -84,7 +84,7 @@ class Columns:
             wanted = names.plural(said or f"{row}_{leaf.replace('.', '_')}")
             if wanted in taken or wanted in found.values():
                 wanted = names.plural(f"{row}_{said or leaf.replace('.', '_')}")
-            found[leaf] = names.attribute(wanted)
+            found[leaf] = self.program.dialect.attribute(wanted)
         return found
 
     @staticmethod

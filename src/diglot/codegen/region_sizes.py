@@ -98,7 +98,8 @@ class SizeWriter:
                 times = held / size
                 axis = self._axis_of(node, held) if times.is_Integer else None
                 if axis is not None:
-                    return E("ops.shape(x)[i] // n", x=self.exprs[node], i=axis, n=int(times))
+                    held_size = self.program.dialect.size(self.exprs[node], axis)
+                    return E("s // n", s=held_size, n=int(times))
         return None
 
     def _size_outside(self: RegionWriter, size: Any) -> ast.expr:
