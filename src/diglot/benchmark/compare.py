@@ -95,8 +95,7 @@ class Comparer:
         found = pair.settle(pair.setting(self.plan.setting))
         folder = self._work(pair)
         folder.mkdir(parents=True, exist_ok=True)
-        data = {**found.data, **pair.files(found, folder, self.tell)}
-        return Setting(found.model, data, found.recipe)
+        return pair.prepared(found, folder, self.tell)
 
     def _work(self, pair: Pair) -> Path:
         return self.folder / "work" / f"{pair.name}-{self.plan.setting}"

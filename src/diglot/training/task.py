@@ -82,8 +82,15 @@ class Task:
         raise NotImplementedError
 
     def score(self, outputs: Any, batch: Batch) -> Scores:
-        """How well ``outputs`` (as the models return them, as arrays) do; "loss" is one of them."""
-        raise NotImplementedError
+        """How well ``outputs`` (as the models return them, as arrays) do; "loss" is one of them.
+
+        By default cross-entropy and accuracy of logits (…, classes) for targets (…), by the weights
+        where there are any.
+        """
+        return {
+            "loss": cross_entropy(outputs, batch.targets, batch.weights),
+            "accuracy": accuracy(outputs, batch.targets, batch.weights),
+        }
 
     def complete(self, scores: dict[str, float]) -> dict[str, float]:
         """The scores of all rows together, and what follows from them but is no mean (perplexity)."""

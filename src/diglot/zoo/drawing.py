@@ -113,14 +113,19 @@ def draw_attention(
     """Attention weights as heatmaps: a row of pictures for each of `rows`, one for each head.
 
     `rows` holds, by what to call them ("Keras, layer 1"), arrays (heads, queries, keys) of weights from
-    0 to 1. `queries` and `keys` are the tokens; every query looks along its line at the keys.
+    0 to 1; all share one scale. `queries` and `keys` are the tokens; every query looks along its line at
+    the keys.
     """
     heads = max(len(weights) for weights in rows.values())
     cell = 0.13
+    most = max(float(weights.max()) for weights in rows.values())
+    # Words stand upright, so that they do not cover each other.
+    turned = 90 if max(map(len, keys)) > 1 else 0
     # Room for one label a token, but pictures of no more than a page.
     wide = min(max(len(keys) * cell, 1.2), 2.4)
     high = wide * max(len(queries), 1) / max(len(keys), 1)
-    with figure(path, 1.0 + heads * (wide + 0.35), 0.7 + len(rows) * (high + 0.45)) as drawn:
+    labels = 0.45 + (max(map(len, keys)) * 0.06 if turned else 0)
+    with figure(path, 1.0 + heads * (wide + 0.35), 0.7 + len(rows) * (high + labels)) as drawn:
         grid = drawn.subplots(len(rows), heads, squeeze=False)
         image = None
         for line, (label, weights) in zip(grid, rows.items(), strict=True):
@@ -128,8 +133,8 @@ def draw_attention(
                 if head >= len(weights):
                     axes.set_axis_off()
                     continue
-                image = axes.imshow(weights[head], vmin=0, vmax=1, cmap="viridis", aspect="auto")
-                axes.set_xticks(range(len(keys)), keys, fontsize=6)
+                image = axes.imshow(weights[head], vmin=0, vmax=most, cmap="viridis", aspect="auto")
+                axes.set_xticks(range(len(keys)), keys, fontsize=6, rotation=turned)
                 axes.set_yticks(range(len(queries)), queries, fontsize=6)
                 axes.tick_params(length=0, pad=1)
                 axes.set_title(f"head {head + 1}", fontsize=7, pad=2)

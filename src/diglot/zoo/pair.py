@@ -162,6 +162,11 @@ class Pair(Task, Exhibit):
         more arguments for `data`, which say where they are."""
         return {}
 
+    def prepared(self, setting: Setting, folder: Path, tell: Tell) -> Setting:
+        """The setting with the files that its data needs, made below `folder`."""
+        data = {**setting.data, **self.files(setting, folder, tell)}
+        return Setting(setting.model, data, setting.recipe)
+
     def checks(self, setting: Setting) -> list[tuple[bool, str]]:
         """What else must hold for the two sides to be one system, beside the proof: whether it does,
         and a sentence. Called after training; `setting` is complete."""
@@ -190,7 +195,10 @@ class Pair(Task, Exhibit):
 
     def draw(self, result: Mapping[str, Any], folder: Path) -> None:
         """More pictures of a run than its curves, into `folder`, from `result` and from the files that
-        `extras` left in the folder of each run's label."""
+        `extras` left in the folder of each run's label: by default of the attention that they kept."""
+        from diglot.zoo.attention import draw_attention_of
+
+        draw_attention_of(result["runs"], folder)
 
     def torch_source(self) -> str:
         """The text of torch_model.py."""

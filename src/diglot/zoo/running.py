@@ -58,8 +58,7 @@ class Runner:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stage("Preparing")
         for name, setting in self.variants.items():
-            data = {**setting.data, **self.pair.files(setting, self.folder, self.tell)}
-            self.variants[name] = Setting(setting.model, data, setting.recipe)
+            self.variants[name] = self.pair.prepared(setting, self.folder, self.tell)
         starts = {
             name: write_start(
                 self.pair, setting, self.folder / f"start{name and '-'}{name}.safetensors"

@@ -10,12 +10,14 @@ import numpy as np
 
 from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.training import Batch, Job, Recipe
-from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
+from diglot.training.task import Arrays
+from diglot.zoo.attention import Attention, attention_weights
 from diglot.zoo.pair import AtMost, Setting
-from diglot.zoo.text.pair import TextPair
+from diglot.zoo.text.pair import FAST, FULL, TextPair
 from diglot.zoo.weights import Weights
 
 PROMPT = "The government has said that"
+LOOKED_AT = "The government has said that it will not raise taxes this year."
 
 
 class DecoderOnly(TextPair):
@@ -29,30 +31,12 @@ class DecoderOnly(TextPair):
     specials = ("<end>",)
     settings: ClassVar = {
         "fast": Setting(
-            dict(
-                vocab_size=1024,
-                d_model=64,
-                num_heads=4,
-                num_layers=2,
-                d_ff=128,
-                max_length=64,
-                dropout=0.1,
-                self_memory=False,
-            ),
+            {**FAST, "self_memory": False},
             dict(vocab_size=1024, length=32, articles=80),
             Recipe(batch_size=32, epochs=2, learning_rate=3e-3, warmup=10),
         ),
         "full": Setting(
-            dict(
-                vocab_size=2048,
-                d_model=128,
-                num_heads=4,
-                num_layers=4,
-                d_ff=512,
-                max_length=128,
-                dropout=0.1,
-                self_memory=False,
-            ),
+            {**FULL, "self_memory": False},
             dict(vocab_size=2048, length=64),
             Recipe(batch_size=32, epochs=1, learning_rate=2e-3, schedule="cosine", warmup=60),
         ),
@@ -92,14 +76,6 @@ class DecoderOnly(TextPair):
             [TensorSpec(("batch", "length", sizes["vocab_size"]))],
         )
 
-    def score(self, outputs: Any, batch: Batch) -> Scores:
-        """Cross-entropy and accuracy over all tokens."""
-        targets = np.asarray(batch.targets)
-        return {
-            "loss": cross_entropy(outputs, targets),
-            "accuracy": accuracy(outputs, targets),
-        }
-
     def example(self, model: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
         """Three rows of random tokens."""
         return {"tokens": rng.integers(0, model["vocab_size"], (3, 10))}
@@ -126,12 +102,27 @@ class DecoderOnly(TextPair):
             seconds[cached] = (time.perf_counter() - began) / count * 1e3
         return {
             "texts": texts,
+            "attention": self.keep_attention(job, model),
             "figures": {
                 "Generation with the cache, ms a token": seconds[True],
                 "Generation without, ms a token": seconds[False],
             },
             "cache_changes_nothing": bool((written[True] == written[False]).all()),
         }
+
+    def attention(self, job: Job, model: Any) -> list[Attention]:
+        """What each position sees of those before it."""
+        tokenizer = self.corpus(job.data).tokenizer
+        ids = tokenizer.encode(LOOKED_AT).ids
+        found = attention_weights(self, job, model, {"tokens": np.array([ids])})
+        kinds = {"causal": "Attention to itself: causal"}
+        if job.model["self_memory"]:
+            kinds["memory"] = "Attention to its own input as a memory: causal"
+        names = self.tokens(tokenizer, ids)
+        return [
+            Attention(kind, heading, np.stack(found[index :: len(kinds)]), names, names)
+            for index, (kind, heading) in enumerate(kinds.items())
+        ]
 
     def _writer(self, job: Job, model: Any) -> Callable[..., np.ndarray]:
         """The framework's `generate`, from arrays to arrays, with the job's seed."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.data.dna import PAD, Pairs, deaminate, detokenise, tokenise
-from diglot.runtime.exchange import read_arrays, write_arrays
-from diglot.training import Batch, Data, Job, Recipe
-from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
+from diglot.training import Data, Job, Recipe
+from diglot.training.task import Arrays
+from diglot.zoo.attention import Attention, keep_attention
 from diglot.zoo.dna_data import OWN_DATA, load_parts
 from diglot.zoo.pair import Pair, Setting
 from diglot.zoo.weights import Weights
@@ -97,13 +96,6 @@ class DnaSeq2Seq(Pair):
         logits = TensorSpec(("batch", "tgt_length", sizes["vocab_size"]))
         return weights.map([src, tgt], [logits], root="transformer")
 
-    def score(self, outputs: Any, batch: Batch) -> Scores:
-        """Cross-entropy and accuracy of the next token, given the right ones before it."""
-        return {
-            "loss": cross_entropy(outputs, batch.targets, batch.weights),
-            "accuracy": accuracy(outputs, batch.targets, batch.weights),
-        }
-
     def example(self, model: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
         """Three random pairs, two of them padded."""
         src, tgt = (rng.integers(1, model["vocab_size"], (3, length)) for length in (9, 7))
@@ -123,8 +115,12 @@ class DnaSeq2Seq(Pair):
         decoder = Decoder(model, job.framework, options["longest"] + 1)
         greedy = decoder.greedy(pairs)
         beam = decoder.beam(pairs[: math.ceil(count / BEAMS_IN)])
-        arrays = decoder.attention(*pairs[0])
-        write_arrays(job.folder / "attention.safetensors", arrays)
+        src, tgt = [*pairs[0][0]], ["start", *pairs[0][1]]
+        axes = {"encoder": (src, src), "decoder": (tgt, tgt), "cross": (tgt, src)}
+        attention = [
+            Attention(kind, KINDS[kind], weights, *axes[kind])
+            for kind, weights in decoder.attention(*pairs[0]).items()
+        ]
         wanted = [descendant for _, descendant in pairs]
         return {
             "figures": {
@@ -133,25 +129,8 @@ class DnaSeq2Seq(Pair):
                 "beam sequence accuracy": sequence_accuracy(beam, wanted[: len(beam)]),
             },
             "texts": {ancestor: text for (ancestor, _), text in zip(pairs[:3], beam, strict=False)},
-            "shown": pairs[0],
+            "attention": keep_attention(job, attention),
         }
-
-    def draw(self, result: Mapping[str, Any], folder: Path) -> None:
-        """What every head of the trained models looks at, for the first test pair."""
-        from diglot.zoo.drawing import draw_attention, title
-
-        runs = {label: run for label, run in result["runs"].items() if "extras" in run}
-        arrays = {label: read_arrays(folder / label / "attention.safetensors") for label in runs}
-        ancestor, descendant = next(iter(runs.values()))["extras"]["shown"]
-        src, tgt = list(ancestor), ["start", *descendant]
-        axes = {"encoder": (src, src), "decoder": (tgt, tgt), "cross": (tgt, src)}
-        for kind, (queries, keys) in axes.items():
-            rows = {
-                f"{title(label)}, layer {layer + 1}": found[kind][layer]
-                for layer in range(result["model"]["num_layers"])
-                for label, found in arrays.items()
-            }
-            draw_attention(folder / f"attention_{kind}", rows, queries, keys, KINDS[kind])
 
 
 class Decoder:

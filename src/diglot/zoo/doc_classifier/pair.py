@@ -13,10 +13,10 @@ from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.data import News, read_news
 from diglot.errors import BadInput
 from diglot.runtime.exchange import read_arrays, write_arrays
-from diglot.training import Batch, Data, Job, Recipe
+from diglot.training import Data, Job, Recipe
 from diglot.training.job import FRAMEWORK_NAMES, FRAMEWORKS
 from diglot.training.supervise import TrainingProcess
-from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
+from diglot.training.task import Arrays, accuracy
 from diglot.zoo.doc_classifier import encoders
 from diglot.zoo.pair import Pair, Setting, Tell
 from diglot.zoo.weights import Weights
@@ -191,13 +191,6 @@ class DocClassifier(Pair):
             [TensorSpec(("batch", sizes["width"]), name="features")],
             [TensorSpec(("batch", sizes["classes"]))],
         )
-
-    def score(self, outputs: Any, batch: Batch) -> Scores:
-        """Cross-entropy and accuracy."""
-        return {
-            "loss": cross_entropy(outputs, batch.targets),
-            "accuracy": accuracy(outputs, batch.targets),
-        }
 
     def example(self, model: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
         """Features of three documents."""

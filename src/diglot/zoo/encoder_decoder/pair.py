@@ -10,9 +10,10 @@ import numpy as np
 from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.errors import BadInput
 from diglot.training import Batch, Job, Recipe
-from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
+from diglot.training.task import Arrays
+from diglot.zoo.attention import Attention, attention_weights
 from diglot.zoo.pair import AtMost, Setting
-from diglot.zoo.text.pair import TextPair
+from diglot.zoo.text.pair import FAST, FULL, TextPair
 from diglot.zoo.weights import Weights
 
 PAD, END, SENTINEL = 0, 1, 2
@@ -23,6 +24,7 @@ GAPS = (
     "The government has <extra_0> the new law.",
     "The film won the <extra_0> at the festival in <extra_1>.",
 )
+LOOKED_AT = "The government has said that it will not raise taxes for small firms this year."
 
 
 class EncoderDecoder(TextPair):
@@ -36,30 +38,14 @@ class EncoderDecoder(TextPair):
     specials = ("<pad>", "<end>", *(f"<extra_{number}>" for number in range(SENTINELS)))
     settings: ClassVar = {
         "fast": Setting(
-            dict(
-                vocab_size=1024,
-                d_model=64,
-                num_heads=4,
-                num_layers=2,
-                d_ff=128,
-                max_length=64,
-                dropout=0.1,
-            ),
+            FAST,
             dict(vocab_size=1024, length=40, articles=80),
             Recipe(batch_size=32, epochs=2, learning_rate=3e-3, warmup=10),
         ),
         "full": Setting(
-            dict(
-                vocab_size=2048,
-                d_model=128,
-                num_heads=4,
-                num_layers=4,
-                d_ff=512,
-                max_length=128,
-                dropout=0.1,
-            ),
+            FULL,
             dict(vocab_size=2048, length=96),
-            Recipe(batch_size=32, epochs=2, learning_rate=1e-3, schedule="cosine", warmup=100),
+            Recipe(batch_size=32, epochs=1, learning_rate=2e-3, schedule="cosine", warmup=60),
         ),
     }
     goals: ClassVar = {"perplexity": AtMost(100.0)}
@@ -102,14 +88,6 @@ class EncoderDecoder(TextPair):
         """Neither side is longer than the table of positions."""
         return {f"{side}_length": (1, model["max_length"]) for side in self.inputs}
 
-    def score(self, outputs: Any, batch: Batch) -> Scores:
-        """Cross-entropy and accuracy over what was cut out, and its marks."""
-        targets = np.asarray(batch.targets)
-        return {
-            "loss": cross_entropy(outputs, targets),
-            "accuracy": accuracy(outputs, targets),
-        }
-
     def example(self, model: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
         """Three rows of random tokens, the sources longer than the targets."""
         vocabulary = model["vocab_size"]
@@ -126,7 +104,24 @@ class EncoderDecoder(TextPair):
             source = np.array([[*tokenizer.encode(gap).ids, END]])
             found = self._written(job, model, source)
             texts[gap] = tokenizer.decode(list(found), skip_special_tokens=False)
-        return {"texts": texts}
+        return {"texts": texts, "attention": self.keep_attention(job, model)}
+
+    def attention(self, job: Job, model: Any) -> list[Attention]:
+        """What both sides see of themselves, and the decoder of the source, for one text with gaps."""
+        tokenizer = self.corpus(job.data).tokenizer
+        row = {"tokens": np.array([tokenizer.encode(LOOKED_AT).ids])}
+        inputs = self.batch(row, np.random.default_rng(0)).inputs
+        found = attention_weights(self, job, model, inputs)
+        layers = job.model["num_layers"]
+        src, tgt = (self.tokens(tokenizer, inputs[name][0]) for name in self.inputs)
+        encoder, decoder = found[:layers], found[layers:]  # the decoder's: itself, the source, …
+        return [
+            Attention(
+                "encoder", "Encoder, attention to itself: both ways", np.stack(encoder), src, src
+            ),
+            Attention("decoder", "Decoder, to itself: causal", np.stack(decoder[::2]), tgt, tgt),
+            Attention("cross", "Decoder, to the source: cross", np.stack(decoder[1::2]), tgt, src),
+        ]
 
     def _written(self, job: Job, model: Any, source: np.ndarray) -> np.ndarray:
         """What the framework's `generate` puts out for one source, (count,)."""

@@ -11,8 +11,9 @@ from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.errors import BadInput
 from diglot.training import Batch, Job, Recipe
 from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
+from diglot.zoo.attention import Attention, attention_weights
 from diglot.zoo.pair import AtMost, Setting
-from diglot.zoo.text.pair import TextPair
+from diglot.zoo.text.pair import FAST, FULL, TextPair
 from diglot.zoo.weights import Weights
 
 PAD, START, SEPARATOR, MASK = range(4)
@@ -37,28 +38,12 @@ class EncoderOnly(TextPair):
     specials = ("<pad>", "<start>", "<separator>", "<mask>")
     settings: ClassVar = {
         "fast": Setting(
-            dict(
-                vocab_size=1024,
-                d_model=64,
-                num_heads=4,
-                num_layers=2,
-                d_ff=128,
-                max_length=64,
-                dropout=0.1,
-            ),
+            FAST,
             dict(vocab_size=1024, length=48, articles=50),
             Recipe(batch_size=32, epochs=2, learning_rate=3e-3, warmup=10),
         ),
         "full": Setting(
-            dict(
-                vocab_size=2048,
-                d_model=128,
-                num_heads=4,
-                num_layers=4,
-                d_ff=512,
-                max_length=128,
-                dropout=0.1,
-            ),
+            FULL,
             dict(vocab_size=2048, length=64),
             Recipe(batch_size=32, epochs=1, learning_rate=2e-3, schedule="cosine", warmup=100),
         ),
@@ -176,7 +161,21 @@ class EncoderOnly(TextPair):
             logits = predict(inputs)["words"][0, ids.index(MASK)]
             best = np.argsort(-logits)[:5]
             texts[cloze] = ", ".join(tokenizer.decode([word]).strip() for word in best)
-        return {"texts": texts}
+        return {"texts": texts, "attention": self.keep_attention(job, model)}
+
+    def attention(self, job: Job, model: Any) -> list[Attention]:
+        """What each word of two sentences sees of both."""
+        tokenizer = self.corpus(job.data).tokenizer
+        first, second = (tokenizer.encode(text).ids for text in CLOZES[:2])
+        tokens = np.array([[START, *first, SEPARATOR, *second, SEPARATOR]])
+        inputs = {
+            "tokens": tokens,
+            "segments": (np.arange(tokens.shape[1]) > len(first) + 1).astype(np.int64)[None],
+            "padding": np.zeros(tokens.shape, bool),
+        }
+        weights = np.stack(attention_weights(self, job, model, inputs))
+        names = self.tokens(tokenizer, tokens[0])
+        return [Attention("encoder", "Attention to itself: both ways", weights, names, names)]
 
 
 def _joined(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

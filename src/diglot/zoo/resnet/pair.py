@@ -11,8 +11,8 @@ from diglot.codegen.weights import TensorSpec, WeightMap
 from diglot.data import load_mnist, mnist_subset
 from diglot.data.images import classes_of, read_images
 from diglot.errors import BadInput
-from diglot.training import Batch, Data, Recipe
-from diglot.training.task import Arrays, Scores, accuracy, cross_entropy
+from diglot.training import Data, Recipe
+from diglot.training.task import Arrays
 from diglot.zoo.pair import Pair, Setting
 from diglot.zoo.weights import Weights
 
@@ -95,13 +95,6 @@ class ResNetPair(Pair):
             [TensorSpec(images, perm=_NHWC, name="images")],
             [TensorSpec(("batch", sizes["classes"]))],
         )
-
-    def score(self, outputs: Any, batch: Batch) -> Scores:
-        """Cross-entropy and accuracy."""
-        return {
-            "loss": cross_entropy(outputs, batch.targets),
-            "accuracy": accuracy(outputs, batch.targets),
-        }
 
     def example(self, model: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
         """Three random images."""

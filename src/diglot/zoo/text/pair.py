@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from diglot.errors import BadInput
-from diglot.training import Data
+from diglot.training import Data, Job
 from diglot.training.task import Arrays
+from diglot.zoo.attention import Attention, keep_attention
 from diglot.zoo.pair import Pair, Setting, Tell
 from diglot.zoo.text.corpus import Corpus, blocks, read_corpus
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# The sizes of the models in the two settings.
+FAST = dict(
+    vocab_size=1024, d_model=64, num_heads=4, num_layers=2, d_ff=128, max_length=64, dropout=0.1
+)
+FULL = dict(
+    vocab_size=2048, d_model=128, num_heads=4, num_layers=4, d_ff=512, max_length=128, dropout=0.1
+)
 
 
 class TextPair(Pair):
@@ -68,6 +80,18 @@ class TextPair(Pair):
         """The corpus that `data` reads, and its tokenizer."""
         options = {name: data[name] for name in ("articles", "folder") if name in data}
         return read_corpus(data["vocab_size"], self.specials, **options)
+
+    def attention(self, job: Job, model: Any) -> list[Attention]:
+        """What a trained model looks at, for one example."""
+        raise NotImplementedError
+
+    def keep_attention(self, job: Job, model: Any) -> dict[str, Any]:
+        """`attention`, kept in the run's folder; for "attention" in the extras."""
+        return keep_attention(job, self.attention(job, model))
+
+    def tokens(self, tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+        """Each token as a text of its own, for the axes of a picture."""
+        return [tokenizer.decode([int(i)], skip_special_tokens=False).strip() or "␣" for i in ids]
 
     def limits(self, model: Mapping[str, Any]) -> dict[str, tuple[int, int | None]]:
         """No row is longer than the table of positions."""
