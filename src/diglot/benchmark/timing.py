@@ -14,13 +14,13 @@ _LEAST, _MOST = 5, 2000
 def time_calls(call: Callable[[], Any], seconds: float = 1.0) -> dict[str, float]:
     """Time a call again and again for about `seconds`: the first call, which may compile, the median
     of those that come after a few more, and their number."""
-    first = _timed(call)
+    first = timed(call)
     for _ in range(_WARM_UP):
         call()
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < _LEAST or (time.perf_counter() < end and len(times) < _MOST):
-        times.append(_timed(call))
+        times.append(timed(call))
     return {
         "first_seconds": first,
         "median_seconds": statistics.median(times),
@@ -28,7 +28,8 @@ def time_calls(call: Callable[[], Any], seconds: float = 1.0) -> dict[str, float
     }
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any]) -> float:
+    """The seconds of one call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

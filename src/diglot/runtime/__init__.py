@@ -44,7 +44,6 @@ class KerasWorker(WorkerProcess):
             "diglot.runtime.keras_worker",
             {
                 "KERAS_BACKEND": backend,
-                "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
                 # A proof must not take the whole GPU from whoever else uses it.
                 "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",

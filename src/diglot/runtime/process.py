@@ -231,6 +231,10 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     paths = [package, *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # PyTorch's threads would spin while they wait: a small step takes ten times as long where
+    # another process wants the cores, too.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.update(extra)
     return environment
 

@@ -15,7 +15,7 @@ from diglot.training.checkpoint import below, read_checkpoint, write_checkpoint
 from diglot.training.recipe import Recipe
 from diglot.training.run import Run
 from diglot.training.task import Arrays, Task
-from diglot.training.tensorboard import Log, NoLog
+from diglot.training.tensorboard import Log, NoLog, open_log
 
 
 class Batches(keras.utils.PyDataset):
@@ -40,7 +40,7 @@ class Batches(keras.utils.PyDataset):
 class Report(keras.callbacks.Callback):
     """Sets the learning rate of each step, and reports its loss."""
 
-    def __init__(self, run: Run, snapshot: Any, log: NoLog) -> None:
+    def __init__(self, run: Run, snapshot: Any, log: Log | NoLog) -> None:
         super().__init__()
         self.run, self.snapshot, self.log = run, snapshot, log
 
@@ -78,7 +78,7 @@ def train(run: Run) -> dict[str, Any]:
         return predict(task, model, inputs)
 
     run.begin(evaluate, found[1] if found else None)
-    with Log(job.folder / "tensorboard") if job.logs else NoLog() as log:
+    with open_log(run) as log:
         report = Report(run, save, log)
         while not run.finished:
             model.fit(Batches(run), epochs=1, shuffle=False, verbose=0, callbacks=[report])

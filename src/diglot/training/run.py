@@ -53,6 +53,7 @@ class Run:
         self.history = History()
         self.seconds: list[float] = []
         self.resumed_at = 0
+        self._ordered: tuple[int, np.ndarray] | None = None
         self._saved = self._told = self._stepped = time.perf_counter()
 
     # -- batches --------------------------------------------------------------------------------
@@ -61,11 +62,17 @@ class Run:
         """The batch of `step`: the same whenever, and in whatever framework, it is asked for."""
         epoch, index = divmod(step, self.epoch_steps)
         seed = self.recipe.seed
-        order = np.random.default_rng([seed, epoch]).permutation(self.rows)
         size = self.recipe.batch_size
-        chosen = order[index * size : (index + 1) * size]
+        chosen = self._order(epoch)[index * size : (index + 1) * size]
         rows = {name: array[chosen] for name, array in self.data.train.items()}
         return self.cast(self.task.batch(rows, np.random.default_rng([seed, epoch, index])))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The order of the rows in an epoch, kept until another epoch's is asked for."""
+        if self._ordered is None or self._ordered[0] != epoch:
+            order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.rows)
+            self._ordered = epoch, order
+        return self._ordered[1]
 
     def cast(self, batch: Batch) -> Batch:
         """The batch with its floating-point arrays in the run's precision."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,14 +27,7 @@ class TrainingProcess(WorkerProcess):
                 "No such framework.", expected=" or ".join(FRAMEWORKS), received=framework
             )
         self._tell: Tell = tell or (lambda event: None)
-        environment = {
-            "DIGLOT_FRAMEWORK": framework,
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            # PyTorch's threads would spin while they wait: a small step takes ten times as long
-            # where another process wants the cores, too.
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        }
-        super().__init__("diglot.training.worker", environment)
+        super().__init__("diglot.training.worker", {"DIGLOT_FRAMEWORK": framework})
 
     def train(self, job: Job) -> dict[str, Any]:
         """Train a job, or finish it where a checkpoint of it stands, and give its figures.

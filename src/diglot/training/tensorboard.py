@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from diglot.errors import MissingExtra
 from diglot.training.run import Run
 
 
-class NoLog:
+def open_log(run: Run) -> Log | NoLog:
+    """The log of a run, below its folder, or none where the run wants none. A context manager.
+
+    Raises MissingExtra where tensorboard is not installed.
+    """
+    return Log(run.job.folder / "tensorboard") if run.job.logs else NoLog()
+
+
+class NoLog(contextlib.AbstractContextManager["NoLog"]):
     """Logs nothing."""
 
     def step(self, run: Run) -> None:
@@ -21,15 +28,7 @@ class NoLog:
     def epoch(self, run: Run) -> None:
         """After an epoch."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         return None
 
 

@@ -15,6 +15,7 @@ from diglot.training.checkpoint import below, read_checkpoint, write_checkpoint
 from diglot.training.recipe import Recipe
 from diglot.training.run import Run
 from diglot.training.task import Arrays, Batch, mapped
+from diglot.training.tensorboard import open_log
 
 
 class Batches(Dataset[Batch]):
@@ -50,7 +51,7 @@ def train(run: Run) -> dict[str, Any]:
         return predict(model, inputs)
 
     run.begin(evaluate, found[1] if found else None)
-    with _log(run) as log:
+    with open_log(run) as log:
         for batch in _remaining(run):
             model.train()
             for group in optimizer.param_groups:
@@ -149,10 +150,3 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, arrays: Arrays)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     torch.set_rng_state(torch.from_numpy(np.array(arrays["rng"])))
-
-
-def _log(run: Run) -> Any:
-    """TensorBoard's files, where the run wants them."""
-    from diglot.training.tensorboard import Log, NoLog
-
-    return Log(run.job.folder / "tensorboard") if run.job.logs else NoLog()

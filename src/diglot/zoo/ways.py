@@ -45,8 +45,6 @@ def call_way(
     Raises MissingExtra where a framework is not installed, and WorkerFailed.
     """
     environment = {
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "KERAS_BACKEND": backend or "tensorflow",
         "DIGLOT_WIDTH": width if backend and width else "",
         # JAX computes in float32 unless it is told otherwise before it starts.

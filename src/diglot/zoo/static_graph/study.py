@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import shutil
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from diglot.benchmark.timing import timed
 from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, MissingExtra
 from diglot.zoo.machine import describe_machine
 from diglot.zoo.pair import Exhibit, Options, Tell
@@ -117,9 +117,8 @@ def measure(arrays: Arrays, module: str, function: str, repeats: int) -> Answer:
     compute, graph = getattr(way, function)()
     x, y = (tensor(arrays[name]) for name in ("x", "y"))
     three, four = (tensor(np.asarray(value, np.float32)) for value in (3, 4))
-    started = time.perf_counter()
+    first = timed(lambda: float(compute(three, four)))
     small = float(compute(three, four))
-    first = time.perf_counter() - started
     z = np.asarray(compute(x, y))
     result = {
         "small": small,
@@ -133,12 +132,7 @@ def measure(arrays: Arrays, module: str, function: str, repeats: int) -> Answer:
 
 def _median(call: Callable[[], Any], repeats: int) -> float:
     """Seconds of a call, the median of `repeats` after three that warm up."""
-    times = []
-    for _ in range(repeats + 3):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[3:])
+    return statistics.median([timed(call) for _ in range(repeats + 3)][3:])
 
 
 STUDY = StaticGraph()
