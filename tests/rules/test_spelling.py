@@ -12,7 +12,7 @@ import torch
 from diglot.codegen.pipeline import to_torch
 from diglot.errors import Unsupported
 from diglot.frontends.capture import capture
-from diglot.parity.torch_modes import computing, copy_model
+from diglot.parity.torch_modes import copy_model
 from diglot.rules import registry
 
 BATCH = 40
