@@ -1,0 +1,383 @@
+"""A lowered graph whose layers are recognised -> modules with weights, and the weight map's entries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diglot.frontends.tensorflow import scope as runs
+from diglot.frontends.tensorflow import tree, values
+from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.lowering import Lowered
+from diglot.frontends.tensorflow.names import Names, distinguished, weight_name
+from diglot.frontends.tensorflow.ops.registry import Call
+from diglot.frontends.tensorflow.scope import Body, Root, Scope, class_for
+from diglot.frontends.tensorflow.tree import Path, Place
+from diglot.frontends.tensorflow.values import Precision
+from diglot.ir.weight_entry import WeightEntry
+
+
+@dataclass
+class Weight:
+    """A weight of a layer: the node (variable or constant) that holds it, and how it is made of the parameters."""
+
+    node: Node
+    parameters: tuple[str, ...]
+    steps: tuple[tuple, ...] = ()
+    combine: str | None = None
+
+
+@dataclass
+class Layer:
+    """What a node of op ``Layer`` holds: how to make the module, run it and fill it.
+
+    ``function(call, module, *inputs)`` runs it. Layers of the same ``kind``, ``options`` and weights are one module.
+    """
+
+    kind: type[nn.Module]
+    options: dict[str, Any]
+    weights: list[Weight]
+    function: Callable[..., Any]
+    path: Path
+
+    def key(self) -> tuple:
+        holders = tuple((w.node, w.parameters, w.steps) for w in self.weights)
+        return (self.kind, repr(sorted(self.options.items(), key=str)), holders)
+
+
+@dataclass
+class Home:
+    """Where a weight lives in the tree of modules."""
+
+    path: Path
+    parameters: tuple[str, ...]
+    steps: tuple[tuple, ...] = ()
+    combine: str | None = None
+
+
+@dataclass
+class Builder:
+    """Makes the modules of one graph; see :func:`build`."""
+
+    lowered: Lowered
+    precision: Precision = field(default_factory=Precision)
+    modules: dict[Path, nn.Module] = field(default_factory=dict)
+    homes: dict[Node, Home] = field(default_factory=dict)
+    paths: dict[tuple, Path] = field(default_factory=dict)
+    reads: dict[Node, runs.WeightStep] = field(default_factory=dict)
+    outputs: dict[Node, list[Out]] = field(default_factory=dict)
+    names: Names = field(default_factory=lambda: Names(()))
+
+    # -- places -------------------------------------------------------------------------------
+
+    def leaves(self, order: Sequence[Node]) -> dict[Node, Path]:
+        """Give every layer a path of its own; layers with the same weights share one."""
+        found: dict[tuple, list[Node]] = {}
+        for node in order:
+            if node.op == "Layer":
+                layer: Layer = node.attrs["layer"]
+                found.setdefault(layer.key() if layer.weights else (node,), []).append(node)
+        holders = {k: [w.node for w in n[0].attrs["layer"].weights] for k, n in found.items()}
+        self.names = Names((n[0].attrs["layer"].path, holders[k]) for k, n in found.items())
+        wished = {
+            k: self.names.layer(n[0].attrs["layer"].path, holders[k]) for k, n in found.items()
+        }
+        taken: set[Path] = set()
+        result = {}
+        for key, nodes in found.items():
+            layer = nodes[0].attrs["layer"]
+            path = wished[key]
+            alone = sum(path == other[: len(path)] for other in wished.values()) == 1
+            if not alone or not path:
+                noun = layer.kind.__name__
+                last = distinguished(holders[key][0], noun) if holders[key] else noun.lower()
+                path = (*path, last)
+            self.paths[key] = _free(path, taken)
+            taken.add(self.paths[key])
+            for weight in layer.weights:
+                home = Home(self.paths[key], weight.parameters, weight.steps, weight.combine)
+                self.homes.setdefault(weight.node, home)
+            result.update((node, self.paths[key]) for node in nodes)
+        return result
+
+    def wishes(self, order: Sequence[Node], leaves: dict[Node, Path]) -> dict[Node, Path]:
+        """The module that each node wishes to be in: the deepest one of its scope."""
+        modules = {path[:i] for path in self.paths.values() for i in range(len(path))}
+        own = set(self.paths.values())
+        users: dict[Node, list[Path]] = {}
+        wishes: dict[Node, Path] = {}
+        for node in order:
+            if node.op in ("Const", "Input", "Variable"):
+                continue
+            path = leaves[node][:-1] if node in leaves else self.names.scope(node.scope)
+            while path and (path not in modules or path in own):
+                path = path[:-1]
+            wishes[node] = path
+        for node in order:
+            for out in node.inputs:
+                if node in wishes:
+                    users.setdefault(out.node, []).append(wishes[node])
+        for node in order:
+            if node.op == "Variable" and node in users:
+                homes = [self.homes[node].path[:-1]] if node in self.homes else []
+                wishes[node] = tree.common_prefix([*users[node], *homes])
+        return wishes
+
+    # -- modules ------------------------------------------------------------------------------
+
+    def module(self, place: Place, base: Callable[[Body], Scope] | None, name: str) -> Scope:
+        """The module of a place, its children made first."""
+        body = Body()
+        children: dict[str, nn.Module] = {}
+        statements: list[tuple[Any, list[Out], list[Out]]] = []
+        for item in place.items:
+            if isinstance(item, Place):
+                relative = ".".join(item.path[len(place.path) :])
+                children[relative] = self.module(item, None, item.path[-1])
+                given = [o for o in item.inputs if o.node.op != "Const"]
+                statements.append((runs.ScopeStep([], [], relative), given, item.outputs))
+            else:
+                statements.append((self.step(item), item.inputs, self.outs(item)))
+        inputs = [o for o in place.inputs if o.node.op not in ("Const",)]
+        constants = self.constants([*statements, (None, place.outputs, [])])
+        local = {out: i for i, out in enumerate([*inputs, *constants])}
+        body.inputs = list(range(len(inputs)))
+        body.names = _port_names(inputs)
+        for step, ins, outs in [*constants.values(), *statements]:
+            for out in outs:
+                local.setdefault(out, len(local))
+            step.inputs, step.outputs = [local[o] for o in ins], [local[o] for o in outs]
+            body.steps.append(step)
+        body.outputs = [local[o] for o in place.outputs]
+        kinds = tuple((k, type(v)) for k, v in children.items())
+        scope = (
+            base(body)
+            if base is not None
+            else class_for(Scope, tree.class_name(name), body, kinds)(body)
+        )
+        for out, (step, _, _) in constants.items():
+            self.buffer(scope, out, step)
+        self.modules[place.path] = scope
+        return scope
+
+    def outs(self, node: Node) -> list[Out]:
+        if not self.outputs:
+            for out in self.lowered.values:
+                self.outputs.setdefault(out.node, []).append(out)
+        return self.outputs.get(node) or [Out(node)]
+
+    def step(self, node: Node) -> Any:
+        call = Call(node.name, node.op, node.attrs, self.precision)
+        if node.op == "Layer":
+            layer: Layer = node.attrs["layer"]
+            call.attrs = {k: v for k, v in node.attrs.items() if k != "layer"}
+            return runs.LayerStep([], [], self.leaf(node), layer.function, call)
+        if node.op == "Variable":
+            self.reads[node] = runs.WeightStep([], [], nn.Module(), "")
+            return self.reads[node]
+        return runs.OpStep([], [], call)
+
+    def leaf(self, node: Node) -> nn.Module:
+        layer: Layer = node.attrs["layer"]
+        path = self.paths[layer.key() if layer.weights else (node,)]
+        if path not in self.modules:
+            module = layer.kind(**layer.options)
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
+            self.modules[path] = module
+        return self.modules[path]
+
+    def constants(
+        self, statements: list[tuple[Any, list[Out], list[Out]]]
+    ) -> dict[Out, tuple[runs.ConstantStep, list[Out], list[Out]]]:
+        """A step for each constant that the statements read."""
+        found: dict[Out, tuple[runs.ConstantStep, list[Out], list[Out]]] = {}
+        for _, ins, _ in statements:
+            for out in ins:
+                if out.node.op == "Const" and out not in found:
+                    step = runs.ConstantStep([], [], out.node.value, None)
+                    found[out] = (step, [], [out])
+        return found
+
+    def buffer(self, scope: Scope, out: Out, step: runs.ConstantStep) -> None:
+        """Register the buffer of a constant that is used as a tensor: floats, and anything that is large."""
+        array = step.array
+        if array.ndim == 0 or array.dtype.kind not in "fbiuc" or array.size == 0:
+            return
+        if array.dtype.kind in "iub" and array.size <= 64:
+            return
+        name = _free_name(scope, tree.identifier(out.node.name.split("/")[-1]))
+        dtype = values.torch_dtype(array.dtype.name, Precision())
+        scope.register_buffer(name, torch.from_numpy(np.array(array)).to(dtype), persistent=False)
+        step.buffer = name
+
+
+def _free(path: Path, taken: set[Path]) -> Path:
+    """A path that is no other leaf's, nor within or around one."""
+    candidate, count = path, 1
+
+    def clash(p: Path) -> bool:
+        return any(p[: len(t)] == t or t[: len(p)] == p for t in taken)
+
+    while clash(candidate):
+        count += 1
+        candidate = (*path[:-1], f"{path[-1]}_{count}")
+    return candidate
+
+
+def _free_name(module: nn.Module, name: str) -> str:
+    candidate, count = name, 1
+    while hasattr(module, candidate):
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate
+
+
+def _port_names(inputs: Sequence[Out]) -> list[str]:
+    """A name for each input of a module, after what makes it."""
+    names: list[str] = []
+    for out in inputs:
+        node = out.node
+        text = node.name if node.op == "Input" else (node.scope[-1] if node.scope else node.name)
+        name = re.sub(r"_\d+$", "", tree.identifier(text.split("/")[-1]))
+        if len(inputs) == 1 and node.op != "Input":
+            name = "x"
+        candidate, count = name, 1
+        while candidate in names or candidate == "self":
+            count += 1
+            candidate = f"{name}_{count}"
+        names.append(candidate)
+    return names
+
+
+def attach(root: nn.Module, modules: dict[Path, nn.Module]) -> None:
+    """Register every module under its parent; what has no module of its own is a plain container."""
+    for path in sorted(modules, key=len):
+        if not path:
+            continue
+        parent = root
+        for part in path[:-1]:
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        parent.add_module(path[-1], modules[path])
+
+
+def build(lowered: Lowered, structure: Any, name: str) -> tuple[Root, list[WeightEntry]]:
+    """The root module of a lowered graph, filled with the weights, and the entries of its weight map."""
+    builder = Builder(lowered)
+    order = lowered.graph.order()
+    leaves = builder.leaves(order)
+    wishes = builder.wishes(order, leaves)
+    nodes = [n for n in order if n in wishes]
+    place = tree.arrange(nodes, wishes, lowered.graph.outputs)
+    place.inputs = [Out(n) for n in lowered.graph.inputs]
+    if builder.names.root:
+        name = tree.class_name(builder.names.root[0])
+
+    def base(body: Body) -> Scope:
+        body.names = _port_names(place.inputs)
+        cls = class_for(Root, name, body, ())
+        return cls(body, builder.precision, structure)  # type: ignore[call-arg]
+
+    root = builder.module(place, base, name)
+    assert isinstance(root, Root)
+    modules = {p: m for p, m in builder.modules.items() if p}
+    attach(root, modules)
+    _loose_weights(builder, root, nodes, wishes)
+    _read_weights(builder, root)
+    entries = _entries(builder, root)
+    fill(root, entries, {e.target: _array(n) for e, n in zip(entries, builder.homes, strict=True)})
+    return root, entries
+
+
+def _array(node: Node) -> np.ndarray:
+    return node.value if node.op == "Const" else node.attrs["variable"].value
+
+
+def _weight_name(node: Node) -> str:
+    return node.name if node.op == "Const" else node.attrs["variable"].name
+
+
+def _trainable(node: Node) -> bool:
+    return node.op == "Const" or bool(node.attrs["variable"].trainable)
+
+
+def _loose_weights(
+    builder: Builder, root: Root, nodes: list[Node], wishes: dict[Node, Path]
+) -> None:
+    """Register the variables that no layer holds, in the module that reads them."""
+    for node in nodes:
+        if node.op != "Variable" or node in builder.homes:
+            continue
+        path = wishes[node]
+        module = builder.modules.get(path, root)
+        name = _free_name(module, tree.identifier(weight_name(node).split("/")[-1].split(":")[0]))
+        array = _array(node)
+        dtype = values.torch_dtype(array.dtype.name, Precision())
+        tensor = torch.zeros(array.shape, dtype=dtype)
+        if _trainable(node) and tensor.is_floating_point():
+            module.register_parameter(name, nn.Parameter(tensor))
+        else:
+            module.register_buffer(name, tensor)
+        builder.homes[node] = Home((*path, ""), (name,))
+
+
+def _read_weights(builder: Builder, root: Root) -> None:
+    """Point every read of a variable to the parameter that holds it."""
+    for node, step in builder.reads.items():
+        home = builder.homes[node]
+        path = home.path[:-1] if home.path[-1] == "" else home.path
+        step.module = builder.modules.get(path, root)
+        step.name, step.steps = home.parameters[0], home.steps
+
+
+def _entries(builder: Builder, root: nn.Module) -> list[WeightEntry]:
+    state = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers())}
+    names: dict[str, int] = {}
+    entries = []
+    for node, home in builder.homes.items():
+        prefix = ".".join(p for p in home.path if p)
+        sources = [f"{prefix}.{p}" if prefix else p for p in home.parameters]
+        array = _array(node)
+        target = _weight_name(node)
+        names[target] = names.get(target, 0) + 1
+        if names[target] > 1:
+            target = f"{target}__{names[target]}"
+        trainable = _trainable(node)
+        for source in sources:
+            if isinstance(state[source], nn.Parameter):
+                state[source].requires_grad_(trainable)
+        kind = "parameter" if isinstance(state[sources[0]], nn.Parameter) else "buffer"
+        entries.append(
+            WeightEntry(
+                target=target,
+                sources=sources,
+                shape=array.shape,
+                source_shapes=[tuple(state[s].shape) for s in sources],
+                combine=home.combine,
+                steps=home.steps,
+                dtype=array.dtype.name,
+                trainable=trainable and kind == "parameter",
+                kind=kind,
+            )
+        )
+    return entries
+
+
+def fill(root: nn.Module, entries: list[WeightEntry], arrays: dict[str, np.ndarray]) -> None:
+    """Give the module's weights the values of the source, by inverting the entries."""
+    state = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers())}
+    with torch.no_grad():
+        for entry in entries:
+            current = [state[n].detach().numpy() for n in entry.sources]
+            for name, array in zip(
+                entry.sources, entry.to_source(arrays[entry.target], current), strict=True
+            ):
+                state[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))

@@ -1,0 +1,91 @@
+"""Paths of layers: a node's name scopes, with the names that the source's variables have.
+
+TensorFlow numbers a scope that is opened again (``dense_1`` for the layer ``dense``); variables keep the layer's own
+name (``dense/kernel``), so they say which of a scope's numbers are not the author's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from diglot.frontends.tensorflow import tree
+from diglot.frontends.tensorflow.graph import Node
+from diglot.frontends.tensorflow.tree import Path
+
+#: Scopes that TensorFlow's own functions open, within a layer.
+_FUNCTIONS = re.compile(
+    r"(Tensordot|einsum|convolution|conv1d|batchnorm|moments|Gelu|conv_transpose|MatMul|BiasAdd|"
+    r"Conv2D|ReadVariableOp|Cast|embedding_lookup|Add|while|cond)(_\d+)?$"
+)
+
+
+def weight_name(node: Node) -> str:
+    """The name of the variable (or constant) of a weight node."""
+    name = node.name if node.op == "Const" else node.attrs["variable"].name
+    return re.sub(r"(/(Read)?/?ReadVariableOp)?(/resource)?$", "", name.split(":")[0])
+
+
+def _alike(part: str, owner: str) -> bool:
+    """Tell whether a scope is that of the layer ``owner``, numbered again or not."""
+    return part == owner or re.sub(r"_\d+$", "", part) == owner
+
+
+class Names:
+    """Clean paths for the layers and scopes of one graph."""
+
+    def __init__(self, layers: Iterable[tuple[Path, Sequence[Node]]]) -> None:
+        votes: dict[Path, Counter] = {}
+        raw = []
+        for scope, weights in layers:
+            owners = [p for w in weights for p in weight_name(w).split("/")[:-1]]
+            path = self._raw(scope, weights)
+            raw.append(path)
+            for i in range(1, len(path) + 1):
+                part = path[i - 1]
+                for owner in dict.fromkeys(owners):
+                    if _alike(part, owner):
+                        votes.setdefault(path[:i], Counter())[owner] += 1 + (part == owner)
+        self._clean: dict[Path, str] = {}
+        taken: dict[tuple[Path, str], Path] = {}
+        for prefix, counted in votes.items():
+            name = counted.most_common(1)[0][0]
+            if taken.setdefault((prefix[:-1], name), prefix) == prefix:
+                self._clean[prefix] = name
+        fronts = {p[:1] for p in raw}
+        deep = all(len(p) > 1 for p in raw)
+        self.root = next(iter(fronts)) if raw and deep and len(fronts) == 1 else ()
+
+    def _raw(self, scope: Path, weights: Sequence[Node]) -> Path:
+        """The part of a scope that is the layer's own."""
+        for weight in weights:
+            owner = weight_name(weight).split("/")[:-1]
+            for i in range(len(scope), 0, -1):
+                if owner and _alike(scope[i - 1], owner[-1]):
+                    while i > 1 and _alike(scope[i - 2], owner[-1]):
+                        i -= 1  # a function's scope is often called as the layer is
+                    return scope[:i]
+        while scope and _FUNCTIONS.match(scope[-1]):
+            scope = scope[:-1]
+        if not scope and weights:
+            return tuple(weight_name(weights[0]).split("/")[:-1])
+        return scope
+
+    def layer(self, scope: Path, weights: Sequence[Node]) -> Path:
+        """The path of a layer, from the scope of its node and the names of its weights."""
+        return self.scope(self._raw(scope, weights))
+
+    def scope(self, scope: Path) -> Path:
+        """A name scope as a path of modules, without what the whole graph is in."""
+        clean = tuple(
+            tree.identifier(self._clean.get(scope[: i + 1], part)) for i, part in enumerate(scope)
+        )
+        return clean[1:] if self.root and scope[:1] == self.root else clean
+
+
+def distinguished(weight: Node, kind: str) -> str:
+    """A name for one of several layers of a scope, after its weight (``depthwise_kernel``: ``depthwise``)."""
+    last = weight_name(weight).split("/")[-1]
+    stem = re.sub(r"_?(kernel|weights?|embeddings)(_\d+)?$", "", last)
+    return tree.identifier(stem) if stem else kind.lower()

@@ -1,0 +1,1 @@
+"""The table of TensorFlow ops, one file per family."""

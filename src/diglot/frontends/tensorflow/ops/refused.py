@@ -1,0 +1,46 @@
+"""Ops that are refused by name, with the reason."""
+
+from __future__ import annotations
+
+from diglot.frontends.tensorflow.ops.registry import refuse
+
+refuse(
+    "it runs Python code, which a file may not bring along",
+    *"PyFunc EagerPyFunc PyFuncStateless".split(),
+)
+refuse(
+    "it reads or writes files, which a model's file may not do",
+    *"ReadFile WriteFile MatchingFiles RestoreV2 SaveV2 MergeV2Checkpoints Restore Save RestoreSlice "
+    "ShardedFilename WholeFileReaderV2 TFRecordReaderV2 FixedLengthRecordReaderV2 "
+    "InitializeTableFromTextFileV2 PrintV2".split(),
+)
+refuse(
+    "torch has no tensors of strings; do this step in Python before the model",
+    *"StringSplit StringSplitV2 StringJoin StringLower StringUpper StringStrip StringLength Substr "
+    "StringToNumber StringToHashBucketFast StringToHashBucketStrong StringToHashBucket "
+    "StringFormat StringNGrams RegexReplace StaticRegexReplace RegexFullMatch StaticRegexFullMatch "
+    "AsString DecodeRaw DecodeBase64 EncodeBase64 UnicodeDecode UnicodeEncode UnicodeTranscode "
+    "UnicodeDecodeWithOffsets ReduceJoin DecodeCSV ParseExample ParseExampleV2 ParseSingleExample "
+    "DecodeJpeg DecodePng DecodeImage DecodeBmp DecodeGif EncodeJpeg EncodePng".split(),
+)
+refuse(
+    "it looks up a table; do this step in Python before the model",
+    *"HashTable HashTableV2 MutableHashTableV2 LookupTableFindV2 LookupTableSizeV2 "
+    "LookupTableImportV2 LookupTableExportV2 InitializeTableV2 AnonymousHashTable "
+    "AnonymousMutableHashTable".split(),
+)
+refuse(
+    "the number of its results depends on the data",
+    *"Unique UniqueV2 UniqueWithCounts UniqueWithCountsV2 NonMaxSuppression NonMaxSuppressionV2 "
+    "NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 CombinedNonMaxSuppression "
+    "DynamicPartition DynamicStitch ListDiff BooleanMask".split(),
+)
+refuse(
+    "it changes a variable while the model runs",
+    *"AssignVariableOp AssignAddVariableOp AssignSubVariableOp Assign AssignAdd AssignSub "
+    "ResourceScatterAdd ResourceScatterUpdate ScatterUpdate ScatterAdd".split(),
+)
+refuse(
+    "it is a loop of TensorFlow 1; export with control flow v2 (tf.compat.v1.enable_control_flow_v2)",
+    *"Enter Exit NextIteration LoopCond RefEnter RefExit RefNextIteration".split(),
+)

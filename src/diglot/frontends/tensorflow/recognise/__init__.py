@@ -1,0 +1,25 @@
+"""Parts of a lowered graph that are layers of ``torch.nn``: found by what they compute, not by their names."""
+
+from __future__ import annotations
+
+from diglot.frontends.tensorflow.lowering import Lowered
+from diglot.frontends.tensorflow.recognise import (
+    activation,
+    convolution,
+    embedding,
+    linear,
+    normalisation,
+)
+from diglot.frontends.tensorflow.recognise.finder import Finder
+
+
+def run(lowered: Lowered) -> None:
+    """Replace what is recognised by nodes of op ``Layer`` (or of one op of the table), in place."""
+    for step in (
+        embedding.find,
+        convolution.find,
+        linear.find,
+        normalisation.find,
+        activation.find,
+    ):
+        step(Finder(lowered))

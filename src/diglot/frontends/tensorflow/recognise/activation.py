@@ -1,0 +1,69 @@
+"""Activations that TensorFlow writes out: GELU and SiLU."""
+
+from __future__ import annotations
+
+import math
+
+from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.recognise.finder import Finder, close
+
+_ROOT_HALF = math.sqrt(0.5)
+_ROOT_PI = math.sqrt(2 / math.pi)
+_THROUGH = ("Mul", "AddV2", "Add", "Sub", "RealDiv")
+
+
+def find(finder: Finder) -> None:
+    """Replace the chains around ``erf``, ``erfc``, ``tanh`` and ``sigmoid`` that are one activation."""
+    for node in finder.order:
+        if node.op in ("Erf", "Erfc", "Tanh"):
+            _gelu(finder, node)
+        elif node.op == "Sigmoid":
+            _silu(finder, node)
+    finder.commit()
+
+
+def _argument(finder: Finder, node: Node) -> Out | None:
+    """The ``x`` that the argument of ``node`` is a polynomial of."""
+    for terms in (finder.expand(node.inputs[0], depth=d) for d in range(1, 7)):
+        atoms = {a for key in terms for a in key}
+        if len(atoms) == 1:
+            x = finder.atoms[next(iter(atoms))]
+            if x.node is not node and terms != {(finder.atom(node.inputs[0]),): 1.0}:
+                if _is_gelu_argument(finder, node, x):
+                    return x
+    return None
+
+
+def _is_gelu_argument(finder: Finder, node: Node, x: Out) -> bool:
+    a = finder.atom(x)
+    terms = finder.expand(node.inputs[0], frozenset([x]))
+    wanted = {
+        "Erf": {(a,): _ROOT_HALF},
+        "Erfc": {(a,): -_ROOT_HALF},
+        "Tanh": {(a,): _ROOT_PI, (a, a, a): _ROOT_PI * 0.044715},
+    }[node.op]
+    return close(terms, wanted)
+
+
+def _gelu(finder: Finder, node: Node) -> None:
+    x = _argument(finder, node)
+    if x is None:
+        return
+    a, e = finder.atom(x), finder.atom(Out(node))
+    both = tuple(sorted((a, e)))
+    wanted = {both: 0.5} if node.op == "Erfc" else {(a,): 0.5, both: 0.5}
+    level = [Out(node)]
+    for _ in range(5):
+        level = [Out(u) for o in level for u in finder.users.get(o, []) if u.op in _THROUGH]
+        for out in level:
+            if close(finder.expand(out, frozenset([x, Out(node)])), wanted):
+                kind = "tanh" if node.op == "Tanh" else "none"
+                finder.op(out, "diglot.Gelu", [x], approximate=kind)
+                return
+
+
+def _silu(finder: Finder, node: Node) -> None:
+    x = node.inputs[0]
+    user = finder.only_user(Out(node))
+    if user is not None and user.op == "Mul" and x in user.inputs and Out(node) in user.inputs:
+        finder.op(Out(user), "diglot.Silu", [x])

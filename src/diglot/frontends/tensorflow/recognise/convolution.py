@@ -1,0 +1,204 @@
+"""Convolutions with a weight: ``nn.Conv1d/2d/3d`` and ``nn.ConvTranspose2d``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from diglot.frontends.tensorflow import geometry, values
+from diglot.frontends.tensorflow.build import Weight
+from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.ops.registry import Call
+from diglot.frontends.tensorflow.recognise.finder import Finder
+
+_KINDS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_ADDS = ("BiasAdd", "BiasAddV1", "AddV2", "Add")
+_OPS = {"Conv2D": 2, "Conv3D": 3, "DepthwiseConv2dNative": 2}
+
+
+def find(finder: Finder) -> None:
+    """Make layers of convolutions with a weight, and of the bias that is added."""
+    for node in finder.order:
+        if node.op in _OPS:
+            _convolution(finder, node, _OPS[node.op])
+        elif node.op == "Conv2DBackpropInput":
+            _transposed(finder, node)
+    finder.commit()
+
+
+def _convolution(finder: Finder, node: Node, dims: int) -> None:
+    x, out = node.inputs[0], Out(node)
+    weight = finder.weight(node.inputs[1])
+    shape = [int(s) for s in finder.shape(node.inputs[1])]
+    if weight is None or len(shape) != dims + 2:
+        return
+    strides, dilations = geometry.conv_steps(node.attrs, dims)
+    line = _one_axis(finder, node, weight) if dims == 2 else None
+    if line is not None:
+        x, out = line
+        dims, shape, strides, dilations = 1, shape[1:], strides[1:], dilations[1:]
+    if len(finder.array_shape(weight)) != dims + 2:
+        return
+    channels = finder.shape(x)[1 if geometry.channels_first(node.attrs) else -1]
+    if not isinstance(channels, int):
+        return
+    kernel = shape[:dims]
+    if node.op == "DepthwiseConv2dNative":
+        groups, count = shape[dims], shape[dims] * shape[dims + 1]
+        split = (*shape[dims:], *kernel)
+        steps: tuple = (("reshape", split), ("permute", (*range(2, dims + 2), 0, 1)))
+    else:
+        groups, count = channels // shape[dims], shape[dims + 1]
+        steps = (("permute", (*range(2, dims + 2), 1, 0)),)
+    sizes = list(geometry.inward(_meta(finder, x), node.attrs).shape[2:])
+    windows = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    attrs = _format(node, dims)
+    pairs = geometry.paddings(attrs, sizes, windows, strides)
+    own = geometry.symmetric(pairs)
+    options = {
+        "in_channels": channels,
+        "out_channels": count,
+        "kernel_size": tuple(kernel),
+        "stride": tuple(strides),
+        "padding": tuple(own) if own is not None else (0,) * dims,
+        "dilation": tuple(dilations),
+        "groups": groups,
+    }
+    attrs["pads"] = own is None
+    attrs["windows"], attrs["steps"] = windows, strides
+    parts = [Weight(weight, ("weight",), steps)]
+    _with_bias(finder, node, x, out, _KINDS[dims], options, parts, _convolve, attrs)
+
+
+def _meta(finder: Finder, out: Out) -> torch.Tensor:
+    value = finder.lowered.values[out]
+    assert isinstance(value, torch.Tensor)
+    return value
+
+
+def _format(node: Node, dims: int) -> dict[str, Any]:
+    first = geometry.channels_first(node.attrs)
+    explicit = list(node.attrs.get("explicit_paddings") or [])
+    if dims == 1 and explicit:
+        explicit = explicit[:4] + explicit[6:] if first else explicit[:2] + explicit[4:]
+    return {
+        "data_format": "NCHW" if first else "NHWC",
+        "padding": node.attrs["padding"],
+        "explicit_paddings": explicit,
+    }
+
+
+def _one_axis(finder: Finder, node: Node, weight: Node) -> tuple[Out, Out] | None:
+    """Input and result of a convolution along one axis, which TensorFlow writes as one of an image of height 1."""
+    expanded, user = node.inputs[0].node, finder.only_user(Out(node))
+    if (
+        len(finder.array_shape(weight)) != 3
+        or user is None
+        or user.op not in ("Squeeze", "Reshape")
+    ):
+        return None
+    if expanded.op not in ("ExpandDims", "Reshape") or finder.rank(expanded.inputs[0]) != 3:
+        return None
+    if finder.rank(Out(user)) != 3 or finder.shape(Out(expanded))[_height(node)] != 1:
+        return None
+    return expanded.inputs[0], Out(user)
+
+
+def _height(node: Node) -> int:
+    return 2 if geometry.channels_first(node.attrs) else 1
+
+
+def _with_bias(
+    finder: Finder,
+    node: Node,
+    x: Out,
+    out: Out,
+    kind: type[nn.Module],
+    options: dict[str, Any],
+    parts: list[Weight],
+    function: Any,
+    attrs: dict[str, Any],
+    data: list[Out] | None = None,
+) -> None:
+    user = finder.only_user(out)
+    weights, result = list(parts), out
+    axis = 1 if geometry.channels_first(node.attrs) else -1
+    if user is not None and user.op in _ADDS:
+        other = user.inputs[1] if user.inputs[0] == out else user.inputs[0]
+        bias = finder.vector(other, finder.shape(out), axis)
+        if user.op.startswith("BiasAdd") and finder.weight(other) is not None:
+            bias = finder.weight(other)
+        if bias is not None:
+            shape = finder.array_shape(bias)
+            steps = () if len(shape) == 1 else (("reshape", shape),)
+            weights.append(Weight(bias, ("bias",), steps))
+            result = Out(user)
+    inputs = data or [x]
+    made = finder.layer(
+        result, inputs, kind, {**options, "bias": len(weights) > len(parts)}, weights, function, node, **attrs
+    )  # fmt: skip
+    if made is None and len(weights) > len(parts):
+        finder.layer(out, inputs, kind, {**options, "bias": False}, parts, function, node, **attrs)
+
+
+def _convolve(call: Call, module: nn.Module, x: Any) -> Any:
+    attrs = call.attrs
+    image = geometry.inward(call.tensor(x), attrs)
+    if attrs["pads"]:
+        pairs = geometry.paddings(attrs, list(image.shape[2:]), attrs["windows"], attrs["steps"])
+        image = geometry.padded(image, pairs)
+    return geometry.outward(module(image), attrs)
+
+
+def _transposed(finder: Finder, node: Node) -> None:
+    x = node.inputs[2]
+    weight = finder.weight(node.inputs[1])
+    if weight is None or len(finder.array_shape(weight)) != 4:
+        return
+    high, wide, count, channels = finder.array_shape(weight)
+    strides, dilations = geometry.conv_steps(node.attrs, 2)
+    image = geometry.inward(_meta(finder, x), node.attrs)
+    target = geometry.inward(_meta(finder, Out(node)), node.attrs).shape[2:]
+    padding, extra, cut = [], [], []
+    for k, s, d, n, size in zip(
+        (high, wide), strides, dilations, image.shape[2:], target, strict=True
+    ):
+        window = d * (k - 1) + 1
+        full = (n - 1) * s + window
+        before = 0
+        if node.attrs["padding"] == "SAME":
+            before = max(window - s, 0) // 2 if values.same_size(size, n * s) else -1
+        missing = size - (full - 2 * before)
+        if before < 0 or node.attrs["padding"] == "EXPLICIT":
+            return
+        short = next((e for e in range(s) if values.same_size(missing, e)), None)
+        if short is None and not values.same_size(missing, -1):
+            return
+        padding.append(before)
+        extra.append(short or 0)
+        cut.append(short is None)
+    options = {
+        "in_channels": channels,
+        "out_channels": count,
+        "kernel_size": (high, wide),
+        "stride": tuple(strides),
+        "padding": tuple(padding),
+        "output_padding": tuple(extra),
+        "dilation": tuple(dilations),
+    }
+    attrs = _format(node, 2)
+    parts = [Weight(weight, ("weight",), (("permute", (2, 3, 1, 0)),))]
+    attrs["cut"] = cut
+    _with_bias(
+        finder, node, x, Out(node), nn.ConvTranspose2d, options, parts, _convolve_back, attrs
+    )
+
+
+def _convolve_back(call: Call, module: nn.Module, x: Any) -> Any:
+    done = module(geometry.inward(call.tensor(x), call.attrs))
+    for axis, cut in enumerate(call.attrs["cut"], start=2):
+        if cut:  # an odd padding: one more is left out after than before
+            done = done.narrow(axis, 0, done.shape[axis] - 1)
+    return geometry.outward(done, call.attrs)

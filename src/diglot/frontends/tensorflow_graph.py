@@ -1,0 +1,268 @@
+"""TensorFlow graphs -> a runnable ``torch.nn.Module`` (a *mirror*) that ``torch.export`` can capture.
+
+SavedModels, frozen graphs and concrete functions are read as data: nothing in a file runs. The graph's name scopes
+become modules, its matrix products, convolutions, normalisations and tables the layers of ``torch.nn`` that they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diglot.errors import BadInput
+from diglot.frontends.tensorflow import build, files, recognise, recurrent, tree, values
+from diglot.frontends.tensorflow.graph import Graph
+from diglot.frontends.tensorflow.lowering import lower
+from diglot.ir.weight_entry import WeightEntry
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input of the mirror: its name in the source, TensorFlow dtype and sizes.
+
+    A size of ``None`` is dynamic; a shape of ``None`` leaves open how many there are.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass
+class Mirror:
+    """A TensorFlow graph in torch.
+
+    ``entries`` map every variable (or frozen constant) to parameters and buffers of ``module``; ``dynamic`` says
+    which axes of the inputs may have any size, as ``capture`` takes it.
+    """
+
+    module: nn.Module
+    entries: list[WeightEntry]
+    inputs: list[InputSpec]
+    output_names: list[str]
+    example_inputs: tuple[torch.Tensor, ...]
+    dynamic: list[dict[int, bool]] = field(default_factory=list)
+
+
+@dataclass
+class GraphSource:
+    """A graph that was read: what goes in and out, and how its outputs are returned."""
+
+    graph: Graph
+    inputs: list[InputSpec]
+    structure: Any = "tensor"
+    name: str = "Model"
+
+
+def example_tensor(spec: InputSpec, size: int, seed: int = 0) -> torch.Tensor:
+    """A tensor for an input: dynamic sizes are ``size``, floats are random, ids small, images of bytes any byte."""
+    if spec.shape is None:
+        raise BadInput(
+            f"the graph does not say how many axes the input {spec.name} has",
+            hint="give an example of it",
+        )
+    shape = [size + i if s is None else s for i, s in enumerate(spec.shape)]
+    generator = torch.Generator().manual_seed(seed)
+    if spec.dtype == "bool":
+        return torch.ones(shape, dtype=torch.bool)
+    if spec.dtype == "string" or spec.dtype not in {*values.DTYPES, "float32"}:
+        raise BadInput(
+            f"the input {spec.name} is of dtype {spec.dtype}, which torch does not have",
+            hint="do this step in Python, and choose a signature that takes numbers",
+        )
+    if spec.dtype.startswith(("int", "uint")):
+        high = 256 if spec.dtype == "uint8" else 2
+        kind = values.DTYPES[spec.dtype]
+        return torch.randint(0, high, shape, generator=generator, dtype=kind)
+    kind = values.DTYPES.get(spec.dtype, torch.float32)
+    return torch.randn(shape, generator=generator, dtype=torch.float32).to(kind)
+
+
+def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) -> Mirror:
+    """The mirror of a graph.
+
+    ``example_inputs`` (tensors or arrays, one per input) also fix the ranks of inputs whose rank the graph leaves
+    open. Raises :class:`diglot.errors.Unsupported` with every op that cannot be translated, and
+    :class:`diglot.errors.BadInput` where the inputs do not fit.
+    """
+    examples = _examples(source, example_inputs)
+    shapes = [
+        (None, *example.shape[1:]) if spec.shape is None else spec.shape
+        for spec, example in zip(source.inputs, examples, strict=True)
+    ]
+    lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
+    recognise.run(lowered)
+    root, entries = build.build(lowered, source.structure, tree.class_name(source.name))
+    dynamic = [{i: True for i, s in enumerate(shape) if s is None} for shape in shapes]
+    return Mirror(root, entries, source.inputs, source.graph.output_names, tuple(examples), dynamic)
+
+
+def _examples(source: GraphSource, given: Sequence[Any] | None) -> list[torch.Tensor]:
+    if given is None:
+        return [example_tensor(spec, 3, i) for i, spec in enumerate(source.inputs)]
+    if len(given) != len(source.inputs):
+        raise BadInput(
+            "the example inputs do not fit the graph",
+            expected=f"{len(source.inputs)}: {', '.join(s.name for s in source.inputs)}",
+            received=str(len(given)),
+        )
+    tensors = []
+    for spec, value in zip(source.inputs, given, strict=True):
+        tensor = value if torch.is_tensor(value) else torch.from_numpy(np.array(value))
+        fits = spec.shape is None or (
+            tensor.dim() == len(spec.shape)
+            and all(s is None or s == n for s, n in zip(spec.shape, tensor.shape, strict=True))
+        )
+        if not fits:
+            raise BadInput(
+                f"the example for the input {spec.name} does not fit",
+                expected=f"shape {[s if s is not None else '?' for s in spec.shape or ()]}",
+                received=f"shape {list(tensor.shape)}",
+            )
+        tensors.append(tensor.long() if tensor.dtype == torch.int32 else tensor)
+    return tensors
+
+
+def read_concrete(function: Any, names: dict[int, str] | None = None) -> GraphSource:
+    """The graph of a ``tf.function``'s ``ConcreteFunction``; its variables hold their values."""
+    from diglot.frontends.tensorflow.functions import read_function, structure_of
+
+    graph = read_function(function, names)
+    inputs = [_spec(node) for node in graph.inputs]
+    name = str(getattr(function, "name", "") or graph.name)
+    return GraphSource(graph, inputs, structure_of(function.graph), name)
+
+
+def read_saved_model(
+    folder: str | Path, signature: str | None = None, tags: Sequence[str] | None = None
+) -> GraphSource:
+    """One signature of a SavedModel folder (``serving_default``, unless named), without running anything in it."""
+    graph, found = files.read_saved_model(Path(folder), signature, tags)
+    return _source(graph, found, Path(folder).name)
+
+
+def read_frozen(
+    path: str | Path, feeds: Sequence[str] | None = None, fetches: Sequence[str] | None = None
+) -> GraphSource:
+    """A frozen TensorFlow 1 graph (``.pb``) between the tensors ``feeds`` and ``fetches``."""
+    graph, found = files.read_frozen(Path(path), feeds, fetches)
+    return _source(graph, found, Path(path).stem)
+
+
+def _source(graph: Graph, found: files.Signature, name: str) -> GraphSource:
+    inputs = [
+        InputSpec(
+            n.name, n.attrs["dtype"], None if n.attrs["shape"] is None else tuple(n.attrs["shape"])
+        )
+        for n in graph.inputs
+    ]
+    structure = "tensor" if len(found.outputs) == 1 else list(found.outputs)
+    return GraphSource(graph, inputs, structure, name)
+
+
+def signatures(folder: str | Path) -> list[str]:
+    """The names of a SavedModel's signatures."""
+    return files.signature_names(Path(folder))
+
+
+def _spec(node: Any) -> InputSpec:
+    shape = node.attrs.get("shape")
+    return InputSpec(node.name, node.attrs["dtype"], None if shape is None else tuple(shape))
+
+
+def module_of(function: Any, args: Sequence[Any], names: dict[int, str] | None = None) -> Mirror:
+    """A torch module for a Python function of TensorFlow tensors, traced with ``tf.function``.
+
+    ``args`` are torch tensors (or arrays); symbolic sizes stay dynamic, and so does the first axis of plain ones.
+    Variables that the function reads become weights; ``names`` names them by ``id`` of their handle.
+    """
+    import tensorflow as tf
+
+    tensors = [a if torch.is_tensor(a) else torch.from_numpy(np.array(a)) for a in args]
+    shapes = [_open_shape(t) for t in tensors]
+    specs = [
+        tf.TensorSpec(s, _tf_dtype(t), name=f"input_{i}")
+        for i, (s, t) in enumerate(zip(shapes, tensors, strict=True))
+    ]
+    try:
+        concrete = tf.function(function).get_concrete_function(*specs)
+    except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
+        raise BadInput(
+            "TensorFlow cannot trace the function",
+            received=str(error).strip().splitlines()[-1] if str(error).strip() else repr(error),
+            hint="it must take and return tensors; check the shapes and dtypes of the example inputs",
+        ) from error
+    source = read_concrete(concrete, names)
+    # Keep what TensorFlow leaves open only where the caller does, too.
+    source.inputs = [
+        InputSpec(spec.name, spec.dtype, tuple(shape))
+        for spec, shape in zip(source.inputs, shapes, strict=True)
+    ]
+    examples = [_plain_example(t, s) for t, s in zip(tensors, shapes, strict=True)]
+    return mirror_of(source, examples)
+
+
+def layer_module(layer: Any, args: Sequence[Any]) -> tuple[nn.Module, list[WeightEntry]]:
+    """A torch module for a Keras layer whose ``call`` uses raw TensorFlow ops, and its weights' entries.
+
+    ``args`` are the positional tensors of ``call``. The entries' targets are attribute paths within the layer.
+    """
+    mirror = module_of(lambda *tensors: layer.call(*tensors), args, variable_paths(layer))
+    return mirror.module, mirror.entries
+
+
+def variable_paths(layer: Any) -> dict[int, str]:
+    """Attribute paths of a Keras layer's variables (``kernel``, ``blocks.0.scale``), by ``id`` of their handle."""
+    found: dict[int, str] = {}
+    seen: set[int] = set()
+
+    def visit(value: Any, path: str) -> None:
+        if id(value) in seen:
+            return
+        held = getattr(value, "value", None)
+        if hasattr(held, "handle"):
+            found.setdefault(id(held.handle), path)
+        elif hasattr(value, "handle"):
+            found.setdefault(id(value.handle), path)
+        elif isinstance(value, (list, tuple, dict)):
+            seen.add(id(value))
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, item in items:
+                visit(item, f"{path}.{key}")
+        elif value is layer or hasattr(value, "_layers"):
+            seen.add(id(value))
+            for key, item in vars(value).items():
+                if key[0] != "_" or hasattr(item, "handle"):
+                    visit(item, f"{path}.{key}" if path else key)
+            for name in ("kernel", "embeddings"):  # properties over private variables
+                for held in (vars(value).get(f"_{name}"),):
+                    if held is not None:
+                        visit(held, f"{path}.{name}" if path else name)
+
+    visit(layer, "")
+    return found
+
+
+def _open_shape(tensor: torch.Tensor) -> list[int | None]:
+    symbolic = any(isinstance(s, torch.SymInt) for s in tensor.shape)
+    if symbolic:
+        return [int(s) if isinstance(s, int) else None for s in tensor.shape]
+    return [None, *tensor.shape[1:]] if tensor.dim() else []
+
+
+def _tf_dtype(tensor: torch.Tensor) -> Any:
+    import tensorflow as tf
+
+    return tf.dtypes.as_dtype(str(tensor.dtype).removeprefix("torch."))
+
+
+def _plain_example(tensor: torch.Tensor, shape: Sequence[int | None]) -> torch.Tensor:
+    """A plain tensor of the sizes, since fake tensors belong to the tracing that made them."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    return example_tensor(InputSpec("input", name, tuple(shape)), 3)
