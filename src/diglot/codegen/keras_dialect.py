@@ -168,6 +168,8 @@ class KerasDialect:
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
         if params:
             parts.append(_get_config(params, parts_that_may_lack))
+        if first.region is program.hub.root and inits:
+            parts.append(_build_from_config())
         decorator = E("keras.saving.register_keras_serializable(package=p)", p=program.package)
         return ast.ClassDef(name, [E("layers.Layer")], [], parts, [decorator])
 
@@ -176,3 +178,9 @@ def _get_config(params: list[str], optional: set[str]) -> ast.FunctionDef:
     values = [E(f"self.{p} is not None") if p in optional else E(f"self.{p}") for p in params]
     config = ast.Dict([None, *map(to_ast, params)], [E("super().get_config()"), *values])
     return ast.FunctionDef("get_config", arguments(["self"]), [ast.Return(config)], [])
+
+
+def _build_from_config() -> ast.FunctionDef:
+    """Keras would call ``build``, which a layer whose first call builds its parts does not have, and warn."""
+    said = ast.Expr(ast.Constant("The first call builds the layers."))
+    return ast.FunctionDef("build_from_config", arguments(["self", "config"]), [said], [])
