@@ -111,6 +111,14 @@ def test_spectral_norm_is_refused_with_what_to_do(old):
     assert [p.module for p in refusal.value.problems] == ["0", "1"]
 
 
+def test_orthogonal_weights_are_refused_with_what_to_do():
+    """By name, not by the ops of which torch makes them."""
+    model = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), nn.ReLU())
+    with pytest.raises(Unsupported, match="remove_parametrizations") as refusal:
+        diglot.translate(model, torch.randn(2, 4))
+    assert [(p.op, p.module) for p in refusal.value.problems] == [("orthogonal", "0")]
+
+
 class Normalised(nn.Module):
     """A convolution whose weight has its length apart from its direction."""
 
