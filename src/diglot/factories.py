@@ -56,9 +56,9 @@ class Factory:
         """Import the module and call the factory (unless it is a model already, one of
         `model_class`); gives both. Raises BadInput, with the line of whatever the code raises."""
         if self.module.endswith(".py"):
-            module = _import_file(self.module)
+            module = import_file(self.module)
         else:
-            module = _import(self.module, self.forms)
+            module = import_module(self.module, self.forms)
         name, args, kwargs = parse_call(self.call, self.spec, self.forms)
         target: Any = module
         for part in name.strip().split("."):
@@ -161,7 +161,8 @@ def _candidates(module: ModuleType) -> list[str]:
     ]
 
 
-def _import_file(path_text: str) -> ModuleType:
+def import_file(path_text: str) -> ModuleType:
+    """Run a Python file as a module of its own name, once. Raises BadInput where it fails."""
     path = Path(path_text).expanduser()
     if not path.is_file():
         raise BadInput(f"There is no file {path_text}.", received=str(path.resolve()))
@@ -188,7 +189,8 @@ def _import_file(path_text: str) -> ModuleType:
     return module
 
 
-def _import(name: str, forms: str) -> ModuleType:
+def import_module(name: str, forms: str) -> ModuleType:
+    """Import a module, of the present folder, too. Raises BadInput where there is none, or it fails."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

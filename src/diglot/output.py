@@ -25,6 +25,9 @@ FILES = frozenset(
         "proof.json",
         "pages.html",
         "source.pt2",
+        "model.safetensors",
+        "source.keras",
+        "source.weights.h5",
         MARK,
     }
 )

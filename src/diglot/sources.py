@@ -117,7 +117,7 @@ def _load_factory(spec: str, needs_examples: bool) -> LoadedSource:
     module, made = Factory.parse(spec, _FORMS).make(nn.Module)
     model, examples = _split_made(made, spec)
     if examples is None:
-        examples = _own_examples(module)
+        examples = own_examples(module)
     if examples is None and needs_examples:
         raise BadInput(
             f"{spec} brings no example inputs.",
@@ -148,7 +148,7 @@ def _split_made(made: Any, spec: str) -> tuple[nn.Module, Any]:
     )
 
 
-def _own_examples(module: ModuleType) -> Any:
+def own_examples(module: ModuleType) -> Any:
     """``example_inputs`` of the file: a value, or a function without arguments that makes it."""
     examples = getattr(module, "example_inputs", None)
     if callable(examples) and not hasattr(examples, "shape"):

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import json
 import os
-import sys
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diglot.carrying import Direction, ToKeras, ToTorch
 from diglot.codegen.weights import WeightMap
-from diglot.errors import BadInput, UsageError
+from diglot.errors import BadInput
 from diglot.output import write_whole
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
-
-FILES = (
-    "model.py",
-    "model.weights.h5",
-    "model.keras",
-    "weight_map.json",
-    "translation.json",
-    "source.pt2",
-)
 
 
 class Translation:
@@ -36,11 +24,15 @@ class Translation:
 
     Attributes:
         source: the target program's text.
-        weight_map: target weight <-> source weight, with the transform; works both ways.
+        weight_map: Keras weight <-> PyTorch weight, with the transform; works both ways.
         info: what ``translation.json`` holds: classes, lines, notes, summary, dynamic sizes, example inputs.
-        source_model: the live source model (after :func:`load`, the exported program as a module).
+        source_model: the live source model (after :func:`load`, an exported program as a module; None
+            for a Keras source until it is asked for).
         exported: the ``torch.export`` program.
         directory: where it was saved or loaded from.
+        weights: for a translation to PyTorch, what ``model.safetensors`` holds: tensors or arrays by
+            ``state_dict`` name.
+        live: the live target, if it has been built.
     """
 
     def __init__(
@@ -48,10 +40,11 @@ class Translation:
         source: str,
         weight_map: WeightMap,
         info: dict[str, Any],
-        source_model: nn.Module | None,
+        source_model: Any,
         exported: Any = None,
         hub: Any = None,
         directory: Path | None = None,
+        weights: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = source
         self.weight_map = weight_map
@@ -60,7 +53,9 @@ class Translation:
         self.exported = exported
         self.hub = hub
         self.directory = directory
-        self._model: Any = None
+        self.weights = dict(weights or {})
+        self.live: Any = None
+        self._way: Direction = (ToTorch if weight_map.to_torch else ToKeras)(self)
 
     def __repr__(self) -> str:
         lines = self.source.count("\n")
@@ -69,101 +64,54 @@ class Translation:
     # --- weights ------------------------------------------------------------------------------------
 
     def state(self, model: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """Return the source's weights and buffers as arrays, by ``state_dict`` name."""
-        source = self._source(model)
-        state: dict[str, torch.Tensor] = dict(source.named_parameters(remove_duplicate=False))
-        state.update(source.named_buffers(remove_duplicate=False))
-        wanted = {name for entry in self.weight_map.entries for name in entry.sources}
-        return {n: _numpy(state[n]) for n in wanted if n in state}
+        """Return PyTorch's weights and buffers as arrays, by ``state_dict`` name: the source's, or those
+        of a target in PyTorch."""
+        return self._way.state(model)
 
-    def target_arrays(self, model: nn.Module | None = None) -> dict[str, np.ndarray]:
-        """Return the target's weights, by attribute path, made from the source's present ones."""
-        return self.weight_map.apply(self.state(model))
+    def target_arrays(self, model: Any = None) -> dict[str, np.ndarray]:
+        """Return the target's weights, made from the source's present ones: by attribute path for a Keras
+        target, by ``state_dict`` name for one in PyTorch."""
+        return self._way.target_arrays(model)
 
     @property
     def model(self) -> Any:
-        """The live Keras model, built in this process on first use with the source's weights."""
-        if self._model is None:
-            self._model = build_model(self.source, self.info.get("name", "model"))
-            self.pull()
-        return self._model
+        """The live target model, built in this process on first use with the source's weights."""
+        if self.live is None:
+            self.live = self._way.build()
+        return self.live
 
-    def pull(self, model: nn.Module | None = None) -> None:
-        """Carry the source model's present weights into the Keras model."""
-        target = self.model if self._model is None else self._model
-        arrays = self.target_arrays(model)
-        variables = self.weight_map.variables(target)
-        for name, array in arrays.items():
-            variables[name].assign(array)
+    def pull(self, model: Any = None) -> None:
+        """Carry the present weights of the source (or of ``model``) into the target model."""
+        self._way.pull(self.model, model)
 
-    def push(self, model: nn.Module | None = None) -> None:
-        """Carry the Keras model's present weights back into the source model (or into ``model``), exactly.
+    def push(self, model: Any = None) -> None:
+        """Carry the target model's present weights back into the source (or into ``model``), exactly.
 
         Raises :class:`BadInput` when a weight does not fit.
         """
-        import torch
-
-        source = self._source(model)
-        variables = self.weight_map.variables(self.model)
-        arrays = {name: np.asarray(_keras_numpy(v)) for name, v in variables.items()}
-        changed = self.weight_map.invert(arrays, self.state(source))
-        tensors: dict[str, torch.Tensor] = dict(source.named_parameters(remove_duplicate=False))
-        tensors.update(source.named_buffers(remove_duplicate=False))
-        with torch.no_grad():
-            for name, array in changed.items():
-                tensors[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
-
-    def _source(self, model: nn.Module | None) -> nn.Module:
-        source = model if model is not None else self.source_model
-        if source is None:
-            raise UsageError(
-                "this translation holds no source model",
-                hint="pass the PyTorch model: t.push(model)",
-            )
-        return source
+        self._way.push(self.model, model)
 
     # --- files --------------------------------------------------------------------------------------
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Write the program, its weights and what is known about it into a folder.
 
-        ``model.py``, ``model.weights.h5``, ``model.keras``, ``weight_map.json``, ``translation.json``,
-        ``source.pt2``, and ``proof.json`` and ``pages.html`` where there is a proof. Each file appears whole.
+        To Keras: ``model.py``, ``model.weights.h5``, ``model.keras``, ``weight_map.json``,
+        ``translation.json``, ``source.pt2``. To PyTorch: ``model.safetensors`` in place of the two Keras
+        files, and ``source.keras`` (or ``source.weights.h5``) in place of ``source.pt2``. And
+        ``proof.json`` and ``pages.html`` where there is a proof. Each file appears whole.
         """
         from diglot.report.pages import write_pages
-        from diglot.runtime import materialise
 
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "model.py", self.source)
         self.weight_map.save(folder / "weight_map.json")
         write_whole(folder / "translation.json", json.dumps(self.info, indent=1) + "\n")
-        self._save_source(folder / "source.pt2")
-        materialise(folder, self._present_arrays())
+        self._way.save(folder)
         self.directory = folder
         write_pages(folder)
         return folder
-
-    def _present_arrays(self) -> dict[str, np.ndarray]:
-        """The trained Keras weights where there is a live Keras model, else the source's."""
-        if self._model is None:
-            return self.target_arrays()
-        return {
-            n: np.asarray(_keras_numpy(v))
-            for n, v in self.weight_map.variables(self._model).items()
-        }
-
-    def _save_source(self, path: Path) -> None:
-        if self.exported is None:
-            return
-        import torch
-
-        # Through memory: on a full disk torch's own writer ends the whole process.
-        content = io.BytesIO()
-        torch.export.save(self.exported, content)
-        part = path.with_name("source.part.pt2")
-        part.write_bytes(content.getbuffer())
-        part.replace(path)
 
 
 def load(directory: str | os.PathLike[str]) -> Translation:
@@ -178,7 +126,7 @@ def load(directory: str | os.PathLike[str]) -> Translation:
     if missing:
         raise BadInput(
             f"{folder} is not a saved translation",
-            expected=", ".join(FILES),
+            expected=", ".join(ToKeras.files),
             received=f"no {', '.join(missing)}",
             hint="save one there with t.save(…) or diglot translate … -o …",
         )
@@ -187,6 +135,12 @@ def load(directory: str | os.PathLike[str]) -> Translation:
     except ValueError as error:
         raise BadInput(f"{folder / 'translation.json'} is damaged", received=str(error)) from error
     weight_map = WeightMap.load(folder / "weight_map.json")
+    source = (folder / "model.py").read_text(encoding="utf-8")
+    if weight_map.to_torch:
+        from diglot import torch_program
+
+        weights = torch_program.read_weights(folder / torch_program.WEIGHTS)
+        return Translation(source, weight_map, info, None, directory=folder, weights=weights)
     exported = source_model = None
     if (folder / "source.pt2").is_file():
         from diglot.archive import load_exported
@@ -197,36 +151,4 @@ def load(directory: str | os.PathLike[str]) -> Translation:
         exported = load_exported(folder / "source.pt2", own=True)
         stochastic_depth.rewrite(exported.graph_module.graph)  # noise that training alone must draw
         source_model = RunnableProgram(exported, info.get("output_structure")).eval()
-    source = (folder / "model.py").read_text(encoding="utf-8")
-    made = Translation(source, weight_map, info, source_model, exported, directory=folder)
-    return made
-
-
-def build_model(source: str, name: str) -> Any:
-    """Import a generated program from a temporary file and return its Keras model."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with tempfile.TemporaryDirectory(prefix="diglot-") as folder:
-        path = Path(folder) / "model.py"
-        path.write_text(source, encoding="utf-8")
-        module_name = f"diglot_generated_{name}_{abs(hash(source)) % 10**8}"
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        if spec is None or spec.loader is None:
-            raise BadInput("the generated program cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
-    return module.build_model()
-
-
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    import torch
-
-    tensor = tensor.detach().cpu()
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    return tensor.numpy()
-
-
-def _keras_numpy(variable: Any) -> np.ndarray:
-    value = variable.numpy() if hasattr(variable, "numpy") else np.asarray(variable)
-    return np.asarray(value)
+    return Translation(source, weight_map, info, source_model, exported, directory=folder)

@@ -218,6 +218,30 @@ def test_resolve():
         resolve(root, "layers_.0.dense.bias")
 
 
+def test_resolve_by_layer_name_in_nested_models():
+    """A layer's name goes before an attribute in every Functional and Sequential model on the way."""
+    kernel, deep, item = object(), object(), object()
+    dense = Node(name="dense", kernel=kernel)
+    inner = Node(
+        name="encoder",
+        get_layer=None,
+        operations=[],
+        output="a property",
+        layers=[Node(name="output", kernel=deep), Node(name="0", kernel=item)],
+    )
+    head = Node(name="head", get_layer=None, _functional=None, layers=[dense])
+    block = Node(name="block", parts=[inner, head])
+    model = Node(get_layer=None, operations=[], layers=[inner, head, block])
+    assert resolve(model, "encoder.output.kernel") is deep
+    assert resolve(model, "encoder.0.kernel") is item
+    assert resolve(model, "head.dense.kernel") is kernel
+    assert resolve(model, "head.0.kernel") is kernel
+    assert resolve(model, "block.parts.1.dense.kernel") is kernel
+    assert resolve(model, "block.parts.0") is inner
+    with pytest.raises(WeightMapError, match=r"'bias' in head.dense"):
+        resolve(model, "head.dense.bias")
+
+
 def test_resolve_by_layer_name_in_a_functional_model():
     kernel = object()
     layers = [Node(name="output", kernel=kernel), Node(name="layer1.0.conv1", kernel=1)]

@@ -17,6 +17,7 @@ import numpy as np
 from diglot.ir.weight_entry import WeightEntry, WeightMapError, freeze
 
 FORMAT = 1
+TO_KERAS, TO_TORCH = "torch->keras", "keras->torch"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,13 @@ class WeightMap:
         default_factory=lambda: {"inputs": "single", "outputs": "tensor"}
     )
     modules: list[ModulePair] = field(default_factory=list)
-    direction: str = "torch->keras"
+    direction: str = TO_KERAS
+
+    @property
+    def to_torch(self) -> bool:
+        """Whether the source is Keras, so that entries and modules are read the other way round:
+        `target` names what the source has, `sources` what the generated PyTorch program has."""
+        return self.direction == TO_TORCH
 
     def __getitem__(self, target: str) -> WeightEntry:
         """The entry of one target weight; KeyError where there is none."""
@@ -169,7 +176,7 @@ class WeightMap:
                 outputs=[TensorSpec(**_frozen(record)) for record in document["outputs"]],
                 structure=document["structure"],
                 modules=modules,
-                direction=document.get("direction", "torch->keras"),
+                direction=document.get("direction", TO_KERAS),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise WeightMapError(

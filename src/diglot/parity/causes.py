@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from diglot.parity.sides import FORWARD, Sides
 from diglot.parity.tolerances import relative
 
 CLOSE = 1e-6
@@ -20,11 +22,19 @@ _SETTINGS = {
     "groups": "groups",
 }
 
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda x: np.maximum(x, 0.0),
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "tanh": np.tanh,
+    "silu": lambda x: x / (1.0 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(x, 0.0),
+}
+
 
 def weight_cause(expected: np.ndarray, found: np.ndarray | None, note: str = "") -> str:
     """Why a weight in the target is not what the map makes of the source's."""
     if found is None:
-        what = "the Keras model has no such weight"
+        what = "the translation has no such weight"
         return f"{what}: {note}" if note and note != "missing" else what
     if found.size == expected.size:
         if not found.any():
@@ -43,30 +53,39 @@ def weight_cause(expected: np.ndarray, found: np.ndarray | None, note: str = "")
 
 
 def momentum_cause(
-    before: np.ndarray, source: np.ndarray, target: np.ndarray, momentum: float
+    before: np.ndarray,
+    torch: np.ndarray,
+    keras: np.ndarray,
+    momentum: float,
+    sides: Sides = FORWARD,
 ) -> str:
     """Why a running mean or variance moved differently; `momentum` is PyTorch's."""
-    step = source - before
-    if momentum and np.abs(step).max() > 0:
-        moved = target - before
-        if not np.abs(moved).max():
-            return "the running statistics are not updated in the translation"
+    step, moved = torch - before, keras - before
+    still = [name for name, d in ((sides.torch, step), (sides.keras, moved)) if not np.abs(d).max()]
+    if len(still) == 1:
+        return f"the running statistics are not updated in {still[0]}"
+    if momentum and not still:
         ratio = _ratio(step, moved, loose=0.5)
         if ratio is not None:
             weight = momentum * ratio
+            needed = f"PyTorch needs momentum {weight:.3g}"
+            if not sides.to_torch:
+                needed = f"Keras needs momentum {1 - momentum:g}"
             return (
-                f"batch norm momentum: the new batch weighs {weight:.3g} in the translation and "
-                f"{momentum:g} in PyTorch, where Keras needs momentum {1 - momentum:g}"
+                f"batch norm momentum: the new batch weighs {weight:.3g} in {sides.keras} and "
+                f"{momentum:g} in {sides.torch}, where {needed}"
             )
     return "the running statistics are updated in another way"
 
 
-def output_cause(source: list[np.ndarray], target: list[np.ndarray]) -> str:
+def output_cause(torch: list[np.ndarray], keras: list[np.ndarray], sides: Sides = FORWARD) -> str:
     """What the numbers themselves say of two outputs that should be equal."""
+    source, target = (keras, torch) if sides.to_torch else (torch, keras)
+    names = ("Keras", "PyTorch") if sides.to_torch else ("PyTorch", "Keras")
     for a, b in zip(source, target, strict=False):
         if a.shape != b.shape:
             return (
-                f"the shapes differ, {list(a.shape)} in PyTorch and {list(b.shape)} in Keras: "
+                f"the shapes differ, {list(a.shape)} in {names[0]} and {list(b.shape)} in {names[1]}: "
                 "padding, strides or a reshape"
             )
         if a.dtype.kind not in "fc" or relative(a, b) <= CLOSE * 1e-4:
@@ -77,15 +96,31 @@ def output_cause(source: list[np.ndarray], target: list[np.ndarray]) -> str:
             return "something computes in float32 here, or in an approximate formula"
         if relative(np.sort(a, axis=None), np.sort(b, axis=None)) < CLOSE:
             return "the right numbers in another order: axes are swapped or mixed up in a reshape"
+        cause = _activation_cause(a, b)
+        if cause:
+            return cause
         ratio = _ratio(a, b)
         if ratio is not None:
-            return f"a factor: the translation gives {ratio:.6g} times PyTorch's output"
+            return f"a factor: the translation gives {ratio:.6g} times {names[0]}'s output"
         offset = b - a
         if a.ndim >= 2 and offset.size:
             for axis in range(1, a.ndim):
                 lead = np.moveaxis(offset, axis, 0).reshape(a.shape[axis], -1)
                 if np.ptp(lead, axis=1).max() < CLOSE * np.abs(offset).max():
                     return f"a constant is added along axis {axis}: a bias is missing or doubled"
+    return ""
+
+
+def _activation_cause(source: np.ndarray, target: np.ndarray) -> str:
+    """An activation that one side applies and the other does not."""
+    if source.shape != target.shape:
+        return ""
+    with np.errstate(over="ignore"):
+        for name, function in _ACTIVATIONS.items():
+            if relative(source, function(target)) < CLOSE:
+                return f"the activation is missing: {name} of it is the source's"
+            if relative(target, function(source)) < CLOSE:
+                return f"an activation too many: it is {name} of the source's"
     return ""
 
 

@@ -41,10 +41,12 @@ def compare_weights(weight_map: WeightMap, state: Arrays, target: Arrays) -> lis
     far."""
     gaps = []
     for entry in weight_map.entries:
-        expected = entry.to_target([state[name] for name in entry.sources])
         found = target.get(entry.target)
-        error = float("inf") if found is None else relative(expected, found)
-        note = "missing" if found is None else ""
+        if found is None or any(name not in state for name in entry.sources):
+            error, note = float("inf"), "missing"
+        else:
+            expected = entry.to_target([state[name] for name in entry.sources])
+            error, note = relative(expected, found), ""
         gaps.append(Gap("weights", entry.target, entry.sources[0], error, note))
     return gaps
 
@@ -173,6 +175,10 @@ def compare_gradients(
             continue
         missing = [name for name in entry.sources if name not in gradients]
         found = target.get(f"grad:{entry.target}")
+        if missing and weight_map.to_torch and found is not None:
+            why = "trained in Keras, not in PyTorch"
+            gaps.append(Gap("gradients", entry.target, entry.sources[0], float("inf"), why))
+            continue
         if missing:
             reasons[entry.target] = f"{missing[0]} is not trained in PyTorch"
             continue

@@ -12,6 +12,7 @@ from diglot.errors import WorkerFailed
 from diglot.parity import causes
 from diglot.parity.checks import module_arrays
 from diglot.parity.exported import is_exported
+from diglot.parity.plan import MODEL_ERRORS
 from diglot.parity.tolerances import PROVEN, relative
 from diglot.parity.variants import Variant, variants
 
@@ -24,7 +25,7 @@ _ORDER = ("modules", "outputs", "buffers", "gradients", "input_gradients", "step
 
 _SAME_INPUT = 1e-11
 
-WEIGHT_FILE = "model.weights.h5"
+WEIGHT_FILES = ("model.weights.h5", "model.safetensors")
 
 Arrays = dict[str, np.ndarray]
 
@@ -38,7 +39,7 @@ def first_divergence(prover: Prover) -> dict[str, Any]:
     failures = prover.found.failures
     of_weights = [failure for failure in failures if failure.gap.kind == "weights"]
     # A weight that is named says more than a weight file that could not be read.
-    of_weights.sort(key=lambda f: (f.gap.what == WEIGHT_FILE, f.gap.error < float("inf")))
+    of_weights.sort(key=lambda f: (f.gap.what in WEIGHT_FILES, f.gap.error < float("inf")))
     if of_weights:
         return _of_weight(prover, of_weights[0])
     for kind in _ORDER:
@@ -55,12 +56,18 @@ def first_divergence(prover: Prover) -> dict[str, Any]:
 
 
 def _answer(prover: Prover, module: str, error: float, cause: str, where: str) -> dict[str, Any]:
-    """The record for a source module path; a module that is in no pair is named by its class."""
+    """The record for the path of a PyTorch module, paired or not."""
     pair = _pair(prover, module)
-    file, line = (pair.file, pair.line) if pair else _place(prover, module)
+    file, line = (pair.file, pair.line) if pair else (None, None)
+    if file is None:
+        file, line = _place(prover, module)
+    target = pair.target if pair else ""
+    if prover.to_torch:
+        # The source is the Keras model; the line is the author's, or else the program's.
+        module, target = target or module, module
     return {
         "module": module,
-        "target_module": pair.target if pair else "",
+        "target_module": target,
         "source_class": pair.source_class if pair else "",
         "file": file,
         "line": line,
@@ -111,8 +118,10 @@ def _of_weight(prover: Prover, failure: Failure) -> dict[str, Any]:
     prover.worker.load(prover.directory, "float64", weights=not _unreadable(prover))
     found = prover.worker.call("get").arrays.get(gap.what)
     state = prover.real
-    expected = entry.to_target([state[name] for name in entry.sources])
-    cause = causes.weight_cause(expected, found, gap.note)
+    held = all(name in state for name in entry.sources)
+    ours = entry.to_target([state[name] for name in entry.sources]) if held else None
+    expected, found = (found, ours) if prover.to_torch else (ours, found)
+    cause = gap.note if expected is None else causes.weight_cause(expected, found, gap.note)
     if found is None and gap.where.endswith("bias"):
         cause = f"the bias is missing ({cause})"
     return _answer(
@@ -121,7 +130,7 @@ def _of_weight(prover: Prover, failure: Failure) -> dict[str, Any]:
 
 
 def _unreadable(prover: Prover) -> bool:
-    return any(failure.gap.what == WEIGHT_FILE for failure in prover.found.failures)
+    return any(failure.gap.what in WEIGHT_FILES for failure in prover.found.failures)
 
 
 def _of_buffer(prover: Prover, failures: list[Failure]) -> dict[str, Any]:
@@ -139,7 +148,9 @@ def _of_buffer(prover: Prover, failures: list[Failure]) -> dict[str, Any]:
         after = entry.to_target([run.buffers[name] for name in entry.sources])
         fact = run.norms.get(module)
         momentum = fact.momentum if fact else 0.0
-        cause = causes.momentum_cause(before, after, target[f"buffer:{gap.what}"], momentum)
+        cause = causes.momentum_cause(
+            before, after, target[f"buffer:{gap.what}"], momentum, prover.sides
+        )
     return _answer(prover, module, gap.error, cause, f"buffer {gap.what} after a training call")
 
 
@@ -169,6 +180,10 @@ def _of_output(prover: Prover, case: Case | None, failure: Failure) -> dict[str,
     prover.set_weights(case.weights)
     try:
         run, target = prover.run_both(case, module_inputs=True)
+    except MODEL_ERRORS:
+        return _answer(
+            prover, "", float("inf"), failure.gap.note, f"{case.mode} mode, {case.sizes}"
+        )
     except WorkerFailed as error:
         cause = f"the Keras model cannot be called: {str(error).splitlines()[0]}"
         return _answer(prover, "", float("inf"), cause, f"{case.mode} mode, {case.sizes}")
@@ -179,7 +194,9 @@ def _of_output(prover: Prover, case: Case | None, failure: Failure) -> dict[str,
     ]
     situation = f"{case.mode} mode, {case.weights} weights"
     if not parted:
+        outputs = [target[f"output:{i}"] for i in range(len(run.outputs))]
         cause = _try_variants(prover, case, run, target, "", 0) or failure.gap.note
+        cause = cause or causes.output_cause(run.outputs, outputs, prover.sides)
         where = f"after the last module, in {situation}"
         return _answer(prover, "", failure.gap.error, cause, where)
     module, index, _ = parted[0].what.rsplit(":", 2)
@@ -208,7 +225,7 @@ def _between(
     where = f"in its own forward, {last} and before {call.module}, in {situation}"
     cause = _try_variants(prover, case, run, target, parent, 0)
     sources, targets = _matched_inputs(prover, call, target)
-    cause = cause or causes.output_cause(sources, targets)
+    cause = cause or causes.output_cause(sources, targets, prover.sides)
     return _answer(prover, parent, error, cause, where)
 
 
@@ -221,9 +238,16 @@ def _inputs_of(prover: Prover, call: Call, target: Arrays) -> list[np.ndarray]:
 def _matched_inputs(
     prover: Prover, call: Call, target: Arrays
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Float inputs of one call on both sides, in order; none where their shapes differ."""
+    """Float inputs of one call on both sides, in order; none where their shapes differ. An input has
+    the layout of the module's output, if any."""
+    pair = _pair(prover, call.module)
+    perms = [perm for perm in (pair.outputs if pair else ()) if perm is not None]
     sources = [array for array in call.inputs if array.dtype.kind == "f"]
-    targets = [a for a in _inputs_of(prover, call, target) if a.dtype.kind == "f"]
+    targets = [
+        a.transpose(np.argsort(perms[0])) if perms and a.ndim == len(perms[0]) else a
+        for a in _inputs_of(prover, call, target)
+        if a.dtype.kind == "f"
+    ]
     same = [a.shape for a in sources] == [b.shape for b in targets]
     return (sources, targets) if same else ([], [])
 
@@ -264,7 +288,7 @@ def _cause(prover: Prover, case: Case, run: Run, target: Arrays, call: Call) -> 
     arrays = module_arrays(pair, calls, target, call.index)
     if cause or isinstance(arrays, str):
         return cause
-    return causes.output_cause([a for a, _ in arrays], [b for _, b in arrays])
+    return causes.output_cause([a for a, _ in arrays], [b for _, b in arrays], prover.sides)
 
 
 def _try_variants(
@@ -286,7 +310,7 @@ def _try_variants(
 
     expected = outputs if wanted is None else wanted
     apart = max((relative(b, a) for a, b in zip(given, expected, strict=False)), default=0.0)
-    named = {text: Variant(change) for text, change in variants()}
+    named = {text: Variant(change) for text, change in variants(prover.sides)}
     tried = prover.model.under_variants(case.inputs, case.training, module, index, named)
     for text, (of_module, of_model) in tried.items():
         results = of_model if wanted is None else of_module

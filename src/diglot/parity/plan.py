@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,6 +49,10 @@ class Case:
     def arrays(self) -> dict[str, np.ndarray]:
         """The inputs as the worker takes them."""
         return {f"input:{i}": array for i, array in enumerate(self.inputs)}
+
+    def options(self) -> dict[str, Any]:
+        """Mode and seed, as both sides take them."""
+        return {"training": self.training, "seed": self.seed}
 
     def elements(self) -> int:
         """How many numbers go in."""
@@ -97,19 +101,30 @@ def settle(prover: Prover, wanted: list[Sizes] | None) -> list[Settled]:
         for candidate in candidates:
             item, why = _try_sizes(prover, candidate, prover.seed + number)
             if item is None:
+                if prover.to_torch:
+                    _ask_later(prover, candidate, why)
                 continue
             if candidate not in [other.sizes for other in settled]:
                 settled.append(item)
             break
         else:
-            prover.skip(f"sizes {sizes}", f"PyTorch refuses them: {why}")
-    if not settled:
+            if not prover.to_torch:
+                prover.skip(f"sizes {sizes}", f"PyTorch refuses them: {why}")
+    if not settled and not prover.refused:
         raise BadInput(
             "The source model could be run with none of the sizes tried.",
             received=why,
             hint="name sizes that it takes: prove(t, sizes=[{...}])",
         )
     return settled
+
+
+def _ask_later(prover: Prover, sizes: Sizes, why: str) -> None:
+    """Keep sizes that a generated program refuses, for its source to be asked."""
+    arrays = make_inputs(prover.weight_map.inputs, prover.examples, sizes, prover.seed)
+    case = Case("real", False, sizes, arrays, prover.seed)
+    if sizes not in [other.sizes for other, _ in prover.refused]:
+        prover.refused.append((case, why))
 
 
 def _try_sizes(prover: Prover, sizes: Sizes, seed: int) -> tuple[Settled | None, str]:

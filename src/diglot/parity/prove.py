@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diglot.errors import BadInput
+from diglot.errors import BadInput, WorkerFailed
 from diglot.parity.proof import Proof
+from diglot.runtime import original
 
 if TYPE_CHECKING:
     from diglot.runtime import KerasWorker
@@ -47,23 +48,56 @@ def prove(
     """
     from diglot.parity.prover import Prover
     from diglot.parity.torch_modes import half_the_threads
-    from diglot.runtime import borrow_worker
 
     start = time.perf_counter()
     tell: Progress = progress or (lambda text: None)
     with (
         _files(translation) as directory,
-        borrow_worker(backend, worker) as keras,
+        _keras_side(translation, directory, backend, worker) as (keras, note),
         half_the_threads(),
     ):
         prover = Prover(translation, directory, keras, seed=seed, tell=tell, thorough=thorough)
         proof = prover.prove(sizes, steps)
+        proof.explained += note
         proof.hashes = _hashes(directory)
         proof.versions = {**_versions(), **keras.call("ping").result}
     proof.seed, proof.steps = seed, steps
     proof.created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     proof.seconds = round(time.perf_counter() - start, 2)
     return proof
+
+
+@contextlib.contextmanager
+def _keras_side(
+    translation: Any, directory: Path, backend: str, worker: KerasWorker | None
+) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """A worker process; or, for a Keras source that no other process can build, this one, with what
+    the proof says of that.
+
+    A live source at hand is run here only where it must be: in a process of its own nothing that was
+    done to it in this one can count.
+    """
+    from diglot.runtime import borrow_worker
+    from diglot.runtime.local import LocalKeras
+
+    live = translation.source_model if translation.weight_map.to_torch else None
+    why = "its classes cannot be imported elsewhere, or cannot be saved"
+    if live is None or original.read_record(directory)["kind"] != "live":
+        with borrow_worker(backend, worker) as keras:
+            try:
+                if live is not None:
+                    keras.load(directory, "float32")
+            except (BadInput, WorkerFailed) as error:
+                if isinstance(error, WorkerFailed) and not keras.alive:
+                    raise
+                why = next(iter(str(error).splitlines()), "")
+            else:
+                yield keras, []
+                return
+    what = "where the Keras model ran"
+    text = "in the process that made the translation, its weights widened to float64 and put back"
+    with LocalKeras(live) as here:
+        yield here, [{"what": what, "why": f"{text}, since it could not be built afresh: {why}"}]
 
 
 @contextlib.contextmanager
@@ -90,7 +124,8 @@ def _files(translation: Any) -> Iterator[Path]:
 
 def _hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of the files that the proof is about."""
-    names = ("model.py", "model.weights.h5", "weight_map.json")
+    names = ("model.py", "model.weights.h5", "model.safetensors", "weight_map.json")
+    names += (original.ARCHIVE, original.WEIGHTS)
     found = {}
     for name in names:
         path = directory / name

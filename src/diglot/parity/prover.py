@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,15 @@ from diglot.parity.plan import MODEL_ERRORS, Case, Failure, Part, Settled, first
 from diglot.parity.proof import Check, Proof
 from diglot.parity.prove import Progress, read_info
 from diglot.parity.randomise import randomise
+from diglot.parity.sides import Sides
 from diglot.parity.tolerances import FLOAT32, PROVEN
-from diglot.parity.torch_side import Run, open_source, source_state
+from diglot.parity.torch_side import Run, TorchModel, open_torch, state_of
+from diglot.torch_program import WEIGHTS
 
 if TYPE_CHECKING:
     from diglot.runtime import KerasWorker
+
+_ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 @dataclass
@@ -50,7 +55,7 @@ class Prover:
         tell: Progress,
         thorough: bool | None = None,
     ) -> None:
-        """Copy the source in float64. Raises BadInput where it cannot be run."""
+        """Copy the PyTorch side in float64. Raises BadInput where it cannot be run."""
         self.translation = translation
         self.directory = directory
         self.worker = worker
@@ -58,6 +63,7 @@ class Prover:
         self.tell = tell
         self.thorough = thorough
         self.weight_map = translation.weight_map
+        self.to_torch = self.weight_map.to_torch
         self.info = read_info(translation, directory)
         self.examples = self.info.get("example_inputs") or []
         self.proof = Proof()
@@ -74,7 +80,13 @@ class Prover:
         self.slopes: dict[int, float] = {}
         # The case whose sensitivity to rounding was measured last, and the figures.
         self.nudged: tuple[Case, dict[tuple[str, str], float]] | None = None
-        self.model = open_source(translation, self.weight_map, torch.float64)
+        self.sides = Sides(self.weight_map.to_torch)
+        # Inputs that a generated PyTorch program refuses, with the reason: its source may take them.
+        self.refused: list[tuple[Case, str]] = []
+        # Why the answer that was thrown away last was an error, if it was one.
+        self.discarded: WorkerFailed | None = None
+        self.module, self.unread = open_torch(translation, directory)
+        self.model = TorchModel(self.module, self.weight_map, torch.float64)
 
     # -- the whole ----------------------------------------------------------------------------
 
@@ -89,11 +101,14 @@ class Prover:
         self.random = randomise(state, self.model.all_parameters(), self.seed)
         settled = plan.settle(self, sizes)
         self.proof.sizes = [dict(item.sizes) for item in settled]
+        if not settled:
+            return self._refuses_everything(conclude)
         single = self._run_float32(settled[0])
         self.worker.submit_load(self.directory, "float64")
         self.tell("measuring how far the outputs move")
         sensitivity.measure(self, min(settled, key=lambda item: item.elements()))
         self._compare_files()
+        self._ask_the_source()
         step_case = None
         for part in plan.parts(self, settled):
             done = self._compare_part(part, settled)
@@ -105,6 +120,30 @@ class Prover:
         if not self.found.failures:
             self._report_float32(settled[0], single)
         return conclude(self, first)
+
+    def _refuses_everything(self, conclude: Callable[..., Proof]) -> Proof:
+        """The verdict on a program that can be called with no inputs that were tried."""
+        self.worker.collect()
+        case, why = self.refused[0]
+        self._fail(
+            Gap("outputs", "0", "", float("inf"), f"the program cannot be called: {why}"), case
+        )
+        return conclude(self, self._first_divergence())
+
+    def _ask_the_source(self) -> None:
+        """A generated program must take all that its Keras source takes."""
+        for case, why in self.refused:
+            try:
+                self.worker.call(
+                    "run", case.arrays(), modules=False, gradients=False, **case.options()
+                )
+            except (WorkerFailed, BadInput):
+                if not self.worker.alive:
+                    raise
+                self.skip(f"sizes {case.sizes}", f"Keras and the program refuse them: {why}")
+                continue
+            note = f"the program refuses sizes {case.sizes}, which Keras takes: {why}"
+            self._fail(Gap("outputs", "0", "", float("inf"), note), case)
 
     def _first_divergence(self) -> dict[str, Any] | None:
         from diglot.parity.locate import first_divergence
@@ -130,7 +169,9 @@ class Prover:
             loaded = self.worker.load(self.directory, "float64", weights=False)
         self.missing = loaded["problems"]
         stored = self.worker.call("get").arrays
-        state = source_state(self.translation)
+        state = state_of(self.module)
+        if self.unread:
+            self._fail(Gap("weights", WEIGHTS, "", float("inf"), self.unread))
         gaps = []
         for gap in checks.compare_weights(self.weight_map, state, stored):
             if gap.error > 0:
@@ -146,14 +187,15 @@ class Prover:
         mapped = {id(parameters[name]) for name in used if name in parameters}
         for name in self.model.parameters():
             if name not in listed and id(parameters[name]) not in mapped:
-                why = "no target weight holds it, and the map does not say why"
+                why = f"no {self.sides.keras_weight} holds it, and the map does not say why"
                 self._fail(Gap("weights", name, name, float("inf"), why))
         for item in loaded["extra"]:
             if item["trainable"]:
-                why = "trained in Keras, but no source weight fills it"
+                why = f"trained in Keras, but no {self.sides.torch_weight} stands for it"
                 self._fail(Gap("weights", item["path"], "", float("inf"), why))
             else:
-                self.skip(item["path"], "a Keras variable that no source weight fills")
+                what = self.sides.torch_weight
+                self.skip(item["path"], f"a Keras variable that no {what} stands for")
         for item in self.weight_map.unmapped:
             if id(parameters.get(item["source"])) not in mapped:
                 self.skip(item["source"], item["why"])
@@ -168,6 +210,7 @@ class Prover:
             entry.target: entry.to_target([whole[name] for name in entry.sources])
             for entry in self.weight_map.entries
             if entry.target not in self.missing
+            and all(name in whole for name in entry.sources)
             # The real weights are in the file already, unless they were rounded to go there.
             and (
                 which == "random"
@@ -214,11 +257,13 @@ class Prover:
 
     def _discard(self) -> None:
         """Take the answer to a command that is of no use any more."""
+        self.discarded = None
         try:
             self.worker.collect()
-        except WorkerFailed:
+        except WorkerFailed as error:
             if not self.worker.alive:
                 raise
+            self.discarded = error
 
     def _compare_case(self, case: Case) -> bool:
         """Compare everything in one situation; False where it could not be compared at all."""
@@ -230,11 +275,13 @@ class Prover:
         try:
             run, target = self.run_both(case)
         except MODEL_ERRORS as error:
-            self.skip(label, f"PyTorch refuses it: {first_line(error)}")
-            return False
+            return self._torch_refuses(case, label, first_line(error))
         except (WorkerFailed, BadInput) as error:
             if not self.worker.alive:
                 raise
+            if self.to_torch:
+                self.skip(label, f"Keras refuses it: {first_line(error)}")
+                return False
             self._fail(Gap("outputs", "0", "", float("inf"), first_line(error)), case)
             return True
         comparison = self.compare(case, run, target)
@@ -246,6 +293,16 @@ class Prover:
         for kind in kinds:
             self._record(case, kind, [gap for gap in comparison.gaps if gap.kind == kind])
         self.found.biased += comparison.explained
+        return True
+
+    def _torch_refuses(self, case: Case, label: str, why: str) -> bool:
+        """A source that refuses something sets it aside; a generated program must not refuse what its
+        source has just taken, but for what PyTorch's own batch norm does: train on one value."""
+        if not self.to_torch or self.discarded is not None or why.startswith(_ONE_VALUE):
+            self.skip(label, f"PyTorch refuses it: {why}")
+            return False
+        note = f"the program refuses it, Keras does not: {why}"
+        self._fail(Gap("outputs", "0", "", float("inf"), note), case)
         return True
 
     def _set_reordered_aside(self, comparison: Comparison) -> None:
@@ -368,7 +425,7 @@ class Prover:
         try:
             self.worker.collect()
             self.worker.submit("run", case.arrays(), modules=False, **options)
-            single = open_source(self.translation, self.weight_map, torch.float32)
+            single = TorchModel(self.module, self.weight_map, torch.float32)
             run = single.run(item.inputs, **options)
             target = self.worker.collect().arrays
         except WorkerFailed as error:

@@ -6,12 +6,14 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from diglot import torch_program
 from diglot.codegen.weights import WeightMap
 from diglot.errors import BadInput
 from diglot.parity.exported import is_exported, watch
@@ -342,25 +344,39 @@ def _arrays(values: list[torch.Tensor]) -> list[np.ndarray]:
     return [_numpy(value) for value in values]
 
 
-def open_source(
-    translation: Any, weight_map: WeightMap, dtype: torch.dtype = torch.float64
-) -> TorchModel:
-    """The source of a translation, ready to run in `dtype`.
+def open_torch(translation: Any, directory: Path) -> tuple[nn.Module, str]:
+    """The PyTorch side of a translation: its source, or the program in `directory`; and in words why
+    that could not read its weights ("" where all is well).
 
-    Raises BadInput where the translation holds no source, or one that cannot be copied.
+    Raises BadInput where there is no such thing.
     """
-    module = translation.source_model
-    if module is None:
+    if translation.weight_map.to_torch:
+        return open_program(directory)
+    if translation.source_model is None:
         raise BadInput(
             "The translation holds no source model to compare with.",
             hint="load it from a folder that holds source.pt2, or translate again",
         )
-    return TorchModel(module, weight_map, dtype)
+    return translation.source_model, ""
 
 
-def source_state(translation: Any) -> dict[str, np.ndarray]:
-    """The source's weights and buffers as they are (float32, mostly), by name."""
-    module = translation.source_model
+def open_program(directory: Path) -> tuple[nn.Module, str]:
+    """The generated PyTorch program of a folder with its weights, read by itself; and in words why
+    it could not read them ("" where it could): it then has those that fit.
+
+    Raises BadInput where the program, or the weight file, cannot be read at all.
+    """
+    path, weights = directory / "model.py", directory / torch_program.WEIGHTS
+    try:
+        return torch_program.build(path, weights), ""
+    except BadInput as error:
+        module = torch_program.build(path)
+        torch_program.fill(module, torch_program.read_weights(weights))
+        return module, error.received or error.message
+
+
+def state_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """A module's weights and buffers as they are (float32, mostly), by name."""
     state = dict(module.named_buffers(remove_duplicate=False))
     state.update(module.state_dict())
     return {name: _numpy(tensor) for name, tensor in state.items()}

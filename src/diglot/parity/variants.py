@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from diglot.parity.sides import FORWARD, Sides
+
 Change = Callable[[Any, list[Any], dict[str, Any]], tuple[Any, list[Any], dict[str, Any]] | None]
 
 _EPS_OF = {F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm, F.rms_norm}
@@ -53,34 +55,36 @@ class Variant(TorchFunctionMode):
         return func(*new_args, **new_kwargs)
 
 
-def variants() -> Iterator[tuple[str, Change]]:
-    """Every mistake known, with the words for it; the likeliest first."""
+def variants(sides: Sides = FORWARD) -> Iterator[tuple[str, Change]]:
+    """Every mistake known, with the words for it; the likeliest first. In a translation to PyTorch
+    a variant does to the program what would make it its source."""
+    keras, missing = sides.keras, sides.missing
     for eps in (1e-3, 1e-5, 1e-6, 1e-12, 1e-7, 1e-8, 0.0):
-        yield f"another eps: the translation computes with {eps:g}", _with_eps(eps)
+        yield f"another eps: {keras} computes with {eps:g}", _with_eps(eps)
     yield "the other GELU: one side uses the erf form, the other the tanh approximation", _gelu
-    yield "the bias is missing", _without_bias
+    yield f"the bias {missing}", _without_bias
     yield "the weight is transposed", _transposed
     yield (
         'padding: "same" of TensorFlow pads one side more than the other when it strides, '
         "PyTorch's padding is symmetric",
         _same_padding,
     )
-    yield "padding: symmetric where the source pads one side more than the other", _even_pad
+    yield f"padding: {keras} pads both sides the same, {sides.torch} one side more", _even_pad
     yield "padding: one side more than the other, but the wrong one", _swapped_pad
     yield "the mask is swapped: True keeps on one side and drops on the other", _swapped_mask
-    yield "the mask is ignored", _without_mask
+    yield f"the mask is ignored in {keras}", _without_mask
     yield "causal masking is on on one side only", _swapped_causal
     yield "std or var: biased on one side, unbiased on the other", _swapped_spread
     yield "batch norm: batch statistics on one side, running ones on the other", _swapped_norm_mode
     yield "average pooling counts the padding on one side only", _swapped_count
     yield "resizing: align_corners differs", _swapped_corners
-    yield "the attention scores are not scaled", _unscaled
-    yield "the activation is missing", _without_activation
-    yield "a multiplication or division by a constant is missing", _without_scale
+    yield f"the attention scores are not scaled in {keras}", _unscaled
+    yield f"the activation {missing}", _without_activation
+    yield f"a multiplication or division by a constant {missing}", _without_scale
     for slope in (0.01, 0.2, 0.3):
-        yield f"leaky ReLU: the translation's slope is {slope:g}", _with_slope(slope)
+        yield f"leaky ReLU: the slope of {keras} is {slope:g}", _with_slope(slope)
     for axis in (1, 2, 0):
-        yield f"softmax over another axis ({axis})", _softmax_over(axis)
+        yield f"softmax over another axis ({axis} in {keras})", _softmax_over(axis)
 
 
 def _named(func: Any, args: list[Any], kwargs: dict[str, Any], name: str, place: int) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,9 @@ class KerasWorker(WorkerProcess):
     ) -> None:
         """`load`, without waiting for it: `collect` gives what it answers."""
         path = str(Path(directory).resolve())
-        self.submit("load", directory=path, floatx=floatx, weights=weights)
+        # A Keras model that is the source may need modules that this process was told to find.
+        options = {"weights": weights, "search": [place for place in sys.path if place]}
+        self.submit("load", directory=path, floatx=floatx, **options)
 
     def observe(self, names: Sequence[str], arrays: Sequence[np.ndarray]) -> Observation:
         """Call the model that the command "open" loaded: see `observing.observe`."""

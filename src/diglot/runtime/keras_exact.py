@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -75,11 +76,12 @@ def set_width(floatx: str) -> None:
 
 @contextlib.contextmanager
 def exact() -> Iterator[Counter[str]]:
-    """Within the block float64 attention keeps its scale in float64; counts where it did.
+    """Within the block float64 attention and GELU keep their constants in float64; counts where they
+    did, by name.
 
     On TensorFlow, Keras rounds the constant 1/sqrt(d) of `dot_product_attention` (and so of
-    MultiHeadAttention) to float32, whatever the inputs are: a relative error of 6e-8, which would
-    hide everything smaller. In float32 nothing is different.
+    MultiHeadAttention), and TensorFlow those of `gelu`, to float32, whatever the inputs are: relative
+    errors of 6e-8 and 5e-9, which would hide everything smaller. In float32 nothing is different.
     """
     import keras
     from keras.src import backend
@@ -90,7 +92,11 @@ def exact() -> Iterator[Counter[str]]:
         return
     import tensorflow as tf
 
-    original = backend.nn.dot_product_attention
+    attend, gelu_of_keras, gelu_of_tensorflow = (
+        backend.nn.dot_product_attention,
+        backend.nn.gelu,
+        tf.nn.gelu,
+    )
 
     def attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         if query.dtype == tf.float64 and not args:
@@ -99,10 +105,24 @@ def exact() -> Iterator[Counter[str]]:
             exactly = tf.math.rsqrt(size) if scale is None else tf.constant(scale, tf.float64)
             kwargs["scale"] = exactly
             used["dot_product_attention"] += 1
-        return original(query, key, value, *args, **kwargs)
+        return attend(query, key, value, *args, **kwargs)
 
-    backend.nn.dot_product_attention = attention
+    def gelu(x: Any, approximate: bool = True, name: str | None = None) -> Any:
+        x = tf.convert_to_tensor(x)
+        if x.dtype != tf.float64:
+            return gelu_of_tensorflow(x, approximate=approximate, name=name)
+        used["gelu"] += 1
+        inner = tf.constant(0.5**0.5, tf.float64) * x
+        if approximate:
+            inner = tf.constant((2 / math.pi) ** 0.5, tf.float64) * (x + 0.044715 * x * x * x)
+        return 0.5 * x * (1.0 + (tf.tanh(inner) if approximate else tf.math.erf(inner)))
+
+    def plain_gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:
+        return gelu(features, approximate, name)
+
+    backend.nn.dot_product_attention, backend.nn.gelu, tf.nn.gelu = attention, gelu, plain_gelu
     try:
         yield used
     finally:
-        backend.nn.dot_product_attention = original
+        backend.nn.dot_product_attention = attend
+        backend.nn.gelu, tf.nn.gelu = gelu_of_keras, gelu_of_tensorflow

@@ -7,11 +7,10 @@ and their gradients, and by target path for weights.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,75 +19,54 @@ import numpy as np
 from diglot.codegen.weights import TensorSpec, WeightMap, resolve
 from diglot.errors import BadInput
 from diglot.runtime import capture
-from diglot.runtime.building import traced_once
+from diglot.runtime.calling import call_model
 from diglot.runtime.capture import describe_layer
 from diglot.runtime.engines import value_and_gradients
 from diglot.runtime.exchange import cotangent
-from diglot.runtime.keras_exact import set_width
 from diglot.runtime.nests import follow
+from diglot.runtime.original import Original
+from diglot.runtime.program import Program
 
 
 class KerasSession:
     """One translation, read from its folder, as a live Keras model in one float width."""
 
-    def __init__(self) -> None:
+    def __init__(self, live: Any = None) -> None:
+        """`live`: the Keras model of a translation to PyTorch, where it lives in this process."""
         self.directory = Path()
         self.model: Any = None
         self.weight_map = WeightMap()
         self.variables: dict[str, Any] = {}
         self.problems: dict[str, str] = {}
         self._layers: dict[str, Any] = {}
-        self._count = 0
-        # The program and the float width that `model` was built from.
-        self._built: tuple[bytes, str] | None = None
+        self._program = Program()
+        self._original = Original(live)
+        self.maker: Program | Original = self._program
+
+    def close(self) -> None:
+        """Give back a model that was lent, as it was."""
+        self._original.close()
 
     # -- building and saving --------------------------------------------------------------------
 
-    def load(self, directory: str, floatx: str = "float32", weights: bool = True) -> dict[str, Any]:
-        """Build the model of `directory`/model.py in `floatx` and, with `weights`, read its weight
-        file. Answers with what does not fit the weight map, in words, by target path.
-
-        Where the very same program was built last, in the same width, the weight file alone is read.
-        """
-        import keras
-
+    def load(
+        self,
+        directory: str,
+        floatx: str = "float32",
+        weights: bool = True,
+        search: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Build the model of `directory` in `floatx` and, with `weights`, read its weight file:
+        model.py, or for a translation to PyTorch the Keras model that it was made of (whose modules
+        are looked for in `search`, too). Answers with what does not fit the weight map, in words, by
+        target path."""
         self.directory = Path(directory)
+        sys.path += [place for place in search if place not in sys.path]
         self.weight_map = WeightMap.load(self.directory / "weight_map.json")
-        file = str(self.directory / "model.weights.h5")
-        program = self._read_program()
-        if weights and self._built == (program, floatx):
-            self.model.load_weights(file)
-        else:
-            self._built = None
-            keras.utils.clear_session()
-            set_width(floatx)
-            build_model = self._import_model().build_model
-            with traced_once():
-                self.model = build_model(file) if weights else build_model()
-            self._built = (program, floatx)
+        self.maker = self._original if self.weight_map.to_torch else self._program
+        self.model = self.maker.model(self.directory, floatx, weights)
         self._resolve()
         return {"problems": self.problems, "extra": self._unfilled(), "class": self._class_name()}
-
-    def _read_program(self) -> bytes:
-        path = self.directory / "model.py"
-        if not path.exists():
-            raise BadInput(
-                "There is no model.py.", where=str(path), hint="translate again, into this folder"
-            )
-        return path.read_bytes()
-
-    def _import_model(self) -> Any:
-        """Import model.py afresh, under a name of its own: its classes read floatx when called."""
-        path = self.directory / "model.py"
-        self._count += 1
-        name = f"diglot_translated_{self._count}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise BadInput("model.py cannot be imported.", where=str(path))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        return module
 
     def _resolve(self) -> None:
         """Find every mapped variable and every watched layer in the live model."""
@@ -179,13 +157,13 @@ class KerasSession:
             tensor if spec.perm is None else ops.transpose(tensor, spec.perm)
             for tensor, spec in zip(tensors, self.weight_map.inputs, strict=True)
         ]
-        structure = self.weight_map.structure["inputs"]
-        if structure == "single":
-            return self.model(values[0], training=training)
-        if structure == "dict":
-            names = [str(spec.name) for spec in self.weight_map.inputs]
-            return self.model(dict(zip(names, values, strict=True)), training=training)
-        return self.model(values, training=training)
+        way = self.weight_map.structure["inputs"]
+        if self.maker is self._original:
+            way, values = self._original.arguments(values)
+        elif way not in ("single", "dict"):
+            way = "list"
+        names = [spec.name for spec in self.weight_map.inputs]
+        return call_model(self.model, way, names, values, training=training)
 
     def _outputs(self, returned: Any) -> list[Any]:
         """The mapped outputs, in the source's layout."""

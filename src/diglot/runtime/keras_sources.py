@@ -2,7 +2,7 @@
 
     net.py:make             a function that returns a Keras model (or a keras.Model class, or a model);
     package.module:make     literal arguments may follow, as in net.py:make(depth=18)
-    model.keras             a file that model.save wrote, of Keras's own layers
+    model.keras, model.h5   a file that model.save wrote, of Keras's own layers
     FOLDER                  a translation: model.py and its weights
 
 Nothing that a file pickles is ever executed.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.errors import BadInput
 from diglot.factories import Factory
+from diglot.keras_files import load_keras
 
 if TYPE_CHECKING:
     from diglot.runtime.keras_session import KerasSession
@@ -30,10 +31,10 @@ def load_model(spec: str, session: KerasSession) -> Any:
     path = Path(spec).expanduser()
     if path.is_dir():
         return _load_folder(path, session)
-    if path.suffix.lower() == ".keras":
-        return _load_file(path)
-    if path.suffix.lower() in (".h5", ".hdf5", ".pb", ".tflite"):
-        raise BadInput(f"{spec} holds weights or a graph, not a Keras model.", expected=FORMS)
+    if path.suffix.lower() in (".keras", ".h5", ".hdf5"):
+        return load_keras(path)
+    if path.suffix.lower() in (".pb", ".tflite"):
+        raise BadInput(f"{spec} holds a graph, not a Keras model.", expected=FORMS)
     import keras
 
     _, made = Factory.parse(spec, FORMS).make(keras.Model)
@@ -50,21 +51,3 @@ def _load_folder(path: Path, session: KerasSession) -> Any:
             raise BadInput(f"{path} is no translation.", expected=FORMS, received=f"no {name}")
     session.load(str(path))
     return session.model
-
-
-def _load_file(path: Path) -> Any:
-    import keras
-
-    if not path.is_file():
-        raise BadInput(f"There is no file {path}.", received=str(path.resolve()))
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError, AttributeError, ImportError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise BadInput(
-            f"{path} cannot be loaded.",
-            expected="a file that model.save wrote, of Keras's own layers",
-            received=reason[:300],
-            hint="for layers of your own write a function that builds the model and loads its weights,"
-            " and name it as file.py:function",
-        ) from error

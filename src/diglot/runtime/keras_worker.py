@@ -31,11 +31,11 @@ _TRACE_LINES = 12
 class Commands:
     """The commands of the worker: each takes its parameters and arrays, and gives both back."""
 
-    def __init__(self) -> None:
-        """Import Keras with the backend that KERAS_BACKEND names."""
+    def __init__(self, live: Any = None) -> None:
+        """Import Keras with the backend that KERAS_BACKEND names. `live`: see KerasSession."""
         from diglot.runtime.keras_session import KerasSession
 
-        self.session = KerasSession()
+        self.session = KerasSession(live)
         self.opened: Any = None
 
     def ping(self, arrays: Arrays) -> Answer:
@@ -53,10 +53,10 @@ class Commands:
         return versions, {}
 
     def load(
-        self, arrays: Arrays, directory: str, floatx: str = "float32", weights: bool = True
+        self, arrays: Arrays, directory: str, floatx: str = "float32", **options: Any
     ) -> Answer:
         """See KerasSession.load."""
-        return self.session.load(directory, floatx, weights), {}
+        return self.session.load(directory, floatx, **options), {}
 
     def materialise(self, arrays: Arrays, directory: str) -> Answer:
         """Build in float32, take `arrays` by target path as weights, save both files."""
@@ -86,7 +86,8 @@ class Commands:
         from diglot.runtime.keras_session import inputs_from
 
         inputs = inputs_from(arrays, self.session.weight_map.inputs)
-        with no_dropout(None if dropout else self.session.model), exact() as used:
+        model = None if dropout else self.session.model
+        with no_dropout(model), self.session.maker.computing(), exact() as used:
             answer = self.session.run(inputs, **options)
         return {"exact": dict(used)}, answer
 
@@ -96,7 +97,7 @@ class Commands:
         from diglot.runtime.keras_session import inputs_from
 
         inputs = inputs_from(arrays, self.session.weight_map.inputs)
-        with no_dropout(self.session.model), exact():
+        with no_dropout(self.session.model), self.session.maker.computing(), exact():
             return {}, self.session.train(inputs, **options)
 
     def graph_ops(self, arrays: Arrays, training: bool = False) -> Answer:
@@ -125,14 +126,14 @@ class Commands:
         return self.session.describe(path), {}
 
 
-class _Reported:
+class Reported:
     """Turns whatever a command raises into an error to send back, so that the worker lives on."""
 
     def __init__(self, command: str) -> None:
         self.command = command
         self.error: dict[str, Any] | None = None
 
-    def __enter__(self) -> _Reported:
+    def __enter__(self) -> Reported:
         return self
 
     def __exit__(
@@ -162,7 +163,7 @@ def _answer(commands: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """Carry out one request; the arrays of the answer go into a file beside the request's."""
     start = time.perf_counter()
     name = request["command"]
-    with _Reported(name) as reported:
+    with Reported(name) as reported:
         arrays = read_arrays(request["arrays"], remove=True) if request["arrays"] else {}
         command: Callable[..., Answer] = getattr(commands, name)
         result, out = command(arrays, **request["parameters"])
@@ -181,7 +182,7 @@ def serve(requests: IO[str], replies: IO[str], make: Callable[[], Any] = Command
     commands: Any = None
     for line in requests:
         request = json.loads(line)
-        with _Reported("start") as reported:
+        with Reported("start") as reported:
             if commands is None:
                 commands = make()
         reply = (
@@ -195,7 +196,7 @@ def serve(requests: IO[str], replies: IO[str], make: Callable[[], Any] = Command
 
 def _prepare() -> None:
     """Import the framework before the first command comes, so that the wait overlaps."""
-    with _Reported("start"):
+    with Reported("start"):
         import keras
 
         if keras.backend.backend() == "tensorflow":

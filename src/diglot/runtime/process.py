@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -144,7 +145,7 @@ class WorkerProcess:
             self.close()
             raise WorkerFailed(f"The worker answered command {reply['id']}, not {number}.")
         if "error" in reply:
-            raise _failure(reply["error"])
+            raise failure(reply["error"])
         arrays = read_arrays(reply["arrays"], remove=True) if reply["arrays"] else {}
         return Reply(reply["result"], arrays, reply["seconds"])
 
@@ -252,9 +253,12 @@ def _end(process: subprocess.Popen[bytes], replies: int, directory: Path) -> Non
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _failure(error: Mapping[str, Any]) -> Exception:
+def failure(error: Mapping[str, Any]) -> Exception:
     """The exception for an error that the worker reported."""
     kind, message = error["type"], error["message"]
+    if message.startswith("Exception encountered when calling"):
+        # Keras puts its own sentence, in bold, before what was raised.
+        message = " ".join(re.sub(r"\x1b\[\d*m", "", message).split())
     if kind == "ModuleNotFoundError" and error.get("name") in ("keras", "tensorflow", "jax"):
         return MissingExtra(error["name"], needed_for="The Keras side of a translation")
     if kind == "BadInput":

@@ -1,0 +1,228 @@
+"""Running somebody's Keras model in float64, although it was built in float32.
+
+The model is not rebuilt: its variables, its constants and its dtype policies are widened where they
+are, which needs no `get_config`, and is what `module.double()` does on the other side. What was there
+is put back by `restore`; the variables of the model itself are never written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+NARROW = ("float32", "float16", "bfloat16")
+WIDE = "float64"
+
+
+class Widened:
+    """A live Keras model whose float variables, constants and policies are float64, until
+    `restore`."""
+
+    def __init__(self, model: Any) -> None:
+        """Widen `model` in place. Raises what Keras does for a variable that cannot be."""
+        self._undo: list[Callable[[], None]] = []
+        self._done: set[int] = set()
+        with self._restored_on_error():
+            layers = model._flatten_layers()
+            for layer in layers:
+                self._layer(layer)
+            for variable in _variables(model, layers):
+                self._variable(variable)
+
+    @contextlib.contextmanager
+    def _restored_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put everything back as it was. May be called twice."""
+        while self._undo:
+            self._undo.pop()()
+
+    # -- parts ----------------------------------------------------------------------------------
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        """Set an attribute past whatever the owner's `__setattr__` tracks or forbids."""
+        held = vars(owner)
+        before = held[name]
+        held[name] = value
+        self._undo.append(lambda: held.__setitem__(name, before))
+
+    def _layer(self, layer: Any) -> None:
+        self._operation(layer)
+        policy = vars(layer).get("_dtype_policy")
+        if policy is not None and getattr(policy, "compute_dtype", None) in NARROW:
+            import keras
+
+            self._set(layer, "_dtype_policy", keras.dtype_policies.DTypePolicy(WIDE))
+        for tensor in getattr(layer, "_inputs", None) or ():
+            # A Functional model casts what it is called with to the dtype of its inputs.
+            if getattr(tensor, "_dtype", None) in NARROW:
+                self._set(tensor, "_dtype", WIDE)
+        for operation in getattr(layer, "operations", ()):
+            self._operation(operation)
+
+    def _operation(self, operation: Any) -> None:
+        """Constants and dtypes that a layer or an operation holds in its attributes."""
+        if id(operation) in self._done:
+            return
+        self._done.add(id(operation))
+        for name, value in list(vars(operation).items()):
+            if isinstance(value, str):
+                if name.endswith("dtype") and value in NARROW:
+                    self._set(operation, name, WIDE)
+                continue
+            wider = _widened(value)
+            if wider is not value:
+                self._set(operation, name, wider)
+
+    def _variable(self, variable: Any) -> None:
+        if variable.dtype not in NARROW:
+            return
+        held = variable._value
+        value = np.asarray(_numpy(held), WIDE)
+        self._set(variable, "_dtype", WIDE)
+        variable._initialize(value)
+        self._undo.append(lambda: setattr(variable, "_value", held))
+
+
+def _variables(model: Any, layers: list[Any]) -> list[Any]:
+    """Every variable of the model once, those of layers that it does not track included."""
+    found = {id(v): v for layer in [model, *layers] for v in layer.variables}
+    return list(found.values())
+
+
+def _numpy(value: Any) -> Any:
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(value)).astype(WIDE)
+
+
+def _widened(value: Any) -> Any:
+    """`value` with the float arrays and tensors in it made float64; itself where it holds none."""
+    from keras.src import backend
+
+    if isinstance(value, np.ndarray):
+        return value.astype(WIDE) if str(value.dtype) in NARROW else value
+    if type(value) in (list, tuple, dict):
+        items = value.values() if isinstance(value, dict) else value
+        wider = [_widened(item) for item in items]
+        if all(a is b for a, b in zip(wider, items, strict=True)):
+            return value
+        return (
+            dict(zip(value, wider, strict=True)) if isinstance(value, dict) else type(value)(wider)
+        )
+    is_constant = backend.is_tensor(value) and not isinstance(value, backend.Variable)
+    if is_constant and backend.standardize_dtype(value.dtype) in NARROW:
+        if hasattr(value, "assign") or not hasattr(value, "__array__"):
+            return value  # a variable of the backend, or a symbol of a graph
+        return backend.convert_to_tensor(_numpy(value), dtype=WIDE)
+    return value
+
+
+# -- what a model's own code says in so many words ---------------------------------------------------
+
+
+@contextlib.contextmanager
+def wide_literals() -> Iterator[None]:
+    """Within the block a dtype that a layer's code spells out as float32 is float64.
+
+    Models cast by hand (`ops.cast(x, "float32")`, `tf.constant(0.5)`, `tf.range(n, dtype=tf.float32)`),
+    which would mix two widths, or hide a difference of 1e-9 behind rounding of 1e-7. Functions of
+    Keras's backend, and of TensorFlow's public names, that take a dtype are replaced.
+    """
+    import keras
+    from keras.src import backend
+
+    places: list[Any] = [backend, backend.core, backend.numpy, backend.nn, backend.random]
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if tensorflow:
+        import tensorflow as tf
+
+        places += [tf, tf.math, tf.random, tf.linalg, tf.dtypes, tf.strings, tf.image, tf.signal]
+        eagerly = tf.config.functions_run_eagerly()
+        # A tf.function that was traced in float32 would go on computing in it.
+        tf.config.run_functions_eagerly(True)
+    replaced: list[tuple[Any, str, Any]] = []
+    made: dict[int, Any] = {}
+    for place in places:
+        for name, function in list(vars(place).items()):
+            if id(function) not in made:
+                made[id(function)] = _wider(function)
+            if made[id(function)] is not None:
+                replaced.append((place, name, function))
+    try:
+        for place, name, function in replaced:
+            setattr(place, name, made[id(function)])
+        yield
+    finally:
+        for place, name, function in replaced:
+            setattr(place, name, function)
+        if tensorflow:
+            tf.config.run_functions_eagerly(eagerly)
+
+
+def _wider(function: Any) -> Any:
+    """`function` with narrow dtypes among its arguments widened; None for one that takes no dtype."""
+    if isinstance(function, (type, ModuleType)) or not callable(function):
+        return None
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return None
+    names = [name for name in ("dtype", "out_type") if name in parameters]
+    if not names:
+        return None
+    (name,) = names[:1]
+    place = list(parameters).index(name)
+    default = _wide_dtype(parameters[name].default)
+    # tf.constant(0.5) is float32 although nothing says so, as tf.one_hot is; in Keras floatx decides.
+    literal = _is_float if function.__module__.startswith("tensorflow") else _never
+    if function.__name__ == "one_hot" and literal is _is_float:
+        literal = _always
+
+    def wider(*args: Any, **kwargs: Any) -> Any:
+        given = [_wide_dtype(a) if i == place else a for i, a in enumerate(args)]
+        if name in kwargs:
+            kwargs[name] = _wide_dtype(kwargs[name])
+        elif len(args) <= place and default is not parameters[name].default:
+            kwargs[name] = default
+        elif len(args) <= place and default is None and literal(args, kwargs):
+            kwargs[name] = WIDE
+        return function(*given, **kwargs)
+
+    return wider
+
+
+def _wide_dtype(dtype: Any) -> Any:
+    """ "float64" for a narrow float, however it is spelt; else `dtype` itself."""
+    if isinstance(dtype, type) and issubclass(dtype, np.floating):
+        dtype = np.dtype(dtype)
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", str(dtype))
+    return WIDE if str(name).removeprefix("torch.") in NARROW else dtype
+
+
+def _is_float(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a tensor is made of Python's own floats, and of nothing that has a dtype."""
+    values = [*args, *kwargs.values()]
+    plain = [value for value in values if isinstance(value, (int, float, list, tuple))]
+    with contextlib.suppress(ValueError, TypeError):
+        array = np.asarray(plain[0]) if plain else np.zeros((), int)
+        return array.dtype.kind == "f" and not any(hasattr(v, "dtype") for v in values)
+    return False
+
+
+def _never(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return False
+
+
+def _always(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return True

@@ -1,0 +1,126 @@
+"""The proof with a Keras source: right programs are proven, every planted fault is named."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import reversed_twins
+import twins
+
+import diglot
+from diglot.parity.prove import prove
+from diglot.runtime import KerasWorker
+
+
+@pytest.fixture(scope="module")
+def worker():
+    with KerasWorker() as worker:
+        yield worker
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "tagger", "attention"])
+def test_a_right_program_is_proven(name, worker, tmp_path):
+    made = reversed_twins.reversed_twin(getattr(twins, name)(), tmp_path)
+    made.save(tmp_path / "out")
+    proof = prove(made, worker=worker)
+    assert proof.verdict == "proven", str(proof) + proof.to_json()
+    kinds = {check.kind for check in proof.checks}
+    assert {"weights", "outputs", "modules", "gradients", "steps"} <= kinds
+    assert proof.worst < 1e-11
+    assert [c.ok for c in proof.checks if c.dtype == "float32"] == [True]
+    hashed = json.loads(proof.to_json())["hashes"]
+    assert {"model.py", "model.safetensors", "source.weights.h5"} <= set(hashed)
+
+
+@pytest.mark.parametrize("kind", ["archive", "live"])
+def test_a_source_is_brought_back_whichever_way_it_can_be(kind, worker, tmp_path):
+    made = reversed_twins.reversed_twin(twins.cnn(), tmp_path, kind)
+    assert made.info["original"]["kind"] == kind
+    before = [v.numpy() for v in made.source_model.variables]
+    made.save(tmp_path / "out")
+    proof = prove(made, worker=worker)
+    assert proof.verdict == "proven", str(proof) + proof.to_json()
+    here = [item for item in proof.explained if item["what"] == "where the Keras model ran"]
+    assert bool(here) == (kind == "live")
+    # The model that was handed over is as it was.
+    assert keras.config.floatx() == "float32"
+    for variable, value in zip(made.source_model.variables, before, strict=True):
+        assert variable.dtype == str(value.dtype) and np.array_equal(variable.numpy(), value)
+    if kind == "archive":
+        assert (tmp_path / "out" / "source.keras").is_file()
+        assert prove(diglot.load(tmp_path / "out"), worker=worker).verdict == "proven"
+
+
+FAULTS = {
+    "wrong eps": ("mlp", "self.bn = nn.BatchNorm1d(10)", "self.bn = nn.BatchNorm1d(10, eps=1e-3)",
+                  "mlp.bn", "eps"),
+    "wrong momentum": ("mlp", "self.bn = nn.BatchNorm1d(10)",
+                       "self.bn = nn.BatchNorm1d(10, momentum=0.9)", "mlp.bn",
+                       "the new batch weighs 0.1 in Keras and 0.9 in the translation, where "
+                       "PyTorch needs momentum 0.1"),
+    "missing bias": ("mlp", "self.square = nn.Linear(10, 10)",
+                     "self.square = nn.Linear(10, 10, bias=False)", "mlp.square",
+                     "the bias is missing"),
+    "another GELU": ("mlp", "nn.GELU()", 'nn.GELU(approximate="tanh")', "mlp.act", "GELU"),
+    "a forgotten activation": ("cnn", "torch.relu(self.bn(self.conv1(image)))",
+                               "self.bn(self.conv1(image))", "", "the activation is missing: relu"),
+    "an activation too many": ("cnn", "self.fc(self.conv2(x).mean((2, 3)))",
+                               "torch.relu(self.fc(self.conv2(x).mean((2, 3))))", "",
+                               "an activation too many: it is relu"),
+    "no gradient": ("mlp", "return self.fc2(self.norm(self.square(x)))",
+                    "return self.fc2(self.norm(self.square(x.detach())))", "mlp.bn",
+                    "gradient"),
+    "a frozen weight": ("mlp", "self.fc2 = nn.Linear(10, 3)",
+                        "self.fc2 = nn.Linear(10, 3)\n        self.fc2.requires_grad_(False)",
+                        "mlp.fc2", "trained in Keras, not in PyTorch"),
+    "sizes that it refuses": ("mlp", "def forward(self, x):\n",
+                              "def forward(self, x):\n        assert len(x) != 3, 'three'\n", "",
+                              "the program refuses sizes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught_and_named(fault, worker, tmp_path):
+    name, old, new, layer, cause = FAULTS[fault]
+    made = reversed_twins.reversed_twin(getattr(twins, name)(), tmp_path)
+    assert old in made.source
+    made.save(tmp_path / "out")
+    (tmp_path / "out" / "model.py").write_text(made.source.replace(old, new))
+    proof = prove(made, worker=worker)
+    found = proof.first_divergence
+    print(found, proof.reason)
+    assert proof.verdict == "differs" and not proof
+    assert found["module"] == layer, (found, proof.reason)
+    assert cause in found["likely_cause"], found
+    assert found["file"].endswith("model.py") or "torch/nn" in found["file"], found
+    if layer:
+        assert found["target_module"] == layer.partition(".")[2]
+
+
+def test_a_transposed_weight_in_the_file_is_named(worker, tmp_path):
+    made = reversed_twins.reversed_twin(twins.mlp(), tmp_path)
+    made.weights["square.weight"] = made.weights["square.weight"].T
+    made.live = None
+    made.save(tmp_path / "out")
+    found = prove(made, worker=worker).first_divergence
+    assert found["module"] == "mlp.square" and found["likely_cause"] == "the weight is transposed"
+    assert found["target_module"] == "square"
+
+
+def test_a_weight_file_of_another_model_differs(worker, tmp_path):
+    made = reversed_twins.reversed_twin(twins.mlp(), tmp_path)
+    del made.weights["fc2.bias"]
+    made.save(tmp_path / "out")
+    proof = prove(made, worker=worker)
+    assert proof.verdict == "differs" and proof.first_divergence["module"] == "mlp.fc2"
+
+
+def test_a_program_that_takes_nothing_differs(worker, tmp_path):
+    made = reversed_twins.reversed_twin(twins.mlp(), tmp_path)
+    made.source = made.source.replace(
+        "def forward(self, x):\n", "def forward(self):\n        x = 1\n"
+    )
+    made.save(tmp_path / "out")
+    proof = prove(made, worker=worker)
+    assert proof.verdict == "differs" and "cannot be called" in proof.reason
