@@ -92,8 +92,13 @@ class KerasSession:
                 self._layers[pair.target] = resolve(root, pair.target)
 
     def _unfilled(self) -> list[dict[str, Any]]:
-        """The model's variables that no source weight fills, seed states left out."""
+        """The model's variables that no weight of the other side is for, and that the map does not
+        list as such; seed states left out."""
         known = {id(variable) for variable in self.variables.values()}
+        if self.weight_map.to_torch:
+            for item in self.weight_map.unmapped:
+                with contextlib.suppress(BadInput):
+                    known.add(id(resolve(self.model, item["source"])))
         return [
             {"path": variable.path, "trainable": bool(variable.trainable)}
             for variable in self.model.variables
