@@ -4,7 +4,8 @@ import pytest
 
 from diglot.errors import BadInput, UsageError
 from diglot.training import Recipe
-from diglot.zoo.pair import Setting, read_changes
+from diglot.zoo import find_exhibit
+from diglot.zoo.pair import Options, Setting, read_changes
 
 SETTING = Setting(
     {"width": 8, "rate": 0.5, "softmax": False, "blocks": (2, 2)},
@@ -38,3 +39,9 @@ def test_unknown_names_are_refused():
         read_changes(["width"])
     with pytest.raises(BadInput, match="at least one epoch"):
         SETTING.but({"epochs": "0"})
+
+
+@pytest.mark.parametrize("given", [{"epochs": 0}, {"changes": {"width": "8"}}])
+def test_a_study_has_nothing_to_set(given, tmp_path):
+    with pytest.raises(UsageError, match="nothing to set"):
+        find_exhibit("static-graph").check(Options("fast", tmp_path, **given))

@@ -89,10 +89,12 @@ class Exhibit:
             )
         if options.data is not None and not self.own_data:
             raise UsageError(f"{self.name} learns from its own data only; leave --data out.")
-        if options.changes and not isinstance(self, Pair):
+        if isinstance(self, Pair):
+            return
+        given = [*options.changes] + (["epochs"] if options.epochs is not None else [])
+        if given:
             raise UsageError(
-                f"{self.name} trains no pair: there is nothing to set.",
-                received=", ".join(options.changes),
+                f"{self.name} trains no pair: there is nothing to set.", received=", ".join(given)
             )
 
     def run(self, options: Options, tell: Tell) -> dict[str, Any]:
