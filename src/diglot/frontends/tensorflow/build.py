@@ -372,7 +372,14 @@ def _entries(builder: Builder, root: nn.Module) -> list[WeightEntry]:
 
 
 def fill(root: nn.Module, entries: list[WeightEntry], arrays: dict[str, np.ndarray]) -> None:
-    """Give the module's weights the values of the source, by inverting the entries."""
+    """Give the module's weights the values of the source, by inverting the entries.
+
+    A parameter that no weight of the source is made of (the second bias of a recurrent layer) stays fixed.
+    """
+    held = {n for e in entries for n in e.sources}
+    for name, parameter in root.named_parameters(remove_duplicate=False):
+        if name not in held:
+            parameter.requires_grad_(False)
     state = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers())}
     with torch.no_grad():
         for entry in entries:

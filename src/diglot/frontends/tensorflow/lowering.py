@@ -26,7 +26,7 @@ from diglot.frontends.tensorflow import values
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable, const
 from diglot.frontends.tensorflow.ops import registry
 from diglot.frontends.tensorflow.ops.registry import Call
-from diglot.frontends.tensorflow.values import Constant, Precision, Refused
+from diglot.frontends.tensorflow.values import Constant, Lacking, Precision, Refused
 
 #: A loop of more steps is not written out.
 MAX_STEPS = 256
@@ -109,6 +109,11 @@ class Lowering:
         """Add a node for an op of the table; its outputs with their values known."""
         return self._run(Node(self.name(name), op, inputs, attrs))
 
+    def plain(self, out: Out) -> list[int] | None:
+        """The integers of an output that is known."""
+        array = values.array_of(self.values[out])
+        return None if array is None or array.dtype.kind not in "iu" else array.ravel().tolist()
+
     def refuse(self, node: Node, what: str, reason: str) -> list[Out]:
         """Note a problem; the outputs are unknown from here on."""
         self.problems.append(Problem(what, node.name, "", reason))
@@ -148,6 +153,9 @@ class Lowering:
             return self.put(Node(self.name(node.name), node.op), *[Dead()] * 64)
         if any(isinstance(v, Unknown) for v in given):
             return self.put(Node(self.name(node.name), node.op), *[Unknown()] * 64)
+        lacking = next((v for v in given if isinstance(v, Lacking)), None)
+        if lacking is not None:
+            return self.refuse(node, f"the TensorFlow op {node.op}", lacking.reason)
         if node.op in ("Const", "Variable"):
             return self._leaf(node)
         if node.op in _DROPPED:
@@ -160,6 +168,12 @@ class Lowering:
             return self._switch(node, inputs, given)
         if node.op == "IdentityN":
             return inputs
+        if node.op == "TensorListStack" and inputs[0].node.op == "TensorListFromTensor":
+            return [inputs[0].node.inputs[0]]
+        if node.op == "Transpose" and inputs[0].node.op == "Transpose":
+            first, then = self.plain(inputs[0].node.inputs[1]), self.plain(inputs[1])
+            if first and then and [first[i] for i in then] == list(range(len(first))):
+                return [inputs[0].node.inputs[0]]
         copy = Node(self.name(node.name), node.op, inputs, node.attrs)
         outs = self._run(copy)
         self._tag(outs, inputs)
@@ -290,7 +304,7 @@ class Lowering:
         if len(alive) == 1:
             return [
                 alive[0],
-                self._constant(f"{node.name}/index", np.int32(inputs.index(alive[0]))),
+                self.constant(f"{node.name}/index", np.int32(inputs.index(alive[0]))),
             ]
         if not alive:
             return self.put(Node(self.name(node.name), "Dead"), Dead(), Dead())
@@ -302,10 +316,11 @@ class Lowering:
                     chosen = self._choose(node, predicate, sides)
                     rest = {k: v for k, v in {**one, **two}.items() if k != predicate}
                     self._tags[chosen[0]] = rest
-                    return [*chosen, self._constant(f"{node.name}/index", np.int32(0))]
+                    return [*chosen, self.constant(f"{node.name}/index", np.int32(0))]
         return self.refuse(node, "tf.cond (Switch and Merge)", "its branches cannot be told apart")
 
-    def _constant(self, name: str, value: Any) -> Out:
+    def constant(self, name: str, value: Any) -> Out:
+        """A constant node."""
         return self.put(const(self.name(name), value), Constant(np.asarray(value)))[0]
 
     # -- loops --------------------------------------------------------------------------------
@@ -379,6 +394,9 @@ def lower(
     if lowering.problems:
         raise Unsupported(lowering.problems)
     for out in outputs:
-        if isinstance(lowering.values[out], (Dead, Unknown)):
+        value = lowering.values[out]
+        if isinstance(value, Lacking):
+            raise Unsupported([Problem("an output of the graph", out.node.name, "", value.reason)])
+        if isinstance(value, (Dead, Unknown)):
             raise BadInput(f"the output {out.node.name} is never computed")
     return Lowered(Graph(inputs, outputs, graph.output_names, graph.name), lowering.values)

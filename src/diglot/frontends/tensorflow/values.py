@@ -27,6 +27,13 @@ class Constant:
     tensor: torch.Tensor | None = None
 
 
+@dataclass
+class Lacking:
+    """The value of an output that torch has no form for; the text says why. Only its use is a problem."""
+
+    reason: str
+
+
 class Precision:
     """The float dtype that a module tree computes in: ``float32`` of the graph means this one."""
 

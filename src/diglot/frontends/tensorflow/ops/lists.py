@@ -11,10 +11,23 @@ from diglot.frontends.tensorflow.ops.registry import Call, Refused, op
 
 
 class TensorList:
-    """The value of a list: its elements (``None``: not written yet)."""
+    """The value of a list: its elements (``None``: not written yet), or the tensor whose rows they are.
 
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
+    A list of a length that is not fixed has no elements; only loops that are recognised as a layer may use it.
+    """
+
+    def __init__(self, items: list[Any] | None, rows: torch.Tensor | None = None) -> None:
+        self._items = items
+        self.rows = rows
+
+    @property
+    def items(self) -> list[Any]:
+        """The elements. Raises :class:`Refused` where their number is not fixed."""
+        if self._items is None and self.rows is not None and isinstance(self.rows.shape[0], int):
+            self._items = list(self.rows.unbind(0))
+        if self._items is None:
+            raise Refused("a tensor list (tf.TensorArray) whose length is not fixed")
+        return self._items
 
 
 def _list(value: Any) -> TensorList:
@@ -26,17 +39,12 @@ def _list(value: Any) -> TensorList:
 @op("TensorListReserve", "EmptyTensorList")
 def reserve(call: Call, shape: Any, count: Any) -> Any:
     size = values.integer(count) if call.op == "TensorListReserve" else 0
-    if not isinstance(size, int):
-        raise Refused("a tensor list whose length is not fixed")
-    return TensorList([None] * size)
+    return TensorList([None] * size if isinstance(size, int) else None)
 
 
 @op("TensorListFromTensor")
 def from_tensor(call: Call, x: Any, shape: Any) -> Any:
-    x = call.tensor(x)
-    if not isinstance(x.shape[0], int):
-        raise Refused("a tensor list whose length is not fixed")
-    return TensorList(list(x.unbind(0)))
+    return TensorList(None, call.tensor(x))
 
 
 @op("TensorListGetItem")
@@ -69,6 +77,9 @@ def length(call: Call, items: Any) -> Any:
 
 @op("TensorListStack")
 def stack(call: Call, items: Any, shape: Any) -> Any:
+    rows = _list(items).rows
+    if rows is not None:
+        return rows
     found = _list(items).items
     if any(i is None for i in found):
         raise Refused("stacks a tensor list with elements that were not written")
