@@ -3,6 +3,8 @@
 Each test, fixture and module draws from a seed made of its own name, so it sees the same numbers
 alone, in the whole suite, and in whichever process pytest-xdist gives it to.
 
+Tests of one pytest.mark.xdist_group share what is dear to make, so they run in one process.
+
 timm needs torchvision, whose compiled part fits one build of PyTorch only; transformers looks for
 it, too. Where it cannot be imported as it is, its Python files are enough for the tests.
 """
@@ -38,6 +40,26 @@ def _seed(name):
     torch.manual_seed(seed)
 
 
+_NAME = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items):
+    """Keep each test's own name, then let pytest know the ids that pytest-xdist writes for groups.
+
+    pytest-xdist 3.8 appends a test's group to `_nodeid`, which pytest 9.2 no longer reads: the groups are
+    torn apart without a word (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+    """
+    for item in items:
+        item.stash[_NAME] = item.nodeid
+    result = yield
+    for item in items:
+        grouped = vars(item).get("_nodeid", item.nodeid)
+        if grouped != item.nodeid:
+            item._id = type(item._id).parse(grouped)
+    return result
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collectstart(collector):
     _seed(collector.nodeid)
@@ -50,4 +72,4 @@ def pytest_fixture_setup(fixturedef, request):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
-    _seed(item.nodeid)
+    _seed(item.stash[_NAME])
