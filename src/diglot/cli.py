@@ -61,6 +61,7 @@ Inputs = Annotated[
 
 class Target(StrEnum):
     keras = "keras"
+    torch = "torch"
 
 
 class Style(StrEnum):
@@ -197,11 +198,20 @@ def translate(
     source: Annotated[
         str,
         typer.Argument(
-            help="file.py:factory, package.module:factory, timm:NAME, hf:DIRECTORY_OR_ID or x.pt2"
+            help="PyTorch: file.py:factory, package.module:factory, timm:NAME, hf:DIRECTORY_OR_ID or "
+            "x.pt2. Keras: a factory, x.keras, x.h5, a SavedModel, x.pb, keras:applications/NAME or "
+            "hub:PRESET."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")],
-    to: Annotated[Target, typer.Option(help="The language to translate to.")] = Target.keras,
+    to: Annotated[
+        Target | None,
+        typer.Option(
+            help="The language to translate to; left out, torch for what can only be Keras's, else "
+            "keras.",
+            show_default=False,
+        ),
+    ] = None,
     inputs: Inputs = None,
     style: Annotated[
         Style, typer.Option(help="One Layer class per module class, or one Functional model.")
@@ -212,13 +222,32 @@ def translate(
     force: Annotated[
         bool, typer.Option(help="Move a folder that is in the way aside, to NAME.old-1.")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option(help="Let a Keras file run the code that it holds (Lambda layers).")
+    ] = False,
+    custom: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A Python file, or a module, that defines classes of a Keras model's own; may be "
+            "given more than once.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Translate a model, with its weights, and prove that it is the same function."""
     from diglot.workflow import Request, translate_and_prove
 
     request = Request(
-        source, output, to.value, tuple(inputs or ()), style.value, io_layout.value, force
+        source,
+        output,
+        to.value if to else None,
+        tuple(inputs or ()),
+        style.value,
+        io_layout.value,
+        force,
+        trust,
+        tuple(custom or ()),
     )
     with only_json(as_json) as emit:
         console = stderr()

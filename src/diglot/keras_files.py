@@ -56,7 +56,8 @@ def load_keras(path: Path, trust: bool = False, custom: Mapping[str, Any] | None
     """
     if not path.is_file():
         raise BadInput(f"There is no file {path}.", received=str(path.absolute()))
-    read = _read_archive if zipfile.is_zipfile(path) else _read_h5
+    with path.open("rb") as stream:
+        read = _read_archive if stream.read(2) == b"PK" else _read_h5
     with _damaged(path):
         config = read(path)
     check_config(config, path, trust, custom or {})
@@ -176,6 +177,12 @@ def _read_h5(path: Path) -> Any:
         return json.loads(config)
 
 
+def check_weights(path: Path) -> None:
+    """Refuse a file of weights that is damaged, reads from others, or is far too large."""
+    with _damaged(path):
+        _check_h5(path, path, path.stat().st_size)
+
+
 def _check_h5(path: Path, content: Any, stored: int) -> None:
     """Refuse an HDF5 file that reads from other files, or is far larger than it can be."""
     import h5py
@@ -239,9 +246,11 @@ def is_custom(named: Named) -> bool:
     """Whether something is neither Keras's own nor a marker such as ``__keras_tensor__``."""
     if named.name.startswith("__"):
         return False
-    if named.module is None:
-        return _is_unknown_to_keras(named)
-    return not any(named.module == p or str(named.module).startswith(f"{p}.") for p in _PACKAGES)
+    module = str(named.module or "")
+    if any(module == p or module.startswith(f"{p}.") for p in _PACKAGES):
+        return False
+    registered = named.registered or ""
+    return bool(module) or ">" in registered or _is_unknown_to_keras(named)
 
 
 def _is_unknown_to_keras(named: Named) -> bool:

@@ -37,11 +37,13 @@ class LoadedSource:
     where the sizes are to be guessed. ``spec`` is what the user typed.
     """
 
-    model: nn.Module
+    model: Any
     example_inputs: Any
     dynamic: dict[str, dict[int, str]] | None
     spec: str
     name: str
+    #: For a Keras model that a function made, the function, by a name that holds in any folder.
+    factory: str | None = None
 
 
 def load_source(spec: str, inputs: Sequence[str] = ()) -> LoadedSource:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, BadInput
+from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, BadInput, UsageError
 from diglot.output import check_output, is_translation, mark, staged
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from diglot.console import Steps
     from diglot.sources import LoadedSource
 
+_LANGUAGES = {"keras": "Keras", "torch": "PyTorch"}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -26,11 +28,20 @@ class Request:
 
     source: str
     output: Path
-    to: str = "keras"
+    to: str | None = None
     inputs: tuple[str, ...] = ()
     style: str = "layers"
     io_layout: str = "native"
     force: bool = False
+    trust: bool = False
+    custom: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The language to translate to: what was asked for, or the other one than the source's."""
+        from diglot.sources_keras import is_keras_spec
+
+        return self.to or ("torch" if is_keras_spec(self.source) else "keras")
 
 
 def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
@@ -41,7 +52,6 @@ def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
     from diglot.console import Steps
     from diglot.inputs import parse_inputs
     from diglot.runtime import start_worker
-    from diglot.sources import load_source
 
     check_output(request.output, request.force)
     parse_inputs(request.inputs)
@@ -50,10 +60,26 @@ def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
         import torch  # noqa: F401  the slowest import, shown as the step that it is
     shown = _short(request.source)
     with steps.step(f"Reading {shown}", f"Read {shown}"):
-        source = load_source(request.source, request.inputs)
+        source = _load(request)
     # Keras imports in its own process while PyTorch exports in this one.
     with contextlib.closing(start_worker()):
         return _translate_and_prove(request, source, steps)
+
+
+def _load(request: Request) -> LoadedSource:
+    """The source, in the language that the target is not."""
+    from diglot.sources import load_source
+    from diglot.sources_keras import is_keras_spec, load_keras_source
+
+    if request.target == "torch":
+        return load_keras_source(request.source, request.inputs, request.trust, request.custom)
+    if request.trust or request.custom:
+        raise UsageError("--trust and --custom are for Keras models: they go with --to torch.")
+    if is_keras_spec(request.source):
+        raise UsageError(
+            f"{request.source} is a Keras model already.", hint="translate it with --to torch"
+        )
+    return load_source(request.source, request.inputs)
 
 
 def _short(spec: str) -> str:
@@ -69,17 +95,20 @@ def _translate_and_prove(request: Request, source: LoadedSource, steps: Steps) -
 
     with staged(request.output, request.force) as stage:
         with (
-            steps.step("Translating", "Translated to Keras"),
+            steps.step("Translating", f"Translated to {_LANGUAGES[request.target]}"),
             _naming_the_inputs(request.inputs),
         ):
             translation = diglot.translate(
                 source.model,
                 source.example_inputs,
-                to=request.to,
+                to=request.target,
                 dynamic=source.dynamic,
                 io_layout=request.io_layout,
                 style=request.style,
+                **({"trusted": True} if request.trust else {}),
             )
+            if source.factory is not None:
+                _name_factory(translation.info, source, request.trust)
             _name_source(translation.info, source)
         with steps.step("Writing the program and its weights", "Wrote the program and its weights"):
             translation.save(stage)
@@ -101,6 +130,15 @@ def _naming_the_inputs(inputs: tuple[str, ...]) -> Iterator[None]:
             called = "it was called with " + " ".join(f'--input "{text}"' for text in inputs)
             error.hint = f"{error.hint}; {called}" if error.hint else called
         raise
+
+
+def _name_factory(info: dict[str, Any], source: LoadedSource, trusted: bool) -> None:
+    """Say in translation.json how a proof can have the Keras model made again, if by the factory."""
+    from diglot.runtime import original
+
+    held = info["original"]
+    made = original.describe(source.model, None, source.factory, trusted)
+    info["original"] = {**made, **{key: held[key] for key in held if key in original.CALLED}}
 
 
 def _name_source(info: dict[str, Any], source: LoadedSource) -> None:

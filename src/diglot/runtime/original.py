@@ -30,6 +30,8 @@ from diglot.runtime.nests import tensors
 from diglot.runtime.wide import Widened, wide_literals
 
 ARCHIVE, WEIGHTS = "source.keras", "source.weights.h5"
+CALLED = ("call", "inputs", "names")
+"""What of a record says how the model is called, and not how it is made."""
 
 
 class Original:
