@@ -331,4 +331,5 @@ def import_package(package: str, needed_for: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise
-        raise MissingExtra(package.replace("_", "-"), needed_for=needed_for) from error
+        extra = "hub" if package == "keras_hub" else None
+        raise MissingExtra(package.replace("_", "-"), extra, needed_for=needed_for) from error

@@ -312,3 +312,31 @@ def test_a_flatten_in_another_order_is_named_where_they_do_not(worker, tmp_path)
     assert proof.verdict == "differs"
     assert proof.first_divergence["module"] == "flatten"
     assert "another order" in proof.first_divergence["likely_cause"]
+
+
+class Centred(twins.Cnn):
+    def forward(self, image):
+        return self.fc(self.conv2(self.bn(self.conv1(image))).mean((2, 3)))
+
+
+def centred(keras_side="self.conv2(x)"):
+    """A model whose output is zero in training mode, but for rounding: all means are taken out."""
+    twin = twins.cnn().replace("self.conv2(ops.relu(x))", keras_side)
+    twin.source_model.__class__ = Centred
+    with torch.no_grad():
+        centre = twin.source_model.conv2.weight[:, :, 1, 1].clone()
+        twin.source_model.conv2.weight.zero_()[:, :, 1, 1] = centre
+        for tensor in (twin.source_model.fc.bias, twin.source_model.bn.bias):
+            tensor.zero_()
+    return twin
+
+
+def test_what_is_zero_but_for_rounding_is_no_difference(worker, tmp_path):
+    proof = prove(centred().write(tmp_path / "out", worker), worker=worker)
+    assert proof.verdict == "proven", str(proof)
+    assert any("rounding" in item["what"] for item in proof.explained)
+
+
+def test_a_fault_beside_zeros_is_a_difference(worker, tmp_path):
+    twin = centred("self.conv2(x * 1.001)").write(tmp_path / "out", worker)
+    assert prove(twin, worker=worker).verdict == "differs"

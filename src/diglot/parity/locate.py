@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,8 @@ def _answer(prover: Prover, module: str, error: float, cause: str, where: str) -
     if prover.to_torch:
         # The source is the Keras model; the line is the author's, or else the program's.
         module, target = target or module, module
+        if file is not None and Path(file).parent == prover.directory:
+            file = Path(file).name
     return {
         "module": module,
         "target_module": target,
