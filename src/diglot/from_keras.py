@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,53 @@ from diglot.codegen.keras_source import Written, structure_json
 from diglot.codegen.pipeline import to_torch
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
 from diglot.frontends.capture import capture
-from diglot.frontends.keras_model import Mirror
+from diglot.frontends.keras_model import Mirror, mirror
 from diglot.ir.hub import Hub
 from diglot.ir.sizes import is_static, shape_of
+from diglot.runtime import original
+from diglot.torch_program import build
+from diglot.translating import describe
+from diglot.translation import Translation
 
 Step = tuple[Any, ...]
+
+
+def translate_keras(
+    model: Any,
+    example_inputs: Any,
+    *,
+    dynamic: Any,
+    io_layout: str,
+    trusted: bool,
+    spec: str | None = None,
+) -> Translation:
+    """Translate a live Keras model into PyTorch source with its weights; see :func:`diglot.translate`."""
+    made = mirror(model, example_inputs, trusted=trusted)
+    done = program(made, dynamic, io_layout)
+    hub, written = done.hub, done.written
+    values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
+    info = describe(hub, written, model, values, "layers")
+    info["original"] = original.describe(model, _in_keras(made, example_inputs), spec, trusted)
+    for record in info["dynamic"].values():
+        node = hub.inputs[hub.input_names.index(record["input"])]
+        layout = node.meta.get("layout")
+        record["axis"] = layout.index(record["axis"]) if layout else record["axis"]
+    return Translation(written.source, done.weight_map, info, model, hub=hub, weights=done.state)
+
+
+def _turned(value: torch.Tensor, node: Any) -> torch.Tensor:
+    layout = node.meta.get("layout")
+    return value.permute(layout) if layout else value
+
+
+def _in_keras(made: Mirror, given: Any) -> Any:
+    """The example inputs as Keras is called with them."""
+    if given is not None:
+        return given
+    inputs = made.example_inputs
+    if isinstance(inputs, dict):
+        return {name: value.numpy() for name, value in inputs.items()}
+    return [v.numpy() for v in inputs] if isinstance(inputs, tuple) else inputs.numpy()
 
 
 @dataclasses.dataclass
@@ -46,6 +90,16 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
         for e in homes
     }
     return Programmed(hub, written, _weight_map(mirror, hub, written, homes), state, values)
+
+
+def _complete(source: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The whole state dict of a program: batch norm counts batches, which Keras does not."""
+    with tempfile.TemporaryDirectory(prefix="diglot-") as folder:
+        path = Path(folder) / "model.py"
+        path.write_text(source, encoding="utf-8")
+        module = build(path)
+    module.load_state_dict(state, strict=False)
+    return {name: value.detach() for name, value in module.state_dict().items()}
 
 
 def _weight_map(

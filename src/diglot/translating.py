@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import linecache
+import sys
 from typing import Any
 
 import torch
@@ -24,22 +25,27 @@ from diglot.translation import Translation
 
 def translate(
     model: Any,
-    example_inputs: Any,
+    example_inputs: Any = None,
     to: str = "keras",
     *,
     dynamic: Any = None,
     io_layout: str = "native",
     style: str = "layers",
+    trusted: bool = False,
 ) -> Translation:
-    """Translate a PyTorch model into Keras source with its weights.
+    """Translate a model into source code of the other framework, with its weights.
 
     Args:
-        model: an ``nn.Module``. It is not changed.
-        example_inputs: a tensor, a tuple of tensors or a dict of keyword arguments, in PyTorch's layout.
-        to: ``"keras"``.
+        model: an ``nn.Module``, or with ``to="torch"`` a Keras model. It is not changed.
+        example_inputs: a tensor or array, a tuple of them or a dict of keyword arguments, in the source's layout.
+            A Keras model that declares its inputs needs none.
+        to: ``"keras"`` or ``"torch"``.
         dynamic: ``{input name: {axis: size name}}``; ``None`` guesses (the batch; lengths of sequences).
-        io_layout: ``"native"``: images go in and come out channels-last; ``"same"``: as in PyTorch.
-        style: ``"layers"``: one Layer class for each module class; ``"functional"``: one Functional model.
+        io_layout: ``"native"``: images go in and come out as the target has them (channels-last in Keras,
+            channels-first in PyTorch); ``"same"``: as in the source.
+        style: ``"layers"``: one class for each class of the source; ``"functional"``: one Functional model
+            (in Keras only).
+        trusted: whether Lambda layers of a Keras model may run.
 
     Raises:
         UsageError: for an unknown ``to``, ``io_layout`` or ``style``.
@@ -47,6 +53,12 @@ def translate(
         Unsupported: listing every op that has no translation, with its source line.
     """
     _check(model, to, io_layout, style)
+    if to == "torch":
+        from diglot.from_keras import translate_keras
+
+        return translate_keras(
+            model, example_inputs, dynamic=dynamic, io_layout=io_layout, trusted=trusted
+        )
     if style == "functional" and dynamic is None:
         dynamic = only_batch(example_inputs)
     hub, values = capture(model, example_inputs, dynamic)
@@ -57,16 +69,28 @@ def translate(
 
 
 def _check(model: Any, to: str, io_layout: str, style: str) -> None:
-    if to != "keras":
-        raise UsageError(f"to={to!r} cannot be translated to yet", expected="to='keras'")
-    if not isinstance(model, nn.Module):
-        raise UsageError("expected a torch.nn.Module", received=type(model).__name__)
+    if to not in ("keras", "torch"):
+        raise UsageError("unknown target", expected="to='keras' or to='torch'", received=repr(to))
+    from_keras = _is_keras(model)
+    if to == "keras" and (from_keras or not isinstance(model, nn.Module)):
+        hint = "a Keras model is translated with to='torch'" if from_keras else None
+        raise UsageError("expected a torch.nn.Module", received=type(model).__name__, hint=hint)
+    if to == "torch" and not from_keras:
+        raise UsageError("expected a Keras model", received=type(model).__name__)
+    if to == "torch" and style != "layers":
+        raise UsageError("unknown style", expected="'layers': PyTorch has no other", received=style)
     if io_layout not in ("native", "same"):
         raise UsageError(
             "unknown io_layout", expected="'native' or 'same'", received=repr(io_layout)
         )
     if style not in ("layers", "functional"):
         raise UsageError("unknown style", expected="'layers' or 'functional'", received=repr(style))
+
+
+def _is_keras(model: Any) -> bool:
+    """Tell whether a model is Keras's, without importing Keras for one that is not."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(model, keras.Layer)
 
 
 def only_batch(example_inputs: Any) -> Any:

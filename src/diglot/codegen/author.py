@@ -149,6 +149,10 @@ def written_class(cls: type) -> type:
 def class_location(cls: type) -> tuple[str, int, int] | None:
     """Return ``(file, first line, last line)`` of a class, or ``None`` where there is no source."""
     cls = written_class(cls)
+    if cls.__module__.startswith(
+        "keras."
+    ):  # a Functional model has a class that nobody wrote for it
+        return None
     try:
         lines, first = inspect.getsourcelines(cls)
         file = inspect.getsourcefile(cls)
