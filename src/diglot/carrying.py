@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import linecache
 import os
 import shutil
 import sys
@@ -226,6 +227,8 @@ def build_model(source: str, name: str) -> Any:
     with tempfile.TemporaryDirectory(prefix="diglot-") as folder:
         path = Path(folder) / "model.py"
         path.write_text(source, encoding="utf-8")
+        # The file goes; its lines stay, for whoever looks a class's source up (tracebacks, inspect).
+        linecache.cache[str(path)] = (len(source), None, source.splitlines(True), str(path))
         module_name = f"diglot_generated_{name}_{abs(hash(source)) % 10**8}"
         spec = importlib.util.spec_from_file_location(module_name, path)
         if spec is None or spec.loader is None:

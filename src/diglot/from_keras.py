@@ -78,6 +78,8 @@ class Programmed:
 def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     """Capture and write a mirror."""
     hub, values = capture(mirror.module, mirror.example_inputs, dynamic, "torch")
+    if mirror.outputs is not None:
+        _name_outputs(hub, mirror.outputs)
     written = to_torch(hub, mirror.module, io_layout)
     homes = written.program.weights.entries()
     own = dict(mirror.module.named_buffers(remove_duplicate=False))
@@ -90,6 +92,16 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
         for e in homes
     }
     return Programmed(hub, written, _weight_map(mirror, hub, written, homes), state, values)
+
+
+def _name_outputs(hub: Hub, keys: dict[str, int]) -> None:
+    """Let a program return the dict that the model returns, in place."""
+    ports = {port.name or "0": port for port in hub.root.outputs}
+    for key, place in keys.items():
+        ports[str(place)].name = key
+    hub.root.outputs = [ports[str(place)] for place in keys.values()]
+    hub.outputs = [port.node for port in hub.root.outputs]
+    hub.output_structure = ["dict", dict.fromkeys(keys, "tensor")]
 
 
 def _complete(source: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from diglot.codegen import names
 from diglot.codegen.expr import E
@@ -103,6 +103,8 @@ class LayerWriter:
         if column is not None:
             return column
         parts = path.split(".")
+        if len(parts) > 1 and parts[-1].isdigit() and self._stands_alone(parts):
+            parts.pop()
         if len(parts) > 1 and parts[-1].isdigit():
             return self.program.dialect.attribute("_".join(parts[:-1])), int(parts[-1])
         beside = _BESIDE.fullmatch(parts[-1]) if len(parts) > 1 else None
@@ -111,6 +113,14 @@ class LayerWriter:
             listed = names.plural(f"{stem}_{beside[2]}")
             return self.program.dialect.attribute(listed), int(beside[1])
         return self.program.dialect.attribute("_".join(parts)), None
+
+    def _stands_alone(self: RegionWriter, parts: list[str]) -> bool:
+        """Tell whether an item is all that a mirror's sequence holds: its other layers have no module."""
+        path = ".".join(filter(None, [self.call.path, *parts[:-1]]))
+        holder = self.program.modules.get(path)
+        if not (isinstance(holder, nn.Sequential) and hasattr(holder, "source_class")):
+            return False
+        return sum(1 for child in holder.children() if any(True for _ in child.parameters())) == 1
 
     def attribute(self: RegionWriter, key: tuple[str, int | None]) -> ast.expr:
         """Return ``self.name`` or ``self.name[i]`` (``i`` is made dense at the end)."""

@@ -146,6 +146,8 @@ class TorchDialect:
 
     def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
         """``nn.Sequential(…)``; the source's own names and gaps in its numbers are kept."""
+        if _lonely(names):
+            return items[0]
         if not all(name.isdigit() for name in names):
             if len(set(names)) < len(names) or "" in names:
                 return self._unpacked(items, listed)
@@ -166,6 +168,8 @@ class TorchDialect:
 
     def sequence_place(self, place: int, names: list[str]) -> str:
         """The item's own name."""
+        if _lonely(names):
+            return ""
         kept = len(set(names)) == len(names) and "" not in names
         if (
             kept
@@ -203,6 +207,11 @@ class TorchDialect:
         forward = ast.FunctionDef(self.forward, taken, [s.node for s in body], [])
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
         return ast.ClassDef(name, [E("nn.Module")], [], parts, [])
+
+
+def _lonely(names: list[str]) -> bool:
+    """Whether a sequence has come down to one layer: what stood before it (padding) is part of that layer."""
+    return len(names) == 1 and names[0].isdigit() and names[0] != "0"
 
 
 def _values(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> ast.expr:

@@ -22,13 +22,15 @@ class Mirror:
 
     ``module`` is in evaluation mode and holds the model's weights; ``entries`` say which Keras weight (``target``)
     is made of which of its weights (``sources``). ``example_inputs`` are torch tensors in the model's own axes, as
-    ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``.
+    ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``. ``outputs`` is set where the
+    model gives the module's results as a dict: the place of each key's value among them.
     """
 
     module: nn.Module
     entries: list[WeightEntry]
     example_inputs: Any
     names: list[str]
+    outputs: dict[str, int] | None = None
 
 
 def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> Mirror:
@@ -44,7 +46,7 @@ def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> 
 
     from diglot.frontends.keras_tracing.calls import Trace
     from diglot.frontends.keras_tracing.inputs import as_inputs
-    from diglot.frontends.keras_tracing.tree import Tree
+    from diglot.frontends.keras_tracing.tree import Tree, only_layer, output_keys
 
     if not isinstance(model, keras.Layer):
         raise BadInput(
@@ -58,11 +60,14 @@ def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> 
             hint="call it once on data, or pass example_inputs",
         )
     tree = Tree(trusted)
-    module = tree.build(model)
+    inner = only_layer(model, structure, names)
+    module = tree.build(model, inner)
     trace = Trace(tree)
     for part in module.modules():
         if hasattr(part, "source_path"):
             part.trace = trace
     module.eval()
     inputs: Any = dict(zip(names, values, strict=True)) if structure == "dict" else tuple(values)
-    return Mirror(module, tree.entries, values[0] if structure == "single" else inputs, names)
+    given = values[0] if structure == "single" else inputs
+    keys = output_keys(model, inner) if inner is not None else None
+    return Mirror(module, tree.entries, given, names, keys)

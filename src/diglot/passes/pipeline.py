@@ -13,12 +13,14 @@ from diglot.passes import (
     dense,
     fold,
     functional,
+    gelu,
     last_states,
     masks,
     pass_through,
     repeats,
     stochastic_depth,
     trimming,
+    window_padding,
 )
 
 #: Before the call tree is laid: these may drop or replace nodes.
@@ -60,8 +62,18 @@ FOR_KERAS = frozenset(
 )
 
 
+#: And these to forms that PyTorch has; Keras has none, or none that is exact.
+FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
+    (gelu.recognise, "Keras's own is written out where it must be exact"),
+    (window_padding.absorb, "Keras pads images in a layer of its own"),
+    (clean.drop_dead, "what the two replaced"),
+)
+
+
 def run(hub: Hub, target: str = "keras") -> None:
     """Run every pass that the target needs on a hub, in place."""
     for step, _ in PIPELINE:
         if target == "keras" or step not in FOR_KERAS:
             step(hub)
+    for step, _ in FOR_TORCH if target == "torch" else ():
+        step(hub)

@@ -20,7 +20,7 @@ from diglot.frontends.keras_ops.creation import working_float
 from diglot.frontends.keras_tracing import patches
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
-from diglot.frontends.keras_tracing.tree import Tree
+from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.ir.weight_entry import WeightEntry
 
 
@@ -158,9 +158,10 @@ class Trace:
     def _module(self, path: str) -> nn.Module | None:
         assert self.root is not None
         try:
-            return self.root.get_submodule(path)
+            found = self.root.get_submodule(path)
         except AttributeError:
             return None
+        return None if isinstance(found, Gap) else found
 
     def _leaf(
         self, layer: Layer, record: Any, forced: bool | None, args: tuple, kwargs: dict

@@ -18,7 +18,7 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight
-from diglot.frontends.keras_tracing.classes import mirror_class
+from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.tensor import constant
 from diglot.ir.weight_entry import WeightEntry
 
@@ -69,6 +69,43 @@ def _members(
             yield from _members((*path, str(key)), item, kind)
 
 
+class Gap(nn.Identity):
+    """Keeps the place of a list's item that has no module of its own; it is never called."""
+
+
+def only_layer(model: Layer, structure: str, names: list[str]) -> Layer | None:
+    """Return the author's layer that a Functional model only wraps: it takes the inputs, and gives the outputs."""
+    if type(model) is not Functional or len(model.operations) != len(model.inputs) + 1:
+        return None
+    layer = next(o for o in model.operations if type(o).__name__ != "InputLayer")
+    if keras_layers.find(layer) is not None or keras_layers.refusal(layer) is not None:
+        return None
+    if len(layer._inbound_nodes) != 1:
+        return None
+    node = layer._inbound_nodes[0]
+    made = [id(t) for t in node.output_tensors]
+    struct = model._outputs_struct
+    keyed = isinstance(struct, dict) and all(hasattr(t, "shape") for t in struct.values())
+    whole = keyed or isinstance(struct, (list, tuple)) == (len(made) > 1)
+    given = [id(t) for t in node.input_tensors] == [id(t) for t in model.inputs]
+    same = (
+        {id(t) for t in model.outputs} <= set(made)
+        if keyed
+        else made == [id(t) for t in model.outputs]
+    )
+    own = [p.name for p in parameters(layer)][: len(names)]
+    return layer if whole and given and same and (structure != "dict" or own == names) else None
+
+
+def output_keys(model: Layer, layer: Layer) -> dict[str, int] | None:
+    """Return ``{key: which of the layer's results}`` where a model gives what its only layer does as a dict."""
+    struct = model._outputs_struct
+    if not isinstance(struct, dict):
+        return None
+    made = [id(t) for t in layer._inbound_nodes[0].output_tensors]
+    return {key: made.index(id(tensor)) for key, tensor in struct.items()}
+
+
 class Tree:
     """Builds the modules of a model. ``paths`` says where each layer's module is, ``entries`` where its weights are."""
 
@@ -83,11 +120,15 @@ class Tree:
         self.activations: dict[str, str] = {}  # path of a layer -> that of its activation's module
         self._placed: dict[str, nn.Module] = {}
 
-    def build(self, model: Layer) -> nn.Module:
-        """Return the root module; raises :class:`Unsupported` with everything that cannot be translated."""
-        self.paths[id(model)] = ""
-        self.layers[""] = model
-        root = self._composite(model, "", "")
+    def build(self, model: Layer, inner: Layer | None = None) -> nn.Module:
+        """Return the root module; raises :class:`Unsupported` with everything that cannot be translated.
+
+        ``inner`` is the one layer that the model consists of, which then is the root in its place.
+        """
+        root_layer = model if inner is None else inner
+        self.paths[id(root_layer)] = ""
+        self.layers[""] = root_layer
+        root = self._composite(root_layer, "", "" if inner is None else inner.name)
         if self.problems:
             raise Unsupported(self.problems)
         widths = {v.dtype for v in self.keep if "float" in v.dtype}
@@ -207,7 +248,7 @@ class Tree:
         own = _join(path, place)
         self._place(child, module, place, own, keras_path)
         if place not in module._modules:
-            module.add_module(place, nn.Identity())
+            module.add_module(place, Gap())
         stock = activation_module(getattr(child, "activation", None))
         record = keras_layers.find(child)
         if stock is not None and record is not None and record.activates:
@@ -234,7 +275,7 @@ class Tree:
 
     def _fill_gap(self, parent: nn.Module, name: str) -> None:
         """A list's item without a module of its own keeps its place, so that the others keep theirs."""
-        parent.add_module(name, nn.Identity())
+        parent.add_module(name, Gap())
 
     # --- weights -----------------------------------------------------------------------------------------
 
