@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ def _turned(value: torch.Tensor, node: Any) -> torch.Tensor:
 
 def _in_keras(made: Mirror, given: Any) -> Any:
     """The example inputs as Keras is called with them."""
+    if isinstance(given, Mapping) and set(given) == set(made.names):
+        return {name: given[name] for name in made.names}  # in the order of the program's inputs
     if given is not None:
         return given
     inputs = made.example_inputs

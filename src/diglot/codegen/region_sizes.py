@@ -48,9 +48,10 @@ class SizeWriter:
         return self.program.dialect.size(self.exprs[node], axis)
 
     def given_tensor(self: RegionWriter, floating: bool) -> ast.expr | None:
-        """Return a variable that holds one of the region's own arguments still."""
-        for node in [p.node for p in self.call.inputs]:
-            value, made = node.meta.get("val"), self.exprs.get(node)
+        """Return a variable that holds a tensor: one of the region's own arguments, or else any."""
+        for node in [*(p.node for p in self.call.inputs), *self.holder.values()]:
+            value = node.meta.get("val") if isinstance(node, fx.Node) else None
+            made = self.exprs.get(node) if isinstance(node, fx.Node) else None
             if not isinstance(value, torch.Tensor) or not isinstance(made, ast.Name):
                 continue
             if self.holder.get(made.id) is not node:

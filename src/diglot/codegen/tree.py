@@ -278,4 +278,4 @@ def _peel(
 
 
 def _join(left: str, right: str) -> str:
-    return f"{left}.{right}" if left else right
+    return ".".join(filter(None, [left, right]))
