@@ -87,14 +87,18 @@ def only_layer(model: Layer, structure: str, names: list[str]) -> Layer | None:
     struct = model._outputs_struct
     keyed = isinstance(struct, dict) and all(hasattr(t, "shape") for t in struct.values())
     whole = keyed or isinstance(struct, (list, tuple)) == (len(made) > 1)
-    given = [id(t) for t in node.input_tensors] == [id(t) for t in model.inputs]
     same = (
         {id(t) for t in model.outputs} <= set(made)
         if keyed
         else made == [id(t) for t in model.outputs]
     )
-    own = [p.name for p in parameters(layer)][: len(names)]
-    return layer if whole and given and same and (structure != "dict" or own == names) else None
+    taken, inputs = [id(t) for t in node.input_tensors], [id(t) for t in model.inputs]
+    given = taken == inputs
+    if structure == "dict":  # by name, then, in whatever order
+        own = [p.name for p in parameters(layer)]
+        called = dict(zip(own, taken, strict=False))
+        given = called == dict(zip(names, inputs, strict=True))
+    return layer if whole and given and same else None
 
 
 def output_keys(model: Layer, layer: Layer) -> dict[str, int] | None:

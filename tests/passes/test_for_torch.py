@@ -1,0 +1,97 @@
+"""Passes for PyTorch alone: written-out GELUs are one op, and padding before a window is the window's own."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from diglot.frontends.capture import capture
+from diglot.ir.hub import target_name
+
+
+class Computes(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def ops(function, *shape):
+    hub, _ = capture(Computes(function), torch.randn(*shape), None, "torch")
+    return [target_name(n) for n in hub.graph.nodes if n.op == "call_function"], hub
+
+
+ERF = [
+    lambda self, x: 0.5 * x * (1.0 + torch.erf(x / math.sqrt(2.0))),
+    lambda self, x: x * (0.5 * (torch.erf(x * 0.7071067811865476) + 1)),
+    lambda self, x: x / 2 * (1 + torch.erf(x / 2**0.5)),
+]
+TANH = [
+    lambda self, x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    lambda self, x: 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))),
+]
+OTHERS = [
+    lambda self, x: 0.5 * x * (1.0 + torch.erf(x / 1.5)),
+    lambda self, x: 0.4 * x * (1.0 + torch.erf(x / math.sqrt(2.0))),
+    lambda self, x: 0.5 * x.abs() * (1.0 + torch.erf(x / math.sqrt(2.0))),
+    lambda self, x: 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.05 * x**3))),
+]
+
+
+@pytest.mark.parametrize(
+    "written, approximate", [*((f, "none") for f in ERF), *((f, "tanh") for f in TANH)]
+)
+def test_a_gelu_written_out_is_one_op(written, approximate):
+    found, hub = ops(written, 3, 5)
+    assert [n for n in found if n.startswith("aten")] == ["aten.gelu.default"]
+    node = next(n for n in hub.graph.nodes if target_name(n) == "aten.gelu.default")
+    assert node.kwargs.get("approximate", "none") == approximate
+
+
+@pytest.mark.parametrize("written", OTHERS)
+def test_what_is_no_gelu_stays(written):
+    assert "aten.gelu.default" not in ops(written, 3, 5)[0]
+
+
+def _last(x):
+    return x.permute(0, 3, 1, 2)
+
+
+MERGED = [
+    (lambda self, x: self.conv(F.pad(x, (1, 1, 2, 2))), (2, 3, 9, 12)),
+    (lambda self, x: self.conv(_last(F.pad(x, (0, 0, 1, 1, 2, 2)))), (2, 9, 12, 3)),
+    (lambda self, x: F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-math.inf), 3, 2), (2, 3, 9, 12)),
+]
+KEPT = [
+    (lambda self, x: self.conv(F.pad(x, (0, 1, 0, 1))), (2, 3, 9, 12)),  # uneven
+    (lambda self, x: self.conv(F.pad(x, (1, 1, 1, 1), value=0.5)), (2, 3, 9, 12)),
+    (
+        lambda self, x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2),
+        (2, 3, 9, 12),
+    ),  # zeros are no minus infinity
+    (lambda self, x: F.max_pool2d(F.pad(x, (2, 2, 2, 2), value=-math.inf), 3, 2), (2, 3, 9, 12)),
+]
+
+
+@pytest.mark.parametrize("written, shape", MERGED)
+def test_padding_belongs_to_the_window(written, shape):
+    found, _ = ops(written, *shape)
+    assert not any("pad" in name for name in found)
+
+
+@pytest.mark.parametrize("written, shape", KEPT)
+def test_other_padding_stays(written, shape):
+    assert any("pad" in name for name in ops(written, *shape)[0])
+
+
+def test_padding_that_is_read_twice_stays():
+    def written(self, x):
+        padded = F.pad(x, (1, 1, 1, 1))
+        return self.conv(padded), padded
+
+    assert any("pad" in name for name in ops(written, 2, 3, 9, 12)[0])
