@@ -228,7 +228,7 @@ class Book:
                     if other in owner:
                         weights[i, owner[other]] += 1
             for j, (other_name, _, _) in enumerate(right):
-                if SAME_METHOD.get(name, name) == other_name:
+                if SAME_METHOD.get(name, name) == SAME_METHOD.get(other_name, other_name):
                     weights[i, j] += _NAME_BONUS
         return weights
 

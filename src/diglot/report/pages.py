@@ -83,7 +83,12 @@ def render_pages(
     notes = _notes(info)
     counted = totals(weight_map)
     weights = weight_rows(weight_map)
+    left, right = "PyTorch", "Keras"
+    if weight_map.get("direction") == "keras->torch":
+        left, right = right, left
     context = {
+        "left": left,
+        "right": right,
         "name": str(info.get("name") or "Model"),
         "info": info,
         "book": book,
