@@ -60,7 +60,7 @@ def line_model():
     x = signal = keras.Input((24, 3), name="signal")
     x = k.Conv1D(6, 5, strides=2, padding="same", name="first")(x)
     x = k.Conv1D(8, 3, dilation_rate=2, padding="causal", name="second")(x)
-    x = k.BatchNormalization(name="norm")(x)
+    x = k.BatchNormalization(scale=False, name="norm")(x)
     return keras.Model(signal, k.Dense(3, name="head")(k.GlobalMaxPooling1D()(x)), name="line")
 
 

@@ -63,7 +63,7 @@ def test_op(record, sample, dtype):
     np.testing.assert_allclose(got.numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(("record", "sample"), CASES)
+@pytest.mark.parametrize(("record", "sample"), [c for c in CASES if str(c.id).endswith("-0")])
 def test_exports(record, sample):
     rng = np.random.default_rng(7)
     arrays = [make_input(text, "float32", rng) for text in sample.inputs]

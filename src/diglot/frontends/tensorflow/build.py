@@ -188,8 +188,9 @@ class Builder:
         path = self.paths[layer.key() if layer.weights else (node,)]
         if path not in self.modules:
             module = layer.kind(**layer.options)
-            for parameter in module.parameters():
-                nn.init.zeros_(parameter)
+            if isinstance(module, nn.RNNBase):
+                for parameter in module.parameters():
+                    nn.init.zeros_(parameter)
             self.modules[path] = module
         return self.modules[path]
 
@@ -318,7 +319,7 @@ def _loose_weights(
             continue
         path = wishes[node]
         module = builder.modules.get(path, root)
-        name = _free_name(module, tree.identifier(weight_name(node).split("/")[-1].split(":")[0]))
+        name = _free_name(module, _loose_name(node, path))
         array = _array(node)
         dtype = values.torch_dtype(array.dtype.name, Precision())
         tensor = torch.zeros(array.shape, dtype=dtype)
@@ -327,6 +328,13 @@ def _loose_weights(
         else:
             module.register_buffer(name, tensor)
         builder.homes[node] = Home((*path, ""), (name,))
+
+
+def _loose_name(node: Node, path: Path) -> str:
+    """A name for a variable in a module: its own, or that of its layer where the layer has no module."""
+    *owner, last = weight_name(node).split("/")
+    own = not owner or (path and tree.identifier(owner[-1]) == path[-1])
+    return tree.identifier(last if own else owner[-1])
 
 
 def _read_weights(builder: Builder, root: Root) -> None:

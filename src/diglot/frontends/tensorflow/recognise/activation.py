@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from diglot.frontends.tensorflow.graph import Node, Out
-from diglot.frontends.tensorflow.recognise.finder import Finder, close
+from diglot.frontends.tensorflow.recognise.finder import Finder, Terms, close
 
 _ROOT_HALF = math.sqrt(0.5)
 _ROOT_PI = math.sqrt(2 / math.pi)
@@ -63,7 +63,14 @@ def _gelu(finder: Finder, node: Node) -> None:
 
 
 def _silu(finder: Finder, node: Node) -> None:
-    x = node.inputs[0]
-    user = finder.only_user(Out(node))
-    if user is not None and user.op == "Mul" and x in user.inputs and Out(node) in user.inputs:
+    for user in finder.users.get(Out(node), []):
+        if user.op != "Mul" or Out(node) not in user.inputs:
+            continue
+        x = user.inputs[1] if user.inputs[0] == Out(node) else user.inputs[0]
+        if x.node is node or not close(_terms(finder, node, x), {(finder.atom(x),): 1.0}):
+            continue
         finder.op(Out(user), "diglot.Silu", [x])
+
+
+def _terms(finder: Finder, node: Node, x: Out) -> Terms:
+    return finder.expand(node.inputs[0], frozenset([x]))

@@ -37,7 +37,10 @@ def find(finder: Finder) -> None:
 
 
 def _unwrapped(finder: Finder, ids: Out) -> Out:
-    """Ids without Keras's step that lets negative ones count from the end, which no id of a table is."""
+    """Ids without Keras's step that lets negative ones count from the end, where none can be meant.
+
+    Ids that the model is given, or a range from 0, have none; those that it computes may.
+    """
     node = ids.node
     if node.op not in ("SelectV2", "Select"):
         return ids
@@ -48,7 +51,18 @@ def _unwrapped(finder: Finder, ids: Out) -> Out:
         and finder.ints(condition.node.inputs[1]) == [0]
     )
     added = shifted.node.op in ("AddV2", "Add") and plain in shifted.node.inputs
-    return plain if negative and added else ids
+    return plain if negative and added and _from_zero(finder, plain) else ids
+
+
+def _from_zero(finder: Finder, ids: Out) -> bool:
+    node = ids.node
+    while node.op in ("Cast", "ExpandDims", "Reshape", "Squeeze", "StridedSlice") and node.inputs:
+        node = node.inputs[0].node
+    if node.op == "Const":
+        return bool((node.value >= 0).all())
+    if node.op == "Range":
+        return all(finder.ints(o) == [n] for o, n in zip(node.inputs[::2], (0, 1), strict=True))
+    return node.op == "Input"
 
 
 def _look_up(call: Call, module: nn.Module, ids: Any) -> Any:

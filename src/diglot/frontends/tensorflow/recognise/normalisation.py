@@ -133,9 +133,8 @@ def _batch(
         weights += [_plain(finder, mean, "running_mean"), _plain(finder, variance, "running_var")]
         if any(w is None for w in weights):
             return False
-        affine = len(weights) == 4
-        if len(weights) == 3:
-            return False  # torch has both or neither
+        # Torch has a scale and an offset or neither: the one that the source lacks stays at 1 or 0.
+        affine = len(weights) > 2
         options = {
             "num_features": math.prod(finder.array_shape(variance)),
             "eps": epsilon,
@@ -249,12 +248,10 @@ def _layer(
             shape = finder.array_shape(node)
             steps = () if list(shape) == sizes else (("reshape", shape),)
             weights.append(Weight(node, (name,), steps))
-    if "offset" in parts and "scale" not in parts:
-        return False
     options = {
         "normalized_shape": tuple(sizes),
         "eps": epsilon,
-        "elementwise_affine": "scale" in parts,
+        "elementwise_affine": bool(weights),
         "bias": "offset" in parts,
     }
     return finder.layer(result, [x], nn.LayerNorm, options, weights, _call, root) is not None
