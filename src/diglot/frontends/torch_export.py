@@ -145,14 +145,17 @@ def _author_frames() -> Iterator[None]:
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _DIGLOT = str(Path(__file__).parent.parent) + os.sep
+_KERAS = f"{os.sep}keras{os.sep}src{os.sep}"
 #: torch.nn modules that are written out as classes keep their lines, too.
 _SHOWN = tuple(_TORCH + name for name in ("nn/modules/transformer.py", "nn/modules/container.py"))
 
 
 def _is_library(filename: str) -> bool:
     return (
-        filename.startswith((_TORCH, _DIGLOT)) and not filename.startswith(_SHOWN)
-    ) or filename.startswith("<")
+        (filename.startswith((_TORCH, _DIGLOT)) and not filename.startswith(_SHOWN))
+        or filename.startswith("<")
+        or _KERAS in filename
+    )
 
 
 @contextlib.contextmanager

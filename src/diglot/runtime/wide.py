@@ -197,6 +197,9 @@ def _wider(function: Any) -> Any:
             kwargs[name] = default
         elif len(args) <= place and default is None and literal(args, kwargs):
             kwargs[name] = WIDE
+        wide = WIDE in (kwargs.get(name), given[place] if len(given) > place else None)
+        if wide and given and type(given[0]) is float:
+            given[0] = np.float64(given[0])  # TensorFlow casts a plain one by way of float32
         return function(*given, **kwargs)
 
     return wider
