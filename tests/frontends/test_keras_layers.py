@@ -10,16 +10,13 @@ import pytest
 from diglot.frontends import keras_layers
 
 keras_layers.load()
-SAMPLES = [
-    (name, index)
-    for name, record in sorted(keras_layers.TABLE.items())
-    for index in range(len(record.samples))
-]
+BY_NAME = {n: r.samples for n, r in keras_layers.TABLE.items()} | keras_layers.OWN_CALL
+SAMPLES = [(name, index) for name in sorted(BY_NAME) for index in range(len(BY_NAME[name]))]
 
 
 @pytest.mark.parametrize(("name", "index"), SAMPLES, ids=lambda v: str(v))
 def test_a_layer_and_its_mirror_are_one_function(name, index):
-    sample = keras_layers.TABLE[name].samples[index]
+    sample = BY_NAME[name][index]
     rng = np.random.default_rng(1)
     dtype = "float32" if sample.single else "float64"
     with mirrors.precision(dtype):
@@ -44,3 +41,12 @@ def test_a_layer_and_its_mirror_are_one_function(name, index):
             random=sample.random,
             tolerance=2e-5 if sample.single else sample.tolerance,
         )
+
+
+def test_every_layer_of_keras_is_translated_or_refused_with_a_reason():
+    classes = {v for v in vars(keras.layers).values() if isinstance(v, type)}
+    names = (*keras_layers.TABLE, *keras_layers.REFUSED, *keras_layers.OWN_CALL)
+    assert classes - {getattr(keras.layers, name) for name in names} == set()
+    assert all(len(reason) > 20 for reason in keras_layers.REFUSED.values())
+    untested = [n for n, r in keras_layers.TABLE.items() if not r.samples]
+    assert sorted(untested) == ["InputLayer", "Lambda"]

@@ -7,9 +7,9 @@ import importlib
 import pkgutil
 from typing import Any
 
-from diglot.frontends.keras_layers.records import REFUSED, TABLE, LayerRecord
+from diglot.frontends.keras_layers.records import OWN_CALL, REFUSED, TABLE, LayerRecord
 
-__all__ = ["REFUSED", "TABLE", "LayerRecord", "find", "load"]
+__all__ = ["OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load"]
 
 
 @functools.cache
@@ -36,7 +36,8 @@ def _of_class(cls: type) -> LayerRecord | None:
 
 def find(layer: Any) -> LayerRecord | None:
     """Return the record of a layer, None for a layer that is run by its own ``call``."""
-    return _of_class(type(layer))
+    record = _of_class(type(layer))
+    return record if record is None or record.when is None or record.when(layer) else None
 
 
 def refusal(layer: Any) -> str | None:

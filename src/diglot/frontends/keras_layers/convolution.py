@@ -35,16 +35,16 @@ def _padding(own: Any) -> tuple[int, ...]:
     return own_padding(sizes, _windows(own), list(own.strides)) or (0,) * own.rank
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """One number for all axes, where they agree."""
     return value[0] if len(set(value)) == 1 else tuple(value)
 
 
 def _options(own: Any) -> dict[str, Any]:
     return {
-        "stride": _plain(own.strides),
-        "padding": _plain(_padding(own)),
-        "dilation": _plain(own.dilation_rate),
+        "stride": plain(own.strides),
+        "padding": plain(_padding(own)),
+        "dilation": plain(own.dilation_rate),
         "bias": own.use_bias,
     }
 
@@ -55,7 +55,7 @@ def _convolution(own: Any) -> nn.Module:
         _CONVOLUTIONS[own.rank - 1],
         inputs * own.groups,
         filters,
-        _plain(own.kernel_size),
+        plain(own.kernel_size),
         groups=own.groups,
         **_options(own),
     )
@@ -143,7 +143,7 @@ def _depthwise_only(own: Any, bias: bool) -> nn.Module:
         _CONVOLUTIONS[own.rank - 1],
         inputs,
         inputs * multiplier,
-        _plain(own.kernel_size),
+        plain(own.kernel_size),
         groups=inputs,
         **options,
     )

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from diglot.frontends.keras_layers.records import LayerCall, Sample, Weight, layer
+from diglot.frontends.keras_layers.records import (
+    LayerCall,
+    Sample,
+    Weight,
+    layer,
+    on_channels_first,
+    own_call,
+)
 
 
 def _float(x: torch.Tensor, like: torch.dtype | None = None) -> torch.Tensor:
@@ -114,5 +121,83 @@ layer(
             ("2,4",),
             tolerance=1e-6,
         ),
+    ),
+)
+
+
+def _resizing_refused(own: Any) -> str | None:
+    if own.crop_to_aspect_ratio or own.pad_to_aspect_ratio:
+        return "it keeps the aspect ratio by the sizes of each image: resize before the model"
+    if own.interpolation not in ("nearest", "bilinear"):
+        return f"PyTorch's interpolation has no {own.interpolation} with Keras's coefficients"
+    return None
+
+
+def _resizing(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
+    own = run.layer
+    nearest = own.interpolation == "nearest"
+    options = {} if nearest else {"align_corners": False, "antialias": own.antialias}
+    mode = (
+        "nearest-exact" if nearest else own.interpolation
+    )  # Keras looks from the middle of each pixel
+    single = x.dim() == 3
+    images = _float(x).unsqueeze(0) if single else _float(x)
+    made = on_channels_first(
+        own,
+        images,
+        lambda v: torch.nn.functional.interpolate(v, (own.height, own.width), mode=mode, **options),
+    )
+    return made.squeeze(0) if single else made
+
+
+layer(
+    "Resizing",
+    call=_resizing,
+    refuse=_resizing_refused,
+    samples=(
+        Sample(lambda keras: keras.layers.Resizing(4, 7), ("2,8,5,3",), tolerance=1e-6),
+        Sample(lambda keras: keras.layers.Resizing(4, 10, "nearest"), ("2,8,5,3",), tolerance=1e-6),
+    ),
+)
+
+
+def _center_crop(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
+    own = run.layer
+    first = 1 if own.data_format == "channels_first" else 0
+    axes = [x.dim() - 3 + first, x.dim() - 3 + first + 1]
+    if any(x.shape[a] < s for a, s in zip(axes, (own.height, own.width), strict=True)):
+        raise run.refused(
+            "the images are smaller than the crop: Keras resizes them first; resize before the model"
+        )
+    for axis, size in zip(axes, (own.height, own.width), strict=True):
+        x = x.narrow(axis, int(x.shape[axis] - size) // 2, size)
+    return x
+
+
+layer(
+    "CenterCrop",
+    call=_center_crop,
+    samples=(Sample(lambda keras: keras.layers.CenterCrop(4, 3), ("2,8,6,3",)),),
+)
+
+
+def _bins(mode: str) -> Sample:
+    return Sample(
+        lambda keras: keras.layers.Discretization(
+            bin_boundaries=[-0.5, 0.0, 1.0], output_mode=mode
+        ),
+        ("4,3",),
+    )
+
+
+own_call("Discretization", _bins("int"), _bins("multi_hot"), _bins("count"))
+own_call(
+    "CategoryEncoding",
+    *(
+        Sample(
+            lambda keras, m=_mode: keras.layers.CategoryEncoding(num_tokens=7, output_mode=m),
+            ("int[4,3]<7",),
+        )
+        for _mode in ("multi_hot", "count")
     ),
 )

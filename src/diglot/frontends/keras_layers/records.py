@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ class LayerRecord:
     call: Callable[..., Any] | None = None
     weights: Callable[[Any], Sequence[Weight]] | None = None
     refuse: Callable[[Any], str | None] | None = None
+    when: Callable[[Any], bool] | None = None  # else the layer runs its own `call`
+    inner: str = ""  # the attribute of a wrapper whose module takes the wrapper's place
     parts: Callable[[Any], dict[str, Any]] | None = None  # layers inside, by name below the module
     samples: tuple[Sample, ...] = ()
     activates: bool = False  # ends in the function that its `activation` names
@@ -104,9 +107,35 @@ class LayerCall:
         return bool(self.mode) if self.forced is None else self.forced
 
 
+_MASKS = [False]
+
+
+@contextlib.contextmanager
+def with_masks(flow: bool) -> Iterator[None]:
+    """Say for the length of the block whether masks flow in the model whose modules are made."""
+    _MASKS.append(flow)
+    try:
+        yield
+    finally:
+        _MASKS.pop()
+
+
+def masks_flow() -> bool:
+    """Whether a layer of the model makes masks, which then reach others."""
+    return _MASKS[-1]
+
+
 TABLE: dict[str, LayerRecord] = {}
 #: Layer classes that are refused whatever their settings, and why.
 REFUSED: dict[str, str] = {}
+#: Layer classes that run by Keras's own `call`, on torch: what is written is what they do, step by step.
+OWN_CALL: dict[str, tuple[Sample, ...]] = {}
+
+
+def own_call(names: str, *samples: Sample) -> None:
+    """Enter layer classes that need no record: their own ``call`` is made of ops."""
+    for each in names.split():
+        OWN_CALL[each] = samples
 
 
 def layer(name: str, **fields: Any) -> None:
@@ -123,9 +152,9 @@ def refuse(names: str, why: str) -> None:
         REFUSED[each] = why
 
 
-def bare(module: type[nn.Module], *args: Any, dtype: Any = None, **options: Any) -> nn.Module:
+def bare(module: type[nn.Module], *args: Any, **options: Any) -> Any:
     """Make a torch module whose weights are not drawn: they are filled with the Keras layer's."""
-    return nn.utils.skip_init(module, *args, **options)
+    return module(*args, device="meta", **options).to_empty(device="cpu")
 
 
 def to_first(x: torch.Tensor) -> torch.Tensor:

@@ -18,3 +18,32 @@ refuse(
     "it holds arbitrary Python code: pass trusted=True (--trust) if you know where the model comes from, or write "
     "a layer class",
 )
+refuse(
+    "RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform "
+    "RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective "
+    "RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom "
+    "AugMix AutoContrast CutMix Equalization MixUp RandAugment Solarization "
+    "ContrastLimitedAdaptiveHistogramEqualization",
+    "augmentation belongs before the model, where PyTorch has it, too (torchvision.transforms): take the layer out; "
+    "in evaluation it does nothing",
+)
+refuse(
+    "StringLookup TextVectorization Hashing HashedCrossing",
+    "PyTorch has no tensors of text: do this step in Python (its vocabulary is layer.get_vocabulary()) and "
+    "translate the rest of the model, which takes ids",
+)
+refuse(
+    "IntegerLookup",
+    "its table lives outside the program: look ids up in Python (layer.get_vocabulary()) and translate the rest",
+)
+refuse(
+    "MaxNumBoundingBoxes",
+    "boxes are a dict of ragged data: do this step in Python before the model",
+)
+refuse(
+    "MelSpectrogram STFTSpectrogram",
+    "compute spectrograms before the model (torchaudio.transforms)",
+)
+refuse("JaxLayer FlaxLayer", "it runs JAX functions, which are no Keras ops")
+refuse("TFSMLayer", "it holds a SavedModel: translate that one (diglot translate DIRECTORY)")
+refuse("TorchModuleWrapper", "it holds a PyTorch module already")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -156,3 +156,28 @@ def dropout(
     sizes = [s if n is None else n for s, n in zip(inputs.shape, noise_shape, strict=True)]
     kept = torch.rand(sizes, dtype=inputs.dtype) >= rate
     return torch.where(kept, inputs / (1 - rate), torch.zeros_like(inputs))
+
+
+@op("core.cond")
+def cond(pred: Any, true_fn: Callable, false_fn: Callable) -> Any:
+    """Compute both ways and choose; raises DataDependent where they are no tensors of one shape."""
+    from diglot.frontends.keras_tracing.tensor import no_one_program, unwrap
+
+    if isinstance(pred, (bool, int)):
+        return unwrap(true_fn() if pred else false_fn())
+    return _choose(pred, unwrap(true_fn()), unwrap(false_fn()), no_one_program)
+
+
+def _choose(pred: torch.Tensor, yes: Any, no: Any, error: Callable) -> Any:
+    if isinstance(yes, (list, tuple)) and isinstance(no, (list, tuple)) and len(yes) == len(no):
+        return type(yes)(_choose(pred, a, b, error) for a, b in zip(yes, no, strict=True))
+    if isinstance(yes, torch.Tensor) and isinstance(no, torch.Tensor) and yes.shape == no.shape:
+        return torch.where(pred, yes, no)
+    if yes is None and no is None:
+        return None
+    raise error("bool")
+
+
+@op("numpy.digitize")
+def digitize(x: torch.Tensor, bins: Any) -> torch.Tensor:
+    return torch.bucketize(x, torch.as_tensor(bins, dtype=x.dtype), right=True)

@@ -103,3 +103,37 @@ def segment_sum(
 ) -> torch.Tensor:
     shape = [num_segments, *data.shape[1:]]
     return torch.zeros(shape, dtype=data.dtype).index_add(0, segment_ids.to(torch.int64), data)
+
+
+@op("nn.dot_product_attention")
+def dot_product_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: Any = None,
+    attn_logits_soft_cap: float | None = None,
+) -> torch.Tensor:
+    if attn_logits_soft_cap is not None:
+        raise NotImplementedError("attn_logits_soft_cap: only Keras's JAX backend has it")
+    groups = query.shape[2] // key.shape[2]
+    if groups > 1:
+        key, value = (t.repeat_interleave(groups, dim=2) for t in (key, value))
+    q, k, v = (t.transpose(1, 2) for t in (query, key, value))
+    if is_causal and (mask is not None or bias is not None):
+        causal = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril()
+        mask = causal if mask is None else mask & causal
+    added = bias
+    if mask is not None:
+        # A row that is masked throughout attends to all alike in Keras, and no gradient reaches its scores.
+        attended = mask.any(dim=-1, keepdim=True)
+        q = q.masked_fill(~attended, 0.0)
+        mask = mask | ~attended
+        added = mask if bias is None else bias.masked_fill(~mask, -torch.inf)
+    made = F.scaled_dot_product_attention(
+        q, k, v, added, is_causal=is_causal and added is None, scale=scale
+    )
+    return made.transpose(1, 2)

@@ -11,7 +11,6 @@ OPS: dict[str, Callable[..., Any]] = {}
 
 #: Backend functions without a form in a traced torch program, and what to do instead.
 REFUSED = {
-    "core.cond": "both ways would have to be one program: use keras.ops.where",
     "core.while_loop": "its length depends on values: use a Python loop of a fixed length",
     "core.fori_loop": "use a Python loop of a fixed length",
     "core.scan": "use a Python loop over the steps, or a keras.layers.RNN",

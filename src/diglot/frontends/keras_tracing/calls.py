@@ -143,7 +143,8 @@ class Trace:
         spec = CallSpec(layer._call_signature, layer._call_context_args, args, kwargs)
         previous = _fill_masks(spec, kwargs)
         kwargs.pop("training", None)
-        record = keras_layers.find(layer)
+        known = self.tree.records
+        record = known[id(layer)] if id(layer) in known else keras_layers.find(layer)
         if record is not None:
             result = self._leaf(layer, record, forced, args, kwargs)
         else:

@@ -16,6 +16,7 @@ import torch
 from keras import Layer, Operation
 from keras.src import backend
 from keras.src.backend.common.variables import Variable as KerasVariable
+from keras.src.utils.backend_utils import DynamicBackend
 
 from diglot.frontends import keras_ops
 from diglot.frontends.keras_tracing import tensor
@@ -60,9 +61,10 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _assign(variable: KerasVariable, value: Any) -> Any:
-    held = as_torch(variable)
-    held.copy_(torch.as_tensor(as_torch(value), dtype=held.dtype))
-    return Tracer(held)
+    with torch.no_grad():
+        held = as_torch(variable)
+        held.copy_(torch.as_tensor(as_torch(value), dtype=held.dtype))
+    return Tracer(as_torch(variable))
 
 
 def _symbolic_call(operation: Operation, *args: Any, **kwargs: Any) -> Any:
@@ -104,6 +106,8 @@ def installed(call_layer: Callable, value_of: Callable[[Any], torch.Tensor]) -> 
             for name in _FUNCTIONS:
                 replace(backend, name, traced(f"core.{name}"))
             replace(backend, "is_tensor", _is_tensor)
+            # What preprocessing layers ask for their ops, inside a tf.data pipeline or outside.
+            replace(DynamicBackend, "__getattr__", lambda _, name: getattr(backend, name))
             yield
         finally:
             for owner, name, value in reversed(saved):

@@ -50,7 +50,8 @@ def author_line() -> str:
     return place
 
 
-def _data_dependent(kind: str) -> DataDependent:
+def no_one_program(kind: str) -> DataDependent:
+    """Return the error for a model that asks for a tensor's value while it is read."""
     return DataDependent(
         f"the model's `call` needs the value of a tensor as a Python {kind}, which no single program can hold",
         where=author_line() or None,
@@ -98,22 +99,22 @@ class Tracer(KerasTensor):
         return Tracer(subscript(self.value, unwrap(key)))
 
     def __bool__(self) -> bool:
-        raise _data_dependent("bool")
+        raise no_one_program("bool")
 
     def __int__(self) -> int:
-        raise _data_dependent("int")
+        raise no_one_program("int")
 
     def __index__(self) -> int:
-        raise _data_dependent("int")
+        raise no_one_program("int")
 
     def __float__(self) -> float:
-        raise _data_dependent("float")
+        raise no_one_program("float")
 
     def __array__(self, *_: Any) -> np.ndarray:
-        raise _data_dependent("array")
+        raise no_one_program("array")
 
     def numpy(self) -> np.ndarray:
-        raise _data_dependent("array")
+        raise no_one_program("array")
 
     def __repr__(self) -> str:
         return f"<Tracer shape={tuple(self.shape)} dtype={self.dtype}>"

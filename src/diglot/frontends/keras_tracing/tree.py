@@ -17,7 +17,7 @@ from torch import nn
 from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.activation import activation_module
-from diglot.frontends.keras_layers.records import LayerRecord, Weight
+from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.tensor import constant
 from diglot.ir.weight_entry import WeightEntry
@@ -117,6 +117,7 @@ class Tree:
         self.trusted = trusted
         self.paths: dict[int, str] = {}
         self.layers: dict[str, Layer] = {}
+        self.records: dict[int, LayerRecord | None] = {}
         self.entries: list[WeightEntry] = []
         self.variables: dict[int, int] = {}  # id of a Keras variable -> its entry
         self.keep: list[Any] = []  # the variables, so that no id is given twice
@@ -132,7 +133,8 @@ class Tree:
         root_layer = model if inner is None else inner
         self.paths[id(root_layer)] = ""
         self.layers[""] = root_layer
-        root = self._composite(root_layer, "", "" if inner is None else inner.name)
+        with with_masks(any(_makes_masks(layer) for layer in model._flatten_layers())):
+            root = self._composite(root_layer, "", "" if inner is None else inner.name)
         if self.problems:
             raise Unsupported(self.problems)
         widths = {v.dtype for v in self.keep if "float" in v.dtype}
@@ -159,7 +161,12 @@ class Tree:
             self.problems.append(Problem(source, "", keras_path or layer.name, why))
             self.paths[id(layer)] = path
             return
-        record = keras_layers.find(layer)
+        record = self.records[id(layer)] = keras_layers.find(layer)
+        if record is not None and record.inner:
+            inner = getattr(layer, record.inner)
+            self._place(inner, parent, name, path, f"{keras_path}.{record.inner}")
+            self.paths[id(layer)] = path
+            return
         if record is None:
             module: nn.Module | None = self._composite(layer, path, keras_path)
         else:
@@ -306,10 +313,22 @@ class Tree:
     def _own_weights(self, layer: Layer, module: nn.Module, path: str, keras_path: str) -> None:
         """Make parameters and buffers of the variables that a layer holds itself."""
         trainable = {id(v) for v in layer._trainable_variables}
+        members = list(named_members(layer, KerasVariable))
+        named = {id(v): p for p, v in members}
+        parts = layer._flatten_layers(include_self=False)
+        theirs = {
+            id(v) for p in parts for v in (*p._trainable_variables, *p._non_trainable_variables)
+        }
         own = [*layer._trainable_variables, *layer._non_trainable_variables]
-        named = {id(v): p for p, v in named_members(layer, KerasVariable)}
+        # The states of a recurrent layer are variables that Keras does not count among its weights.
+        counted = {id(v) for v in layer.weights}
+        own += [v for _, v in members if id(v) not in counted]
         for index, variable in enumerate(own):
-            if variable.dtype == "string" or id(variable) in self.variables:
+            if (
+                variable.dtype == "string"
+                or id(variable) in self.variables
+                or id(variable) in theirs
+            ):
                 continue
             names = named.get(id(variable), (variable.name,))
             kind = (
@@ -374,9 +393,16 @@ class Tree:
             filled.update(
                 zip(entry.sources, entry.to_source(_array(variable), current), strict=True)
             )
+        for name, parameter in root.named_parameters():
+            if parameter.requires_grad and name not in filled:
+                raise RuntimeError(f"{name}: no weight of the Keras model fills it")
         with torch.no_grad():
             for name, value in filled.items():
                 _tensor(root, name).copy_(torch.from_numpy(np.array(value, order="C")))
+
+
+def _makes_masks(layer: Layer) -> bool:
+    return bool(getattr(layer, "mask_zero", False)) or type(layer).__name__ == "Masking"
 
 
 def _array(variable: Any) -> np.ndarray:

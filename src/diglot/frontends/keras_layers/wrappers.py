@@ -1,0 +1,97 @@
+"""Layers around a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from diglot.frontends.keras_layers.records import LayerCall, Sample, Weight, bare, layer, own_call
+
+#: Layers that treat the steps of a sequence alike as they are.
+_STEPWISE = frozenset(
+    "Dense Activation ReLU LeakyReLU ELU Dropout Embedding Identity Rescaling".split()
+)
+
+
+def _has_batch_norm(own: Any) -> bool:
+    return any(type(part).__name__ == "BatchNormalization" for part in own._flatten_layers())
+
+
+def _time_distributed(
+    run: LayerCall, inputs: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    inner = run.layer.layer
+    takes_mask = inner._call_has_mask_arg and mask is not None
+    if type(inner).__name__ in _STEPWISE and not takes_mask:
+        return run.apply(inner, inputs)
+    if _has_batch_norm(inner):  # each step has statistics of its own
+        steps = [
+            run.apply(inner, inputs[:, i], **({"mask": mask[:, i]} if takes_mask else {}))
+            for i in range(inputs.shape[1])
+        ]
+        return torch.stack(steps, dim=1)
+    options = {"mask": mask.flatten(0, 1)} if takes_mask and mask is not None else {}
+    made = run.apply(inner, inputs.flatten(0, 1), **options)
+    return made.unflatten(0, (inputs.shape[0], inputs.shape[1]))
+
+
+def _timed(make: Any, shape: str, **options: Any) -> Sample:
+    return Sample(lambda keras: keras.layers.TimeDistributed(make(keras)), (shape,), **options)
+
+
+layer(
+    "TimeDistributed",
+    inner="layer",
+    call=_time_distributed,
+    samples=(
+        _timed(lambda keras: keras.layers.Dense(4), "2,5,3"),
+        _timed(lambda keras: keras.layers.Conv2D(4, 3), "2,3,5,6,3"),
+        _timed(lambda keras: keras.layers.LSTM(4), "2,3,5,4"),
+        _timed(lambda keras: keras.layers.BatchNormalization(), "4,3,5"),
+        _timed(
+            lambda keras: keras.Sequential(
+                [keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(2)]
+            ),
+            "2,5,3",
+        ),
+    ),
+)
+own_call(
+    "SpectralNormalization",
+    Sample(lambda keras: keras.layers.SpectralNormalization(keras.layers.Dense(4)), ("2,5",)),
+    Sample(
+        lambda keras: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3), 2), ("2,5,6,3",)
+    ),
+)
+own_call("Wrapper Layer InputSpec Input Pipeline")
+
+
+def _reversible(run: LayerCall, inputs: torch.Tensor, reverse: bool = False) -> torch.Tensor:
+    if not reverse:
+        return run.module(inputs.to(torch.int64))
+    logits = F.linear(inputs, run.module.weight)
+    cap = run.layer.logit_soft_cap
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+layer(
+    "ReversibleEmbedding",
+    when=lambda own: own.tie_weights and not own.mask_zero and own.reverse_dtype is None,
+    make=lambda own: bare(torch.nn.Embedding, *own._embeddings.shape),
+    call=_reversible,
+    weights=lambda own: [Weight("embeddings", "weight")],
+    samples=(
+        Sample(
+            lambda keras: keras.layers.ReversibleEmbedding(9, 4),
+            ("int[2,5]<9",),
+            lambda own, ids: own(own(ids), reverse=True),
+        ),
+        Sample(
+            lambda keras: keras.layers.ReversibleEmbedding(9, 4, tie_weights=False, mask_zero=True),
+            ("int[2,5]<9",),
+            lambda own, ids: own(own(ids), reverse=True),
+        ),
+    ),
+)
