@@ -16,6 +16,7 @@ import torch
 from one_op import cotangent, gap, make_input
 
 import diglot
+from diglot.carrying import build_model
 from diglot.errors import Unsupported
 from diglot.parity.torch_modes import computing, copy_model
 from diglot.rules import Sample
@@ -226,7 +227,7 @@ def _keras_side(translation, arrays, inputs, expected):
     """Return outputs by path in PyTorch's layout, and gradients of inputs and weights."""
     set_width("float64")
     try:
-        program = diglot.translation.build_model(translation.source, translation.info["name"])
+        program = build_model(translation.source, translation.info["name"])
         weight_map = translation.weight_map
         variables = weight_map.variables(program)
         for name, array in arrays.items():
