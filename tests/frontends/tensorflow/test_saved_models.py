@@ -226,6 +226,25 @@ def test_damaged_folders(tmp_path):
         read_saved_model(folder)
 
 
+def test_updates_of_variables_are_refused(tmp_path):
+    """They run beside what is returned: without a word, the mirror would forget them."""
+
+    class Counting(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = tf.Variable(0.0, name="seen")
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def __call__(self, x):
+            self.seen.assign_add(1.0)
+            return x * 2.0
+
+    module = Counting()
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures=module.__call__)
+    with pytest.raises(Unsupported, match="AssignAddVariableOp"):
+        read_saved_model(tmp_path / "model")
+
+
 def test_python_and_files_are_refused_by_name(tmp_path):
     """Nothing in a file runs: an op that would is named, with its node."""
 

@@ -12,6 +12,7 @@ from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_UPDATES = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 #: Attributes that name a function of the library, for the ops that run one under a condition.
 _BRANCHES = {
     "If": ("then_branch", "else_branch"),
@@ -134,6 +135,7 @@ class Loader:
                 f"the function {name} takes {len(function.signature.input_arg)} arguments, "
                 f"it is called with {len(args)}; the file is damaged"
             )
+        self._refuse_updates(function)
         given = {a.name: out for a, out in zip(function.signature.input_arg, args, strict=True)}
         fetches = [function.ret.get(a.name, "") for a in function.signature.output_arg]
         self._open.append(name)
@@ -166,6 +168,15 @@ class Loader:
                 [Problem("a recursive tf.function", name, "", "rewrite the recursion as a loop")]
             )
         return self.functions[name]
+
+    def _refuse_updates(self, function: Any) -> None:
+        """Note updates of variables: they run beside what is returned, and would be lost without a word."""
+        for node in function.node_def:
+            if node.op in _UPDATES and type_name(node.attr["dtype"].type).startswith("float"):
+                reason = (
+                    "it changes a variable while the model runs; export the model for inference"
+                )
+                self.problems.append(Problem(f"the TensorFlow op {node.op}", node.name, "", reason))
 
     # -- bodies -------------------------------------------------------------------------------
 
