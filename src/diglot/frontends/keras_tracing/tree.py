@@ -93,12 +93,23 @@ def only_layer(model: Layer, structure: str, names: list[str]) -> Layer | None:
         else made == [id(t) for t in model.outputs]
     )
     taken, inputs = [id(t) for t in node.input_tensors], [id(t) for t in model.inputs]
-    given = taken == inputs
+    given = taken == inputs and _called_plainly(layer, node)
     if structure == "dict":  # by name, then, in whatever order
         own = [p.name for p in parameters(layer)]
         called = dict(zip(own, taken, strict=False))
         given = called == dict(zip(names, inputs, strict=True))
     return layer if whole and given and same else None
+
+
+def _called_plainly(layer: Layer, node: Any) -> bool:
+    """Tell whether a call says nothing but its tensors, by position: these are what the layer as a root is given."""
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    if any(value is not None for value in kwargs.values()):
+        return False
+    if all(hasattr(value, "shape") for value in args):
+        return True
+    own = [p for p in parameters(layer) if p.name != "mask" and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return len(args) == len(own) == 1  # a list or dict of all inputs
 
 
 def output_keys(model: Layer, layer: Layer) -> dict[str, int] | None:
