@@ -37,7 +37,9 @@ def translate_keras(
 ) -> Translation:
     """Translate a live Keras model into PyTorch source with its weights; see :func:`diglot.translate`."""
     made = mirror(model, example_inputs, trusted=trusted)
-    done = program(made, dynamic, io_layout)
+    done = program(
+        made, declared_sizes(model, made.names) if dynamic is None else dynamic, io_layout
+    )
     hub, written = done.hub, done.written
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
     info = describe(hub, written, model, values, "layers")
@@ -47,6 +49,17 @@ def translate_keras(
         layout = node.meta.get("layout")
         record["axis"] = layout.index(record["axis"]) if layout else record["axis"]
     return Translation(written.source, done.weight_map, info, model, hub=hub, weights=done.state)
+
+
+def declared_sizes(model: Any, names: list[str]) -> dict[str, dict[int, bool]] | None:
+    """The sizes that a model leaves open, by input and axis; None for a model that does not declare its inputs."""
+    declared = getattr(getattr(model, "_functional", None) or model, "inputs", None)
+    if not declared or len(declared) != len(names):
+        return None
+    return {
+        name: {axis: True for axis, size in enumerate(tensor.shape) if size is None}
+        for name, tensor in zip(names, declared, strict=True)
+    }
 
 
 def _turned(value: torch.Tensor, node: Any) -> torch.Tensor:

@@ -267,6 +267,9 @@ def _pattern(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> as
                 *ends,
                 **({} if wanted is torch.int64 else {"dtype": dtype_ast(wanted)}),
             )
+    if value.dim() == 2 and value.shape[0] == 1 and _whole(flat):
+        row = _pattern(value[0], wanted, usual)
+        return call(ast.Attribute(row, "unsqueeze", ast.Load()), 0) if row is not None else None
     return _triangle(value, wanted, usual)
 
 

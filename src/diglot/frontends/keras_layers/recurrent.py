@@ -56,10 +56,9 @@ def _stock(own: Any, **more: Any) -> nn.RNNBase:
     inputs = own.cell.kernel.shape[0]
     module: Any = bare(kind, inputs, own.units, **_options(own), **more)
     if own.use_bias and kind is not nn.GRU:
-        # PyTorch has two biases where Keras has one: the second stays at zero.
+        # PyTorch has two biases where Keras has one: the second starts at zero.
         for name in [n for n, _ in module.named_parameters() if n.startswith("bias_hh")]:
             getattr(module, name).data.zero_()
-            getattr(module, name).requires_grad_(False)
     return module
 
 
@@ -102,7 +101,8 @@ def direction_weights(
         pair = (f"{prefix}bias_ih_l0{suffix}", f"{prefix}bias_hh_l0{suffix}")
         found.append(Weight(f"{cell}bias", pair, (("blocks", 0, _GRU_GATES),), "stack"))
     elif own.use_bias:
-        found.append(Weight(f"{cell}bias", f"{prefix}bias_ih_l0{suffix}"))
+        pair = (f"{prefix}bias_ih_l0{suffix}", f"{prefix}bias_hh_l0{suffix}")
+        found.append(Weight(f"{cell}bias", pair, (), "sum"))
     return found
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from diglot.frontends.keras_ops.table import OPS, find_refusal
+from diglot.frontends.keras_ops.table import OPERATIONS, OPS, find_refusal
 
 _REGULAR = re.compile(r"ops\.(\w+)\((\w+(?:, \w+)*)\)")
 
@@ -42,6 +42,15 @@ def reversed_rules() -> dict[str, Callable]:
         if match[2].split(", ") == arguments[: match[2].count(",") + 1]:
             found.setdefault(match[1], target)
     return found
+
+
+def operation(name: str) -> Callable[..., Any] | None:
+    """Return what computes an op of ``keras.ops`` (by its class's name) in fewer steps than Keras does, if anything.
+
+    It is called with the op and torch tensors, and gives None for settings that it does not cover.
+    """
+    _load()
+    return OPERATIONS.get(name)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import Any
 from diglot.errors import Problem, Unsupported
 
 OPS: dict[str, Callable[..., Any]] = {}
+OPERATIONS: dict[str, Callable[..., Any]] = {}
 
 #: Backend functions without a form in a traced torch program, and what to do instead.
 REFUSED = {
@@ -30,6 +31,16 @@ def op(*names: str) -> Callable[[Callable], Callable]:
             if name in OPS:
                 raise ValueError(f"{name} is entered twice")
             OPS[name] = function
+        return function
+
+    return enter
+
+
+def operation(name: str) -> Callable[[Callable], Callable]:
+    """Enter a function under the class name of an op of ``keras.ops``."""
+
+    def enter(function: Callable) -> Callable:
+        OPERATIONS[name] = function
         return function
 
     return enter

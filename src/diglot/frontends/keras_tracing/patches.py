@@ -68,8 +68,10 @@ def _assign(variable: KerasVariable, value: Any) -> Any:
 
 
 def _symbolic_call(operation: Operation, *args: Any, **kwargs: Any) -> Any:
-    """Run an op on tracers: its own ``call``, which ends in functions of the backend."""
-    return operation.call(*args, **kwargs)
+    """Run an op on tracers: its own ``call``, which ends in functions of the backend, or a plainer way."""
+    plainer = keras_ops.operation(type(operation).__name__)
+    made = plainer(operation, *unwrap(args), **unwrap(kwargs)) if plainer is not None else None
+    return operation.call(*args, **kwargs) if made is None else wrap(made)
 
 
 _installed: list[Any] = []
