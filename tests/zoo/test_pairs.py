@@ -94,6 +94,7 @@ def test_dropout_drops_while_keras_trains(name):
         pytest.skip("it has no dropout")
     model = pair.keras().build_model(**setting.model)
     pair.keras().compile_model(model, keras.optimizers.SGD(0.0))
+    model.run_eagerly = True  # three steps: tracing a graph takes longer
     data = pair.data(**setting.data)
     batch = pair.batch({n: a[:4] for n, a in data.train.items()}, np.random.default_rng(0))
     expected = [batch.targets] if batch.weights is None else [batch.targets, batch.weights]
