@@ -1,8 +1,9 @@
-"""Models of timm with random weights, at small image sizes to keep the proofs short."""
+"""Models of timm with random weights, shallow and at small image sizes to keep the proofs short."""
 
 import timm
 import torch
 from randomise import seeded
+from timm.models.efficientnet import EfficientNet, decode_arch_def
 
 
 def _factory(name, image, **options):
@@ -14,9 +15,25 @@ def _factory(name, image, **options):
     return make
 
 
-make_resnet18 = _factory("resnet18", (64, 96))
-make_mobilenetv3 = _factory("mobilenetv3_small_100", (64, 96))
-make_efficientnet = _factory("efficientnet_b0", (64, 96))
-make_convnext = _factory("convnext_tiny", (64, 96))
-make_vit = _factory("vit_tiny_patch16_224", (64, 64), img_size=64)
+# The depth of the real ones adds seconds and no new kind of block: make sweep has those.
+make_resnet18 = _factory(
+    "resnet18", (64, 96), layers=(1, 1, 1, 2), channels=(16, 24, 32, 48), stem_width=16
+)
+make_mobilenetv3 = _factory("mobilenetv3_small_050", (64, 96))
+make_convnext = _factory("convnext_tiny", (64, 96), depths=(1, 1, 2, 1), dims=(16, 24, 32, 48))
+make_vit = _factory("vit_tiny_patch16_224", (64, 64), img_size=64, depth=3)
 make = make_resnet18
+
+
+@seeded
+def make_efficientnet():
+    """An EfficientNet of five blocks, those that efficientnet_b0 begins with, and two images of 64 x 96."""
+    blocks = [
+        ["ds_r1_k3_s1_e1_c16_se0.25"],
+        ["ir_r2_k3_s2_e6_c24_se0.25"],
+        ["ir_r2_k5_s2_e6_c40_se0.25"],
+    ]
+    model = EfficientNet(
+        decode_arch_def(blocks), num_classes=10, num_features=96, act_layer=torch.nn.SiLU
+    )
+    return model, torch.randn(2, 3, 64, 96)

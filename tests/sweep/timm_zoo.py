@@ -12,7 +12,7 @@ CONVOLUTIONAL = (
     "resnet18 resnet50 resnet26d resnext50_32x4d seresnet18 ecaresnet26t skresnet18 res2net50_26w_4s resnest14d "
     "regnetx_002 regnety_002 densenet121 mobilenetv2_100 mobilenetv3_small_100 mobilenetv4_conv_small "
     "efficientnet_b0 efficientnetv2_s tf_efficientnet_lite0 ghostnet_100 mnasnet_100 lcnet_050 tinynet_e "
-    "convnext_atto convnextv2_atto repvgg_a0 hrnet_w18_small dla34 dpn48b xception41 vgg11_bn rexnet_100 "
+    "convnext_tiny convnext_atto convnextv2_atto repvgg_a0 hrnet_w18_small dla34 dpn48b xception41 vgg11_bn rexnet_100 "
     "darknet53 cspresnet50 poolformer_s12 mobileone_s0 nfnet_f0 edgenext_xx_small fastvit_t8 inception_next_tiny "
     "starnet_s1 repghostnet_050 resnetv2_50 selecsls42 legacy_xception"
 ).split()
