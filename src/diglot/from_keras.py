@@ -144,6 +144,9 @@ def _weight_map(
             unmapped.append({"source": entry.target, "why": "nothing reads it"})
             continue
         entries.append(_through(entry, [home for home in found if home is not None]))
+    held = {name for entry in entries for name in entry.sources}
+    why = "Keras has no such weight: it stays as it is"
+    unmapped += [{"source": home.target, "why": why} for home in homes if home.target not in held]
     ports = written.program.live_outputs(hub.root)
     structure = structure_json(hub.output_structure, {p.name for p in ports}) or "tensor"
     return WeightMap(

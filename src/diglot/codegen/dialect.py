@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diglot.codegen.optional import Instance
     from diglot.codegen.program import Program
     from diglot.codegen.region import RegionWriter
-    from diglot.codegen.statements import Statement
+    from diglot.codegen.statements import Member, Statement
     from diglot.rules.registry import Rule
 
 
@@ -40,6 +40,10 @@ class Dialect(Protocol):
 
     def as_layer(self, op: OpCall) -> ast.expr | None:
         """An op without weights as a layer of a Sequential, where there is such a layer."""
+        ...
+
+    def stands_apart(self, program: Program, member: Member) -> bool:
+        """Whether a layer needs a line of its own beside its construction, which a sequence has no place for."""
         ...
 
     def attribute(self, name: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from diglot.codegen.optional import Instance
     from diglot.codegen.program import Program
     from diglot.codegen.region import RegionWriter
-    from diglot.codegen.statements import Statement
+    from diglot.codegen.statements import Member, Statement
     from diglot.rules.registry import Rule
 
 #: What the positional arguments of a Keras layer are called.
@@ -72,6 +72,10 @@ class KerasDialect:
         if layer is None:
             return None
         return op.template(layer) if isinstance(layer, str) else layer(op)
+
+    def stands_apart(self, program: Program, member: Member) -> bool:
+        """No: everything is an argument."""
+        return False
 
     def attribute(self, name: str) -> str:
         """A name that hides nothing of keras.layers.Layer."""

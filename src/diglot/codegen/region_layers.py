@@ -105,6 +105,11 @@ class LayerWriter:
         parts = path.split(".")
         if len(parts) > 1 and parts[-1].isdigit() and self._stands_alone(parts):
             parts.pop()
+        if parts[0].isdigit():  # a layer of a sequence that is written as a class after all
+            own = self.program.modules.get(".".join(filter(None, [self.call.path, parts[0]])))
+            parts[0] = (
+                f"{names.snake(type(own).__name__)}_{parts[0]}" if own is not None else parts[0]
+            )
         if len(parts) > 1 and parts[-1].isdigit():
             return self.program.dialect.attribute("_".join(parts[:-1])), int(parts[-1])
         beside = _BESIDE.fullmatch(parts[-1]) if len(parts) > 1 else None

@@ -10,7 +10,7 @@ import torch
 from diglot.codegen.constants import band_limits, number
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.names import RESERVED_ATTRIBUTES, identifier, unique
-from diglot.codegen.statements import Member
+from diglot.codegen.statements import Member, weight_nodes
 from diglot.codegen.trees import arguments, set_attribute
 from diglot.ir.hub import target_name
 from diglot.rules import spelling
@@ -79,6 +79,10 @@ class TorchDialect:
     def as_layer(self, op: OpCall) -> ast.expr | None:
         """``nn.ReLU()``."""
         return spelling.as_layer(op)
+
+    def stands_apart(self, program: Program, member: Member) -> bool:
+        """Weights that do not train are frozen after they are made."""
+        return member.kind == "layer" and is_frozen(program, member)
 
     def attribute(self, name: str) -> str:
         """A name that hides nothing of nn.Module; an underscore that only Keras needed goes."""
@@ -203,10 +207,45 @@ class TorchDialect:
                 init.body.append(ast.Expr(value))
             else:
                 init.body.append(set_attribute(attribute, value))
+        init.body += [ast.Expr(made) for made in _frozen(program, first)]
         taken = arguments(["self", *first.writer.params])
         forward = ast.FunctionDef(self.forward, taken, [s.node for s in body], [])
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
         return ast.ClassDef(name, [E("nn.Module")], [], parts, [])
+
+
+def is_frozen(program: Program, member: Member) -> bool:
+    """Whether a layer has weights that do not train."""
+    return bool(_frozen_weights(program, member))
+
+
+def _frozen_weights(program: Program, member: Member) -> list[str]:
+    found = []
+    for name, value in member.weights.items():
+        parameters = [program.hub.parameters[n] for n in weight_nodes(value)]
+        if any(not p.buffer and not p.trainable for p in parameters):
+            found.append(name)
+    return found
+
+
+def _frozen(program: Program, first: Instance) -> list[ast.expr]:
+    """``self.norm.weight.requires_grad_(False)``; for a whole layer ``self.norm.requires_grad_(False)``."""
+    made = []
+    for name, index in first.writer.members:
+        member = first.writer.members[(name, index)]
+        frozen = _frozen_weights(program, member) if member.kind == "layer" else []
+        place = program.dense(first.region, (name, index))
+        base = f"self.{name}" if place is None else f"self.{name}[{place}]"
+        trained = [
+            n
+            for n, value in member.weights.items()
+            if n not in frozen and not program.hub.parameters[weight_nodes(value)[0]].buffer
+        ]
+        if frozen and not trained:
+            made.append(E(f"{base}.requires_grad_(False)"))
+        else:
+            made += [E(f"{base}.{weight}.requires_grad_(False)") for weight in frozen]
+    return made
 
 
 def _lonely(names: list[str]) -> bool:

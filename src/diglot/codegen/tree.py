@@ -235,6 +235,8 @@ class TreeQueries:
             previous = target.id
         if len({k for k, _ in found}) != len(found):
             raise Dissolve(region)  # one layer called twice
+        if any(self.dialect.stands_apart(self, member) for _, member in found):
+            raise Dissolve(region)
         return found
 
     def as_layer(self: Program, writer: RegionWriter, statement: Any) -> ast.expr | None:

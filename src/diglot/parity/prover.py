@@ -99,6 +99,9 @@ class Prover:
         state = self.model.state()
         self.real = {n: a for n, a in state.items() if a.dtype.kind == "f"}
         self.random = randomise(state, self.model.all_parameters(), self.seed)
+        if self.weight_map.to_torch:  # what Keras has no weight for is a constant of the program
+            mapped = {name for entry in self.weight_map.entries for name in entry.sources}
+            self.random = {n: a for n, a in self.random.items() if n in mapped}
         settled = plan.settle(self, sizes)
         self.proof.sizes = [dict(item.sizes) for item in settled]
         if not settled:
