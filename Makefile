@@ -66,6 +66,7 @@ format: install
 
 sweep: install
 	$(BIN)/python tests/sweep/run.py $(SWEEP_ARGS)
+	DIGLOT_SWEEP=1 $(BIN)/python -m pytest tests/frontends/tensorflow/test_tf_zoo.py
 
 bench: install
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)

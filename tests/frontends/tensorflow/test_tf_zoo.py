@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import numpy as np
 import pytest
@@ -58,7 +59,11 @@ def given(source, batch=3, length=7):
     return arrays
 
 
-@pytest.mark.parametrize("name", MODELS)
+#: `make sweep` reads all of them back.
+SOME = ("mnist_mlp", "resnet", "encoder_only")
+
+
+@pytest.mark.parametrize("name", MODELS if "DIGLOT_SWEEP" in os.environ else SOME)
 def test_zoo(name, tmp_path):
     module = importlib.import_module(f"diglot.zoo.{name}.keras_model")
     model = module.build_model(**MODELS[name])

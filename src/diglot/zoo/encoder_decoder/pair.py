@@ -45,7 +45,7 @@ class EncoderDecoder(TextPair):
         "full": Setting(
             FULL,
             dict(vocab_size=2048, length=96),
-            Recipe(batch_size=32, epochs=1, learning_rate=2e-3, schedule="cosine", warmup=60),
+            Recipe(batch_size=32, epochs=1, learning_rate=1e-3, schedule="cosine", warmup=100),
         ),
     }
     goals: ClassVar = {"perplexity": AtMost(100.0)}
