@@ -51,6 +51,27 @@ def translate_keras(
     return Translation(written.source, done.weight_map, info, model, hub=hub, weights=done.state)
 
 
+def translate_graph(
+    source: Any, example_inputs: Any, *, dynamic: Any, io_layout: str
+) -> Translation:
+    """Translate a TensorFlow graph that was read (a SavedModel's signature, a frozen graph) into PyTorch source."""
+    from diglot.frontends.tensorflow_graph import mirror_of
+
+    given = list(example_inputs) if isinstance(example_inputs, (list, tuple)) else example_inputs
+    given = [given] if given is not None and not isinstance(given, list) else given
+    read = mirror_of(source, given)
+    inputs = read.example_inputs[0] if len(read.example_inputs) == 1 else read.example_inputs
+    made = Mirror(read.module, read.entries, inputs, [spec.name for spec in read.inputs])
+    done = program(made, read.dynamic if dynamic is None else dynamic, io_layout)
+    hub = done.hub
+    values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
+    info = describe(hub, done.written, None, values, "layers")
+    info["original"] = {"kind": "graph", **source.origin}
+    return Translation(
+        done.written.source, done.weight_map, info, None, hub=hub, weights=done.state
+    )
+
+
 def declared_sizes(model: Any, names: list[str]) -> dict[str, dict[int, bool]] | None:
     """The sizes that a model leaves open, by input and axis; None for a model that does not declare its inputs."""
     declared = getattr(getattr(model, "_functional", None) or model, "inputs", None)

@@ -53,6 +53,10 @@ def translate(
         Unsupported: listing every op that has no translation, with its source line.
     """
     _check(model, to, io_layout, style)
+    if to == "torch" and _is_graph(model):
+        from diglot.from_keras import translate_graph
+
+        return translate_graph(model, example_inputs, dynamic=dynamic, io_layout=io_layout)
     if to == "torch":
         from diglot.from_keras import translate_keras
 
@@ -75,7 +79,7 @@ def _check(model: Any, to: str, io_layout: str, style: str) -> None:
     if to == "keras" and (from_keras or not isinstance(model, nn.Module)):
         hint = "a Keras model is translated with to='torch'" if from_keras else None
         raise UsageError("expected a torch.nn.Module", received=type(model).__name__, hint=hint)
-    if to == "torch" and not from_keras:
+    if to == "torch" and not from_keras and not _is_graph(model):
         raise UsageError("expected a Keras model", received=type(model).__name__)
     if to == "torch" and style != "layers":
         raise UsageError("unknown style", expected="'layers': PyTorch has no other", received=style)
@@ -91,6 +95,12 @@ def _is_keras(model: Any) -> bool:
     """Tell whether a model is Keras's, without importing Keras for one that is not."""
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(model, keras.Layer)
+
+
+def _is_graph(model: Any) -> bool:
+    """Tell whether a source is a TensorFlow graph that was read from a file or a function."""
+    read = sys.modules.get("diglot.frontends.tensorflow_graph")
+    return read is not None and isinstance(model, read.GraphSource)
 
 
 def only_batch(example_inputs: Any) -> Any:

@@ -107,11 +107,12 @@ def finish(program: Program, body: list[ast.stmt]) -> str:
 def _docstring(program: Program) -> str:
     name = program.hub.root.class_name
     cls = program.hub.root.cls
-    own = cls is not None and not cls.__module__.startswith("keras.")
-    where = f" ({cls.__module__}.{name})" if cls is not None and own else ""
-    line = f'"""{name} in PyTorch, translated from Keras{where} by Diglot."""'
-    if len(line) <= LINE_LENGTH:
-        return line
-    if not own:
-        return f'"""{name} in PyTorch, translated from Keras by Diglot."""'
-    return f'"""{name} in PyTorch, translated from Keras by Diglot.\n\nSource: {where.strip(" ()")}\n"""'
+    home = cls.__module__ if cls is not None else "keras."
+    language = "TensorFlow" if home == "tensorflow_graph" else "Keras"
+    line = f"{name} in PyTorch, translated from {language}"
+    if home == "tensorflow_graph" or home.startswith("keras."):  # nobody wrote a class for it
+        return f'"""{line} by Diglot."""'
+    whole = f'"""{line} ({home}.{name}) by Diglot."""'
+    if len(whole) <= LINE_LENGTH:
+        return whole
+    return f'"""{line} by Diglot.\n\nSource: {home}.{name}\n"""'

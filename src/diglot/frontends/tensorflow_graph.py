@@ -52,12 +52,16 @@ class Mirror:
 
 @dataclass
 class GraphSource:
-    """A graph that was read: what goes in and out, and how its outputs are returned."""
+    """A graph that was read: what goes in and out, and how its outputs are returned.
+
+    ``origin`` says where it can be run: {path, tags, inputs, outputs}, the last two names of tensors.
+    """
 
     graph: Graph
     inputs: list[InputSpec]
     structure: Any = "tensor"
     name: str = "Model"
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 def example_tensor(spec: InputSpec, size: int, seed: int = 0) -> torch.Tensor:
@@ -144,7 +148,9 @@ def read_saved_model(
 ) -> GraphSource:
     """One signature of a SavedModel folder (``serving_default``, unless named), without running anything in it."""
     graph, found = files.read_saved_model(Path(folder), signature, tags)
-    return _source(graph, found, Path(folder).name)
+    source = _source(graph, found, Path(folder).name)
+    source.origin = _origin(source, found, folder, list(tags or ["serve"]))
+    return source
 
 
 def read_frozen(
@@ -152,7 +158,20 @@ def read_frozen(
 ) -> GraphSource:
     """A frozen TensorFlow 1 graph (``.pb``) between the tensors ``feeds`` and ``fetches``."""
     graph, found = files.read_frozen(Path(path), feeds, fetches)
-    return _source(graph, found, Path(path).stem)
+    source = _source(graph, found, Path(path).stem)
+    source.origin = _origin(source, found, path, None)
+    return source
+
+
+def _origin(
+    source: GraphSource, found: files.Signature, path: str | Path, tags: list[str] | None
+) -> dict[str, Any]:
+    return {
+        "path": str(Path(path).absolute()),
+        "tags": tags,
+        "inputs": list(found.inputs.values()),
+        "outputs": list(found.outputs.values()),
+    }
 
 
 def _source(graph: Graph, found: files.Signature, name: str) -> GraphSource:

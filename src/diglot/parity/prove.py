@@ -51,6 +51,13 @@ def prove(
 
     start = time.perf_counter()
     tell: Progress = progress or (lambda text: None)
+    if (translation.info.get("original") or {}).get("kind") == "graph":
+        from diglot.parity.graph import compare_graph
+
+        with _files(translation) as directory:
+            proof = compare_graph(translation, directory, seed)
+            proof.hashes, proof.versions = _hashes(directory), _versions()
+        return _signed(proof, seed, 0, start)
     with (
         _files(translation) as directory,
         _keras_side(translation, directory, backend, worker) as (keras, note),
@@ -61,6 +68,11 @@ def prove(
         proof.explained += note
         proof.hashes = _hashes(directory)
         proof.versions = {**_versions(), **keras.call("ping").result}
+    return _signed(proof, seed, steps, start)
+
+
+def _signed(proof: Proof, seed: int, steps: int, start: float) -> Proof:
+    """The proof, with when and how it was made."""
     proof.seed, proof.steps = seed, steps
     proof.created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     proof.seconds = round(time.perf_counter() - start, 2)
