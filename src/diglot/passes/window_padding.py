@@ -88,7 +88,7 @@ def _numbers(value: Any, rank: int) -> list[int]:
 
 def _widths(pad: fx.Node, kind: str) -> list[tuple[int, int]] | None:
     """What is put before and behind each axis, where it is what the window's own padding would put there."""
-    pads = pad.args[1]
+    pads: Any = pad.args[1]
     by_name = target_name(pad) == "aten.pad.default"
     mode = (pad.args[2] if len(pad.args) > 2 else "constant") if by_name else "constant"
     at = 3 if by_name else 2

@@ -24,7 +24,7 @@ def run_graph(origin: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> list[n
     """What TensorFlow makes of the inputs, in the graph's own dtypes. Raises WorkerFailed."""
     with tempfile.TemporaryDirectory(prefix="diglot-graph-") as name:
         given, made = Path(name) / "in.npz", Path(name) / "out.npz"
-        np.savez(given, **{f"input:{i}": array for i, array in enumerate(inputs)})
+        _save(given, "input", inputs)
         command = [sys.executable, "-m", __name__, json.dumps(dict(origin)), str(given), str(made)]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=worker_environment({})
@@ -56,7 +56,12 @@ def main(origin: Mapping[str, Any], given: Path, made: Path) -> None:
             for tensor, array in zip(tensors, inputs, strict=True)
         }
         outputs = session.run([_tensor(name) for name in origin["outputs"]], fed)
-    np.savez(made, **{f"output:{i}": np.asarray(array) for i, array in enumerate(outputs)})
+    _save(made, "output", outputs)
+
+
+def _save(path: Path, kind: str, values: Sequence[Any]) -> None:
+    named: dict[str, Any] = {f"{kind}:{i}": np.asarray(value) for i, value in enumerate(values)}
+    np.savez(path, **named)
 
 
 def _tensor(name: str) -> str:
