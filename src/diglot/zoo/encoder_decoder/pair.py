@@ -48,7 +48,7 @@ class EncoderDecoder(TextPair):
             Recipe(batch_size=32, epochs=1, learning_rate=1e-3, schedule="cosine", warmup=100),
         ),
     }
-    goals: ClassVar = {"perplexity": AtMost(100.0)}
+    goals: ClassVar = {"perplexity": AtMost(150.0)}
 
     def batch(self, rows: Arrays, rng: np.random.Generator) -> Batch:
         """Pieces are cut out of each row, anew each time; all rows lose as many tokens in as many
