@@ -46,9 +46,9 @@ def _dense(op: OpCall) -> ast.expr:
     return E("product + bias", product=product, bias=op.expr("bias")) if has_bias else product
 
 
-def _kernel_steps(op: OpCall) -> list:
-    """From (out, in) to (in, out); after a flatten of channels-last data the rows take its order, before
-    feature maps the columns do.
+def row_steps(op: OpCall) -> list:
+    """The steps that reorder a weight (out, in): after a flatten of turned feature maps its columns take their
+    order, before feature maps its rows do.
     """
     outputs, inputs = (int(s) for s in op.logical_shape("weight"))
     steps = feature_steps(op, (inputs,))
@@ -60,7 +60,12 @@ def _kernel_steps(op: OpCall) -> list:
             ["permute", [0, *(a + 1 for a in axes)]],
             ["reshape", [outputs, inputs]],
         ]
-    return [*steps, ["permute", [1, 0]]]
+    return steps
+
+
+def _kernel_steps(op: OpCall) -> list:
+    """From (out, in), reordered, to (in, out)."""
+    return [*row_steps(op), ["permute", [1, 0]]]
 
 
 def _bilinear(op: OpCall) -> ast.expr:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diglot.codegen.expr import E, call, to_ast
 from diglot.rules.arguments import brief, feature_steps, is_leaf, numbers, unless
 from diglot.rules.convolution import _strides_vary
+from diglot.rules.linear import row_steps
 from diglot.rules.spelling import alike
 from diglot.rules.spelling.schema import by_schema
 
@@ -29,25 +30,10 @@ def _linear(op: OpCall) -> ast.expr:
     if op.fake("weight").dim() == 2 and op.is_layer("weight", "bias"):
         outputs, inputs = op.logical_shape("weight")
         construct = call("nn.Linear", inputs, outputs, bias=unless(op["bias"] is not None, True))
-        weights = _weights(op, weight=_row_steps(op), bias=feature_steps(op))
+        weights = _weights(op, weight=row_steps(op), bias=feature_steps(op))
         return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
     bias = [op.expr("bias")] if op["bias"] is not None else []
     return call("F.linear", op.expr("input"), op.expr("weight"), *bias)
-
-
-def _row_steps(op: OpCall) -> list:
-    """After a flatten of channels-last data that is kept channels-first, the columns take its order."""
-    outputs, inputs = (int(s) for s in op.logical_shape("weight"))
-    steps = feature_steps(op, (inputs,))
-    order = op.node.meta.get("input_order")
-    if order is not None:
-        sizes, axes = order
-        steps += [
-            ["reshape", [outputs, *sizes]],
-            ["permute", [0, *(a + 1 for a in axes)]],
-            ["reshape", [outputs, inputs]],
-        ]
-    return steps
 
 
 def _dense(op: OpCall) -> ast.expr:
