@@ -203,6 +203,7 @@ def test_it_is_proven(gpt):
 ROUND_TRIPS = [
     "mnist_mlp.make",
     "resnet.make",
+    "unet.make",
     "two_inputs.make",
     "extras.make_called_twice",
     "extras.make_conv1d",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from diglot.frontends.keras_ops.creation import dtype_of
-from diglot.frontends.keras_ops.table import op
+from diglot.frontends.keras_ops.table import op, operation
 
 op("nn.sigmoid")(torch.sigmoid)
 op("nn.tanh")(torch.tanh)
@@ -137,3 +137,13 @@ def dot_product_attention(
         q, k, v, added, is_causal=is_causal and added is None, scale=scale
     )
     return made.transpose(1, 2)
+
+
+@operation("ConvTranspose")
+def conv_transpose(op: Any, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    # Keras's own `call` hands on padding and output_padding in each other's place.
+    from keras.src.backend.torch.nn import conv_transpose as backend
+
+    return backend(
+        x, kernel, op.strides, op.padding, op.output_padding, op.data_format, op.dilation_rate
+    )
