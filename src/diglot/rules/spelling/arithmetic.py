@@ -26,11 +26,12 @@ def _scaled(sign: str, reverse: bool = False):
 
 def _rounded_quotient(op: OpCall) -> ast.expr:
     mode = op["rounding_mode"]
-    if mode == "floor":
-        return E("a // b", a=op.expr("self"), b=op.expr("other"))
+    a, b = op.expr("self"), op.expr("other")
     if mode is None:
-        return E("a / b", a=op.expr("self"), b=op.expr("other"))
-    return E("torch.div(a, b, rounding_mode='trunc')", a=op.expr("self"), b=op.expr("other"))
+        return E("a / b", a=a, b=b)
+    if mode == "floor" and not op.is_float():
+        return E("a // b", a=a, b=b)
+    return E("torch.div(a, b, rounding_mode=m)", a=a, b=b, m=mode)  # `//` has no gradient
 
 
 def _logic(symbol: str):
