@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,38 +15,22 @@ from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMa
 from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror
 from diglot.ir.hub import Hub
-from diglot.ir.sizes import is_static, shape_of
 from diglot.runtime import original
-from diglot.torch_program import build
-from diglot.translating import describe
+from diglot.translating import describe, dtype_of, output_path, sizes_of
 from diglot.translation import Translation
 
 Step = tuple[Any, ...]
 
 
 def translate_keras(
-    model: Any,
-    example_inputs: Any,
-    *,
-    dynamic: Any,
-    io_layout: str,
-    trusted: bool,
-    spec: str | None = None,
+    model: Any, example_inputs: Any, *, dynamic: Any, io_layout: str, trusted: bool
 ) -> Translation:
     """Translate a live Keras model into PyTorch source with its weights; see :func:`diglot.translate`."""
     made = mirror(model, example_inputs, trusted=trusted)
-    done = program(
-        made, declared_sizes(model, made.names) if dynamic is None else dynamic, io_layout
+    record = original.describe(model, _in_keras(made, example_inputs), None, trusted)
+    return _translation(
+        made, made.dynamic if dynamic is None else dynamic, io_layout, record, model
     )
-    hub, written = done.hub, done.written
-    values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
-    info = describe(hub, written, model, values, "layers")
-    info["original"] = original.describe(model, _in_keras(made, example_inputs), spec, trusted)
-    for record in info["dynamic"].values():
-        node = hub.inputs[hub.input_names.index(record["input"])]
-        layout = node.meta.get("layout")
-        record["axis"] = layout.index(record["axis"]) if layout else record["axis"]
-    return Translation(written.source, done.weight_map, info, model, hub=hub, weights=done.state)
 
 
 def translate_graph(
@@ -57,30 +39,31 @@ def translate_graph(
     """Translate a TensorFlow graph that was read (a SavedModel's signature, a frozen graph) into PyTorch source."""
     from diglot.frontends.tensorflow_graph import mirror_of
 
-    given = list(example_inputs) if isinstance(example_inputs, (list, tuple)) else example_inputs
-    given = [given] if given is not None and not isinstance(given, list) else given
+    given = example_inputs
+    if given is not None and not isinstance(given, (list, tuple)):
+        given = [given]
     read = mirror_of(source, given)
     inputs = read.example_inputs[0] if len(read.example_inputs) == 1 else read.example_inputs
     made = Mirror(read.module, read.entries, inputs, [spec.name for spec in read.inputs])
-    done = program(made, read.dynamic if dynamic is None else dynamic, io_layout)
+    record = {"kind": "graph", **source.origin}
+    return _translation(made, read.dynamic if dynamic is None else dynamic, io_layout, record, None)
+
+
+def _translation(
+    made: Mirror, dynamic: Any, io_layout: str, record: dict[str, Any], model: Any
+) -> Translation:
+    """The program of a mirror; ``record`` says how its original is run again."""
+    done = program(made, dynamic, io_layout)
     hub = done.hub
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
-    info = describe(hub, done.written, None, values, "layers")
-    info["original"] = {"kind": "graph", **source.origin}
+    info = describe(hub, done.written, model, values, "layers")
+    info["original"] = record
+    for size in info["dynamic"].values():
+        layout = hub.inputs[hub.input_names.index(size["input"])].meta.get("layout")
+        size["axis"] = layout.index(size["axis"]) if layout else size["axis"]
     return Translation(
-        done.written.source, done.weight_map, info, None, hub=hub, weights=done.state
+        done.written.source, done.weight_map, info, model, hub=hub, weights=done.state
     )
-
-
-def declared_sizes(model: Any, names: list[str]) -> dict[str, dict[int, bool]] | None:
-    """The sizes that a model leaves open, by input and axis; None for a model that does not declare its inputs."""
-    declared = getattr(getattr(model, "_functional", None) or model, "inputs", None)
-    if not declared or len(declared) != len(names):
-        return None
-    return {
-        name: {axis: True for axis, size in enumerate(tensor.shape) if size is None}
-        for name, tensor in zip(names, declared, strict=True)
-    }
 
 
 def _turned(value: torch.Tensor, node: Any) -> torch.Tensor:
@@ -140,16 +123,6 @@ def _name_outputs(hub: Hub, keys: dict[str, int]) -> None:
     hub.output_structure = ["dict", dict.fromkeys(keys, "tensor")]
 
 
-def _complete(source: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The whole state dict of a program: batch norm counts batches, which Keras does not."""
-    with tempfile.TemporaryDirectory(prefix="diglot-") as folder:
-        path = Path(folder) / "model.py"
-        path.write_text(source, encoding="utf-8")
-        module = build(path)
-    module.load_state_dict(state, strict=False)
-    return {name: value.detach() for name, value in module.state_dict().items()}
-
-
 def _weight_map(
     mirror: Mirror, hub: Hub, written: Written, homes: Sequence[WeightEntry]
 ) -> WeightMap:
@@ -174,7 +147,7 @@ def _weight_map(
         entries=entries,
         unmapped=unmapped,
         inputs=[_spec(n, name=name) for n, name in zip(hub.inputs, hub.input_names, strict=True)],
-        outputs=[_spec(p.node, path=_path(p.name)) for p in ports],
+        outputs=[_spec(p.node, path=output_path(p.name)) for p in ports],
         structure={"inputs": hub.input_structure, "outputs": structure},
         modules=_module_pairs(written),
         direction="keras->torch",
@@ -211,17 +184,15 @@ def _undone(steps: Sequence[Step], shape: Sequence[int]) -> list[Step]:
 
 def _spec(node: Any, name: str | None = None, path: Sequence[str | int] = ()) -> TensorSpec:
     """A tensor of the boundary as PyTorch sees it; Keras has it permuted by ``perm``."""
-    value = node.meta["val"]
     layout = node.meta.get("layout")
-    sizes = shape_of(value)
-    sizes = tuple(sizes[p] for p in layout) if layout else sizes
-    perm = [int(i) for i in np.argsort(layout)] if layout else None
-    shape = [s if is_static(s) else str(s) for s in sizes]
-    return TensorSpec(shape, str(value.dtype).removeprefix("torch."), perm, name, path)
+    sizes = sizes_of(node)
+    shape = [sizes[p] for p in layout] if layout else sizes
+    return TensorSpec(shape, dtype_of(node), _undone_layout(layout), name, path)
 
 
-def _path(name: str) -> list[str | int]:
-    return [int(p) if p.isdigit() else p for p in name.split(".")] if name else []
+def _undone_layout(layout: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The permutation from PyTorch's order back to Keras's."""
+    return tuple(int(i) for i in np.argsort(layout)) if layout else None
 
 
 def _module_pairs(written: Written) -> list[ModulePair]:
@@ -237,8 +208,7 @@ def _module_pairs(written: Written) -> list[ModulePair]:
         if region is program.hub.root or not whole or reordered or not source:
             continue
         made = program.target_path(region, None)
-        layouts = [p.node.meta.get("layout") for p in ports]
-        perms = tuple(tuple(int(i) for i in np.argsort(x)) if x else None for x in layouts)
+        perms = tuple(_undone_layout(p.node.meta.get("layout")) for p in ports)
         pairs.setdefault(
             region.path,
             ModulePair(

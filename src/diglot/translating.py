@@ -134,11 +134,13 @@ def make_weight_map(hub: Hub, written: Written, model: nn.Module | None) -> Weig
         unmapped.append({"source": name, "why": why})
     ports = program.live_outputs(hub.root)
     outputs = [
-        TensorSpec(_sizes(p.node), _dtype(p.node), p.node.meta.get("layout"), None, _path(p.name))
+        TensorSpec(
+            sizes_of(p.node), dtype_of(p.node), p.node.meta.get("layout"), None, output_path(p.name)
+        )
         for p in ports
     ]
     inputs = [
-        TensorSpec(_sizes(n), _dtype(n), n.meta.get("layout"), name)
+        TensorSpec(sizes_of(n), dtype_of(n), n.meta.get("layout"), name)
         for n, name in zip(hub.inputs, hub.input_names, strict=True)
     ]
     structure = structure_json(hub.output_structure, {p.name for p in ports}) or "tensor"
@@ -159,15 +161,18 @@ def _state_names(hub: Hub, model: nn.Module | None) -> list[str]:
     return list(model.state_dict())
 
 
-def _path(name: str) -> list[str | int]:
+def output_path(name: str) -> list[str | int]:
+    """The keys and indices that lead to a result, from a port's name (``scores.0``)."""
     return [int(p) if p.isdigit() else p for p in name.split(".")] if name else []
 
 
-def _sizes(node: Any) -> list[int | str]:
+def sizes_of(node: Any) -> list[int | str]:
+    """A value's shape in the source's order; a dynamic size is its symbol."""
     return [s if is_static(s) else str(s) for s in shape_of(node.meta["val"])]
 
 
-def _dtype(node: Any) -> str:
+def dtype_of(node: Any) -> str:
+    """A value's dtype: ``float32``."""
     return str(node.meta["val"].dtype).removeprefix("torch.")
 
 

@@ -23,7 +23,8 @@ class Mirror:
     ``module`` is in evaluation mode and holds the model's weights; ``entries`` say which Keras weight (``target``)
     is made of which of its weights (``sources``). ``example_inputs`` are torch tensors in the model's own axes, as
     ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``. ``outputs`` is set where the
-    model gives the module's results as a dict: the place of each key's value among them.
+    model gives the module's results as a dict: the place of each key's value among them. ``dynamic`` holds the sizes
+    that the model leaves open, by input and axis; None where it does not declare its inputs.
     """
 
     module: nn.Module
@@ -31,6 +32,7 @@ class Mirror:
     example_inputs: Any
     names: list[str]
     outputs: dict[str, int] | None = None
+    dynamic: dict[str, dict[int, bool]] | None = None
 
 
 def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> Mirror:
@@ -45,7 +47,7 @@ def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> 
     import keras
 
     from diglot.frontends.keras_tracing.calls import Trace
-    from diglot.frontends.keras_tracing.inputs import as_inputs
+    from diglot.frontends.keras_tracing.inputs import as_inputs, declared_sizes
     from diglot.frontends.keras_tracing.tree import Tree, only_layer, output_keys
 
     if not isinstance(model, keras.Layer):
@@ -70,4 +72,4 @@ def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> 
     inputs: Any = dict(zip(names, values, strict=True)) if structure == "dict" else tuple(values)
     given = values[0] if structure == "single" else inputs
     keys = output_keys(model, inner) if inner is not None else None
-    return Mirror(module, tree.entries, given, names, keys)
+    return Mirror(module, tree.entries, given, names, keys, declared_sizes(model, names))

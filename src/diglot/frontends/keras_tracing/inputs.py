@@ -37,6 +37,17 @@ def as_inputs(model: Layer, given: Any) -> tuple[list[str], list[torch.Tensor], 
     return names, values, structure
 
 
+def declared_sizes(model: Layer, names: list[str]) -> dict[str, dict[int, bool]] | None:
+    """The sizes that a model leaves open, by input and axis; None for a model that does not declare its inputs."""
+    declared = getattr(getattr(model, "_functional", None) or model, "inputs", None)
+    if not declared or len(declared) != len(names):
+        return None
+    return {
+        name: {axis: True for axis, size in enumerate(tensor.shape) if size is None}
+        for name, tensor in zip(names, declared, strict=True)
+    }
+
+
 def _tensor(value: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         made = value.detach()
