@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from diglot.errors import WorkerFailed
+from diglot.parity.plan import first_line
 from diglot.parity.proof import Check, Proof
 from diglot.parity.tolerances import FLOAT32, relative
-from diglot.runtime.graph_runner import run_graph
 from diglot.runtime.nests import follow
 
 _WHY = "a TensorFlow graph computes in the float32 that it was saved in, and without its gradients"
 
 
-def compare_graph(translation: Any, directory: Path, seed: int) -> Proof:
-    """Run the program and the graph in its file on the same inputs, in float32.
+def compare_graph(translation: Any, directory: Path, keras: Any, seed: int) -> Proof:
+    """Run the program here, and the graph in its file in the worker ``keras``, on the same inputs in float32.
 
     The verdict is "unproven" where they agree to 1e-4, and "differs" where they do not.
     """
@@ -33,10 +33,12 @@ def compare_graph(translation: Any, directory: Path, seed: int) -> Proof:
     proof = Proof(tolerance=FLOAT32)
     given = [spec.to_target(array) for spec, array in zip(weight_map.inputs, arrays, strict=True)]
     try:
-        outputs = run_graph(info["original"], given)
+        named = {f"input:{i}": array for i, array in enumerate(given)}
+        reply = keras.call("graph", named, origin=info["original"])
     except WorkerFailed as error:
-        proof.reason = f"{_WHY}; TensorFlow did not run it: {error.received}"
+        proof.reason = f"{_WHY}; TensorFlow did not run it: {first_line(error)}"
         return proof
+    outputs = [reply.arrays[f"output:{i}"] for i in range(len(reply.arrays))]
     errors = []
     for spec, theirs in zip(weight_map.outputs, outputs, strict=False):
         ours = follow(returned, tuple(spec.path)).numpy()

@@ -53,9 +53,10 @@ def prove(
     tell: Progress = progress or (lambda text: None)
     if (translation.info.get("original") or {}).get("kind") == "graph":
         from diglot.parity.graph import compare_graph
+        from diglot.runtime import borrow_worker
 
-        with _files(translation) as directory:
-            proof = compare_graph(translation, directory, seed)
+        with _files(translation) as directory, borrow_worker("tensorflow", worker) as keras:
+            proof = compare_graph(translation, directory, keras, seed)
             proof.hashes, proof.versions = _hashes(directory), _versions()
         return _signed(proof, seed, 0, start)
     with (

@@ -67,7 +67,7 @@ class WorkerProcess:
                     stdout=log,
                     stderr=log,
                     pass_fds=(write_end,),
-                    env=worker_environment(environment or {}),
+                    env=_environment(environment or {}),
                     # Ctrl-C is the parent's to handle: it then closes the worker.
                     start_new_session=True,
                 )
@@ -225,7 +225,7 @@ class WorkerProcess:
         self.close()
 
 
-def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The worker's environment: the caller's, with this very diglot importable."""
     environment = dict(os.environ)
     package = str(Path(__file__).resolve().parents[2])
