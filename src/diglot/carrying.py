@@ -5,12 +5,10 @@ Entries of the weight map name Keras's weights as `target` and PyTorch's as `sou
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import linecache
 import os
 import shutil
-import sys
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 
 from diglot.codegen.weights import WeightMap
 from diglot.errors import BadInput, UsageError
+from diglot.runtime.afresh import import_afresh
 
 if TYPE_CHECKING:
     import torch
@@ -94,8 +93,7 @@ class ToKeras(Direction):
 
     def build(self) -> Any:
         """Import the program into this process; its weights are pulled."""
-        name = self.translation.info.get("name", "model")
-        model = build_model(self.translation.source, name)
+        model = build_model(self.translation.source)
         self.pull(model)
         return model
 
@@ -221,7 +219,7 @@ class ToTorch(Direction):
                     shutil.copyfile(translation.directory / name, folder / name)
 
 
-def build_model(source: str, name: str) -> Any:
+def build_model(source: str) -> Any:
     """Import a generated Keras program from a temporary file and return its model."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory(prefix="diglot-") as folder:
@@ -229,14 +227,7 @@ def build_model(source: str, name: str) -> Any:
         path.write_text(source, encoding="utf-8")
         # The file goes; its lines stay, for whoever looks a class's source up (tracebacks, inspect).
         linecache.cache[str(path)] = (len(source), None, source.splitlines(True), str(path))
-        module_name = f"diglot_generated_{name}_{abs(hash(source)) % 10**8}"
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        if spec is None or spec.loader is None:
-            raise BadInput("the generated program cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
-    return module.build_model()
+        return import_afresh(path).build_model()
 
 
 def keras_arrays(weight_map: WeightMap, model: Any) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from diglot.codegen.keras_source import Written, structure_json
 from diglot.codegen.pipeline import to_torch
+from diglot.codegen.source import Written, structure_json
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
 from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror

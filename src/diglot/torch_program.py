@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diglot.errors import BadInput, DiglotError
+from diglot.runtime.afresh import import_afresh
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 WEIGHTS = "model.safetensors"
-_count = 0
 
 
 class _ItsCode:
@@ -53,16 +51,8 @@ def build(path: Path, weights: Path | None = None) -> nn.Module:
     """
     from torch import nn
 
-    global _count
-    _count += 1
-    name = f"diglot_torch_program_{_count}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise BadInput("There is no model.py.", where=str(path), hint="translate again")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # classes look their module up, pickles and inspect do as well
     with _ItsCode(path):
-        spec.loader.exec_module(module)
+        module = import_afresh(path)
         model = module.build_model(str(weights)) if weights else module.build_model()
     if not isinstance(model, nn.Module):
         raise BadInput(

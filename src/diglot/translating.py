@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from diglot.codegen import author
-from diglot.codegen.keras_source import Written, structure_json
 from diglot.codegen.pipeline import to_keras
+from diglot.codegen.source import Written, structure_json
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
 from diglot.errors import UsageError
 from diglot.frontends.capture import capture

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 class Dialect(Protocol):
     """One of the two languages."""
 
-    name: str
     forward: str  # the method that computes
     limited: bool  # whether the program itself refuses sizes for which it does not hold
     positional: dict[str, tuple[str, ...]]  # what the positional arguments of a layer are called
@@ -64,10 +63,6 @@ class Dialect(Protocol):
 
     def transposed(self, weight: ast.expr, axes: list[int]) -> ast.expr:
         """A weight with its axes in another order."""
-        ...
-
-    def float_dtype(self) -> ast.expr:
-        """The layer's own float type."""
         ...
 
     def constant(

@@ -16,18 +16,11 @@ from torch import fx, nn
 from diglot.codegen import names
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.homes import Home
-from diglot.codegen.keras_source import (
-    Written,
-    build_function,
-    docstring,
-    finish,
-    input_variables,
-    statement_lines,
-    structure_ast,
-)
+from diglot.codegen.keras_source import build_function, docstring, finish, input_variables
 from diglot.codegen.limits import refused
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
+from diglot.codegen.source import Written, statement_lines, structure_ast
 from diglot.codegen.statements import Member, Statement, weight_nodes
 from diglot.codegen.tree import dissolve
 from diglot.errors import Unsupported

@@ -49,7 +49,6 @@ TORCH_SLOTS = {
 class KerasDialect:
     """Keras 3, whatever its backend."""
 
-    name = "keras"
     forward = "call"
     limited = True
     positional = POSITIONAL
@@ -98,10 +97,6 @@ class KerasDialect:
         if axes == [1, 0]:
             return E("ops.transpose(w)", w=weight)
         return call("ops.transpose", weight, axes)
-
-    def float_dtype(self) -> ast.expr:
-        """``self.compute_dtype``."""
-        return E("self.compute_dtype")
 
     def constant(
         self, writer: RegionWriter, node: fx.Node, value: torch.Tensor, wanted: torch.dtype

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from diglot.codegen import torch_source
-from diglot.codegen.keras_source import Written, write
+from diglot.codegen.keras_source import write
+from diglot.codegen.source import Written
 from diglot.ir.hub import Hub
 from diglot.passes.layout import assign_layouts
 from diglot.rules.registry import registry

@@ -144,4 +144,4 @@ class LayerWriter:
 
     def float_dtype_ast(self: RegionWriter) -> ast.expr:
         """The layer's own float type."""
-        return self.program.dialect.float_dtype()
+        return E("self.compute_dtype")

@@ -61,7 +61,6 @@ _RESERVED = frozenset(
 class TorchDialect:
     """Plain ``torch.nn``."""
 
-    name = "torch"
     forward = "forward"
     limited = False
     positional = POSITIONAL
@@ -107,10 +106,6 @@ class TorchDialect:
         """``w.T``."""
         return E("w.T", w=weight) if axes == [1, 0] else E("w.permute(a)", w=weight, a=axes)
 
-    def float_dtype(self) -> ast.expr:
-        """The default dtype: weights are made in it."""
-        return E("torch.get_default_dtype()")
-
     def constant(
         self, writer: RegionWriter, node: fx.Node, value: torch.Tensor, wanted: torch.dtype
     ) -> ast.expr:
@@ -152,13 +147,13 @@ class TorchDialect:
         """``nn.Sequential(…)``; the source's own names and gaps in its numbers are kept."""
         if _lonely(names):
             return items[0]
+        if not _kept(names):
+            return self._unpacked(items, listed)
         if not all(name.isdigit() for name in names):
-            if len(set(names)) < len(names) or "" in names:
-                return self._unpacked(items, listed)
             pairs = [ast.Tuple([to_ast(n), i]) for n, i in zip(names, items, strict=True)]
             return call("nn.Sequential", call("OrderedDict", ast.List(pairs, ast.Load())))
         places = [int(name) for name in names]
-        if places == list(range(len(places))) or places != sorted(set(places)):
+        if places == list(range(len(places))):
             return self._unpacked(items, listed)
         filled: list[ast.expr] = [E("nn.Identity()") for _ in range(places[-1] + 1)]
         for place, item in zip(places, items, strict=True):
@@ -174,14 +169,7 @@ class TorchDialect:
         """The item's own name."""
         if _lonely(names):
             return ""
-        kept = len(set(names)) == len(names) and "" not in names
-        if (
-            kept
-            and all(n.isdigit() for n in names)
-            and [int(n) for n in names] != sorted(map(int, names))
-        ):
-            kept = False
-        return names[place] if kept else str(place)
+        return names[place] if _kept(names) else str(place)
 
     def tree(
         self,
@@ -246,6 +234,13 @@ def _frozen(program: Program, first: Instance) -> list[ast.expr]:
         else:
             made += [E(f"{base}.{weight}.requires_grad_(False)") for weight in frozen]
     return made
+
+
+def _kept(names: list[str]) -> bool:
+    """Whether a sequence can have the source's own names: each once, and numbers in their order."""
+    if len(set(names)) < len(names) or "" in names:
+        return False
+    return not all(n.isdigit() for n in names) or names == sorted(names, key=int)
 
 
 def _lonely(names: list[str]) -> bool:

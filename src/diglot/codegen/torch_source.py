@@ -9,7 +9,9 @@ from torch import fx, nn
 
 from diglot.codegen import names
 from diglot.codegen.expr import call, text
-from diglot.codegen.keras_source import (
+from diglot.codegen.program import Program
+from diglot.codegen.region import RegionWriter
+from diglot.codegen.source import (
     LINE_LENGTH,
     Written,
     bare_returns,
@@ -18,8 +20,6 @@ from diglot.codegen.keras_source import (
     line_map,
     structure_ast,
 )
-from diglot.codegen.program import Program
-from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import through
 from diglot.codegen.torch_dialect import TorchDialect
 from diglot.ir.hub import Hub

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from diglot.errors import BadInput
+from diglot.runtime.afresh import import_afresh
 from diglot.runtime.building import traced_once
 from diglot.runtime.keras_exact import set_width
 
@@ -19,7 +18,6 @@ class Program:
 
     def __init__(self) -> None:
         """Nothing is built yet."""
-        self._count = 0
         self._model: Any = None
         # The program and the float width that the model was built from.
         self._built: tuple[bytes, str] | None = None
@@ -37,7 +35,7 @@ class Program:
             self._built = None
             keras.utils.clear_session()
             set_width(floatx)
-            build_model = self._import(directory).build_model
+            build_model = import_afresh(directory / "model.py").build_model
             with traced_once():
                 self._model = build_model(file) if weights else build_model()
             self._built = (program, floatx)
@@ -55,16 +53,3 @@ class Program:
                 "There is no model.py.", where=str(path), hint="translate again, into this folder"
             )
         return path.read_bytes()
-
-    def _import(self, directory: Path) -> Any:
-        """Import model.py afresh, under a name of its own: its classes read floatx when called."""
-        path = directory / "model.py"
-        self._count += 1
-        name = f"diglot_translated_{self._count}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise BadInput("model.py cannot be imported.", where=str(path))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        return module

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -52,11 +53,11 @@ def full_name(short: str) -> str:
     return f"aten.{short}" if "." in short else f"aten.{short}.default"
 
 
+@functools.cache
 def spellings() -> dict[str, Spelling]:
     """Return every record, by the op's full name."""
-    if not _SPELLINGS:
-        for module in pkgutil.iter_modules(__path__):
-            importlib.import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
     return _SPELLINGS
 
 
