@@ -16,6 +16,7 @@ from diglot.errors import BadInput
 from diglot.output import write_whole
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -90,6 +91,21 @@ class Translation:
         Raises :class:`BadInput` when a weight does not fit.
         """
         self._way.push(self.model, model)
+
+    def optimizer(self, optimizer: Any = None) -> torch.optim.Optimizer:
+        """Return a ``torch.optim`` optimizer of the target that goes on where Keras's stands.
+
+        For a translation to PyTorch: `optimizer` is a Keras one, by default that which the source was
+        compiled with. Rate or schedule, momentum and every average are carried, so that the next steps on
+        the same gradients are those that Keras would take; SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta and
+        Nadam, with clipping and weight decay. The target starts from the weights it has: ``pull()`` brings
+        the source's present ones. Regularisers are part of Keras's loss and have to be added to yours.
+
+        Raises :class:`UsageError` where there is no optimizer, and :class:`BadInput` for what has no equal.
+        """
+        from diglot.optimizers import of_source
+
+        return of_source(self, optimizer)
 
     # --- files --------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ import pytest
 from diglot.frontends import keras_layers
 
 keras_layers.load()
-BY_NAME = {n: r.samples for n, r in keras_layers.TABLE.items()} | keras_layers.OWN_CALL
+RECORDS = {**keras_layers.TABLE, **keras_layers.CARRIED}
+BY_NAME = {n: r.samples for n, r in RECORDS.items()} | keras_layers.OWN_CALL
 SAMPLES = [(name, index) for name in sorted(BY_NAME) for index in range(len(BY_NAME[name]))]
 
 

@@ -212,6 +212,11 @@ ROUND_TRIPS = [
     "extras_text.make_masked_mean",
     "extras_vision.make_squeeze_excite",
     "extras_vision.make_conv3d",
+    "text_rnn.make_gru",
+    "torch_transformers.make_encoder_only",
+    "torch_transformers.make_gpt",
+    "torch_transformers.make_sequence_first",
+    "torch_transformers.make_attention_pooling",
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from one_op import Bench
 
-from diglot.codegen import helpers
+from diglot import carried
 from diglot.codegen.expr import text
 from diglot.codegen.opcall import Refusal
 from diglot.rules import Sample, registry
@@ -308,14 +308,14 @@ def test_what_keras_cannot_do_is_refused_with_a_reason(op, module, inputs, call,
 
 
 def test_every_helper_has_a_docstring_and_stands_alone():
-    for name in helpers.names():
-        tree = ast.parse("\n".join(helpers.sources({name})))
+    for name in carried.names():
+        tree = ast.parse("\n".join(carried.sources({name})))
         assert all(ast.get_docstring(node) for node in tree.body), name
         assert not [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))], name
 
 
 def test_a_helper_comes_after_what_it_uses():
-    made = helpers.sources({"scaled_dot_product_attention"})
+    made = carried.sources({"scaled_dot_product_attention"})
     assert [t.split("(")[0] for t in made] == [
         "def masked_softmax",
         "def scaled_dot_product_attention",
@@ -334,7 +334,7 @@ CLASSES = [
 @pytest.mark.parametrize(("name", "config"), CLASSES)
 def test_a_class_that_models_carry_comes_back_from_its_config(name, config):
     scope = {"keras": keras, "layers": keras.layers, "ops": keras.ops}
-    exec("import math\n" + "\n\n".join(helpers.sources({name})), scope)
+    exec("import math\n" + "\n\n".join(carried.sources({name})), scope)
     made = scope[name](**config)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
     assert type(again).__name__ == name

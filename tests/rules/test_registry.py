@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diglot.codegen import helpers
+from diglot import carried
 from diglot.rules import registry
 from diglot.rules.registry import LAYOUTS, Rule, register
 
@@ -103,10 +103,10 @@ def test_an_unknown_layout_is_an_error():
         register("diglot.rules.other", Rule("aten.none.default", "self", layout="sideways"))
 
 
-@pytest.mark.parametrize("name", helpers.names())
+@pytest.mark.parametrize("name", carried.names())
 def test_carried_code(name):
     """What a generated module carries is documented, imports nothing by itself and does not know Diglot."""
-    text = helpers.source(name)
+    text = carried.source(name)
     tree = ast.parse(text).body[0]
     assert ast.get_docstring(tree)
     assert "diglot" not in text

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from diglot.codegen import helpers
+from diglot import carried
 from diglot.codegen.expr import E, text, to_ast
 from diglot.codegen.opcall import OpCall
 from diglot.codegen.weights import WeightEntry
@@ -210,7 +210,7 @@ class Bench:
     def keras(self, training: bool = False) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Evaluate the rule's expression. Returns the result, the values it read and the layers."""
         scope: dict[str, Any] = {"keras": keras, "ops": keras.ops, "layers": keras.layers, "np": np}
-        source = "import math\n" + "\n\n".join(helpers.sources(self.writer.program.helpers))
+        source = "import math\n" + "\n\n".join(carried.sources(self.writer.program.helpers))
         exec(compile(source, "<helpers>", "exec"), scope)
         env = self._interpret()
         values = self._values(env)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from diglot.codegen import helpers, names
+from diglot import carried
+from diglot.codegen import names
 from diglot.codegen.classes import Classes, LayerClass
 from diglot.codegen.expr import E, call, text, to_ast
 from diglot.codegen.limits import sentence
@@ -68,8 +69,8 @@ def docstring(program: Program) -> str:
 
 def finish(program: Program, body: list[ast.stmt], head: str) -> str:
     """Return the formatted module text."""
-    carried = helpers.sources(program.helpers)
-    code = "\n\n\n".join([*carried, *(bare_returns(text(node)) for node in body)])
+    texts = carried.sources(program.helpers)
+    code = "\n\n\n".join([*texts, *(bare_returns(text(node)) for node in body)])
     imports = ["import keras", *(["import numpy as np"] if re.search(r"\bnp\.", code) else [])]
     wanted = [n for n in ("layers", "ops") if f"{n}." in code]
     if wanted:

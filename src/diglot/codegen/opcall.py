@@ -214,7 +214,7 @@ class OpCall:
         return self.writer.reversed_layer(self.args[weight])
 
     def helper(self, name: str) -> ast.expr:
-        """Name a function of the generated module's own (see ``codegen/helpers.py``), adding it once."""
+        """Name a function of the generated module's own (see ``diglot/carried``), adding it once."""
         self.writer.program.helpers.add(name)
         return ast.Name(name, ast.Load())
 

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from diglot.codegen import names
-from diglot.codegen.expr import call, text
+from diglot.codegen.expr import E, call, text
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.source import (
@@ -68,6 +68,8 @@ def write(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Writte
     )
     body: list[ast.stmt] = [made.tree for made in classes.classes]
     construct = call(root.name) if root is not None else classes.sequence(hub.root)
+    if float_dtype is torch.float64:
+        construct = E("network.double()", network=construct)
     body.append(_build_function(construct))
     source = finish(program, body)
     lines, spans = line_map(source, classes.classes, "forward")
@@ -110,7 +112,8 @@ def _docstring(program: Program) -> str:
     home = cls.__module__ if cls is not None else "keras."
     language = "TensorFlow" if home == "tensorflow_graph" else "Keras"
     line = f"{name} in PyTorch, translated from {language}"
-    if home == "tensorflow_graph" or home.startswith("keras."):  # nobody wrote a class for it
+    # Nobody wrote a class for it, or Diglot did.
+    if home.startswith(("tensorflow_graph", "keras.", "diglot_generated")):
         return f'"""{line} by Diglot."""'
     whole = f'"""{line} ({home}.{name}) by Diglot."""'
     if len(whole) <= LINE_LENGTH:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx
 
@@ -125,14 +127,31 @@ def is_identity(node: fx.Node) -> bool:
 
 
 def drop_identities(hub: Hub) -> None:
-    """Replace every identity by its input. ``detach`` stays where a gradient would flow through it."""
+    """Replace every identity by its input, and what is negated twice by itself.
+
+    ``detach`` stays where a gradient would flow through it.
+    """
     for node in list(hub.graph.nodes):
+        if _is_not(node) and _is_not(node.args[0]):
+            node.replace_all_uses_with(node.args[0].args[0])
+            hub.graph.erase_node(node)
         if not is_identity(node):
             continue
         if "detach" in target_name(node) and _carries_gradient(hub, node.args[0]):
             continue
         node.replace_all_uses_with(node.args[0])
         hub.graph.erase_node(node)
+
+
+def _is_not(node: Any) -> bool:
+    """Whether a node is ``~mask``; twice is the mask itself."""
+    return (
+        isinstance(node, fx.Node)
+        and node.op == "call_function"
+        and target_name(node) in ("aten.logical_not.default", "aten.bitwise_not.default")
+        and isinstance(node.args[0], fx.Node)
+        and node.args[0].meta["val"].dtype is torch.bool
+    )
 
 
 def _carries_gradient(hub: Hub, node: fx.Node) -> bool:

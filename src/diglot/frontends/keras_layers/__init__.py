@@ -7,9 +7,10 @@ import importlib
 import pkgutil
 from typing import Any
 
-from diglot.frontends.keras_layers.records import OWN_CALL, REFUSED, TABLE, LayerRecord
+from diglot.carried import is_carried
+from diglot.frontends.keras_layers.records import CARRIED, OWN_CALL, REFUSED, TABLE, LayerRecord
 
-__all__ = ["OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load"]
+__all__ = ["CARRIED", "OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load"]
 
 
 @functools.cache
@@ -24,14 +25,29 @@ def _of_class(cls: type) -> LayerRecord | None:
     import keras
 
     load()
+    if cls.__name__ in CARRIED and is_carried(cls):
+        return CARRIED[cls.__name__]
     for base in cls.__mro__:
         record = TABLE.get(base.__name__)
         if record is not None and getattr(keras.layers, base.__name__, None) is base:
-            # A subclass with a `call` of its own is a layer of the author's.
-            return record if cls.call is base.call else None
-        if "call" in vars(base) or base is keras.layers.Layer:
+            return record
+        if _computes(base) or base is keras.layers.Layer:
             return None
     return None
+
+
+#: What a subclass may define and still compute as its base does.
+_HARMLESS = frozenset(
+    """__init__ build get_config from_config build_from_config get_build_config compute_output_shape
+    compute_output_spec compute_mask add_loss count_params save_own_variables load_own_variables get_quantization_config
+    quantize summary __repr__ __str__""".split()
+)
+
+
+def _computes(cls: type) -> bool:
+    """Whether a subclass of a Keras layer says itself what is computed: it is a layer of the author's, then."""
+    functions = {n for n, v in vars(cls).items() if callable(v) and not isinstance(v, type)}
+    return bool(functions - _HARMLESS)
 
 
 def find(layer: Any) -> LayerRecord | None:

@@ -24,11 +24,10 @@ def _widths(own: Any) -> tuple[int, int, int]:
     return tuple(p._kernel.shape[0] for p in parts)  # type: ignore[return-value]
 
 
-def _is_stock(own: Any) -> bool:
-    if not own.built or own._use_gate or own._sliding_window is not None:
-        return False
-    if masks_flow():
-        # A masked query attends to all keys alike and no gradient reaches its scores: PyTorch's layer cannot say so.
+def is_stock(own: Any) -> bool:
+    """Whether a MultiHeadAttention is an ``nn.MultiheadAttention``."""
+    # A masked query attends to all keys alike and no gradient reaches its scores: PyTorch's layer cannot say so.
+    if masks_flow() or not own.built or own._use_gate or own._sliding_window is not None:
         return False
     kernels = (own._query_dense, own._key_dense, own._value_dense)
     if any(len(part._kernel.shape) != 3 or part.input_spec.ndim != 3 for part in kernels):
@@ -39,7 +38,8 @@ def _is_stock(own: Any) -> bool:
     return heads * size == width and own._value_dim == size and output == (heads, size, width)
 
 
-def _make(own: Any) -> nn.Module:
+def stock_module(own: Any) -> nn.Module:
+    """The ``nn.MultiheadAttention`` of a MultiHeadAttention."""
     query, key, value = _widths(own)
     more = {"kdim": key, "vdim": value} if (key, value) != (query, query) else {}
     return bare(
@@ -53,7 +53,8 @@ def _make(own: Any) -> nn.Module:
     )
 
 
-def _weights(own: Any) -> list[Weight]:
+def stock_weights(own: Any) -> list[Weight]:
+    """The weights of both."""
     query, key, value = _widths(own)
     packed = (key, value) == (query, query)
     found = []
@@ -81,7 +82,8 @@ def _large_negative(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, low)
 
 
-def _causal(queries: Any, keys: Any) -> torch.Tensor:
+def causal(queries: Any, keys: Any) -> torch.Tensor:
+    """True where a query may look at a key: at those before it, and its own."""
     return torch.ones(queries, keys, dtype=torch.bool).tril()
 
 
@@ -114,7 +116,7 @@ def _run(
     rows: torch.Tensor | None = None
     if query_mask is None and attention_mask is None and keys is None:
         if use_causal_mask:
-            options["attn_mask"] = ~_causal(query.shape[1], key.shape[1])
+            options["attn_mask"] = ~causal(query.shape[1], key.shape[1])
     elif query_mask is None and attention_mask is None and not use_causal_mask:
         options["key_padding_mask"] = _large_negative(keys, query)
         rows = keys.unsqueeze(1)
@@ -122,11 +124,11 @@ def _run(
         rows = _and(
             query_mask.to(torch.bool).unsqueeze(2) if query_mask is not None else None,
             keys.unsqueeze(1) if keys is not None else None,
-            _causal(query.shape[1], key.shape[1]) if use_causal_mask else None,
-            attention_mask.to(torch.bool) if attention_mask is not None else None,
+            causal(query.shape[1], key.shape[1]) if use_causal_mask else None,
+            _batched(attention_mask) if attention_mask is not None else None,
         )
-        options["attn_mask"] = _per_head(_large_negative(rows, query), query, key, own._num_heads)
-    made, scores = _call(run, (query, key, value), options)
+        options["attn_mask"] = per_head(_large_negative(rows, query), query, key, own._num_heads)
+    made, scores = call_module(run, (query, key, value), options)
     if rows is not None and (own._dropout > 0 or return_attention_scores):
         # Here Keras gives a row that is masked throughout scores of zero.
         attended = rows.any(dim=-1, keepdim=True)
@@ -141,7 +143,12 @@ def _run(
     return (made, scores) if return_attention_scores else made
 
 
-def _per_head(
+def _batched(mask: torch.Tensor) -> torch.Tensor:
+    """A mask with the batch as its first axis: (T, S) holds for every item."""
+    return (mask if mask.dim() > 2 else mask.unsqueeze(0)).to(torch.bool)
+
+
+def per_head(
     mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor, heads: int
 ) -> torch.Tensor:
     """A mask (N or 1, T, S) or (N, heads, T, S) as PyTorch takes it: (N · heads, T, S)."""
@@ -151,7 +158,8 @@ def _per_head(
     return full.reshape(-1, query.shape[1], key.shape[1])
 
 
-def _call(run: LayerCall, tensors: tuple, options: dict[str, Any]) -> Any:
+def call_module(run: LayerCall, tensors: tuple, options: dict[str, Any]) -> Any:
+    """Call the module in the mode that was asked for."""
     if run.forced is None or not run.layer._dropout:
         return run.module(*tensors, **options)
     before = run.module.training
@@ -206,10 +214,10 @@ def _padded_causal(own: Any, ids: Any) -> Any:
 
 layer(
     "MultiHeadAttention",
-    when=_is_stock,
-    make=_make,
+    when=is_stock,
+    make=stock_module,
     call=_run,
-    weights=_weights,
+    weights=stock_weights,
     samples=(
         _sample(),
         _sample("2,5,6", "2,4,7"),
@@ -219,6 +227,7 @@ layer(
         _sample("2,5,6", "bool[2,5,5]", call=_keywords()),
         _sample("2,5,6", "bool[2,5,5]", call=_keywords(use_causal_mask=True)),
         _sample("2,5,6", "bool[2,2,5,5]", call=_keywords()),
+        _sample("2,5,6", "bool[5,5]", call=_keywords()),
         _sample(call=_keywords(return_attention_scores=True)),
         _sample("int[3,5]<3", call=_padded),
         _sample("int[3,5]<3", call=_padded_causal),

@@ -126,6 +126,8 @@ def masks_flow() -> bool:
 
 
 TABLE: dict[str, LayerRecord] = {}
+#: Classes of :mod:`diglot.carried`, which are known by their text.
+CARRIED: dict[str, LayerRecord] = {}
 #: Layer classes that are refused whatever their settings, and why.
 REFUSED: dict[str, str] = {}
 #: Layer classes that run by Keras's own `call`, on torch: what is written is what they do, step by step.
@@ -144,6 +146,11 @@ def layer(name: str, **fields: Any) -> None:
         if each in TABLE:
             raise ValueError(f"{each} is entered twice")
         TABLE[each] = LayerRecord(each, **fields)
+
+
+def carried(name: str, **fields: Any) -> None:
+    """Enter a record for a class that a program written by Diglot carries: the way back from it."""
+    CARRIED[name] = LayerRecord(name, **fields)
 
 
 def refuse(names: str, why: str) -> None:

@@ -1,23 +1,23 @@
-"""Functions and classes that a generated module carries when it needs them.
+"""Functions and classes that a generated Keras module carries when it needs them.
 
-They are real code, in ``carried/*.py``: linted, tested, and copied as text into ``model.py`` (nothing here imports
-Keras). A helper may use other helpers; :func:`sources` brings those along.
+They are real code, in the files beside this one: linted, tested, and copied as text into ``model.py`` (nothing here
+imports them). A helper may use other helpers; :func:`sources` brings those along. Who reads such a module again
+knows them by :func:`is_carried`.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import inspect
 from importlib import resources
-
-from diglot.codegen.expr import names_in
 
 
 @functools.lru_cache(maxsize=1)
 def _all() -> dict[str, str]:
     """Return every helper's text by name, in the order of the files and in each file from the top."""
     found: dict[str, str] = {}
-    folder = resources.files("diglot.codegen") / "carried"
+    folder = resources.files("diglot.carried")
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if not file.name.endswith(".py") or file.name == "__init__.py":
             continue
@@ -44,7 +44,8 @@ def source(name: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _needs(name: str) -> frozenset[str]:
-    return frozenset((names_in(ast.parse(_all()[name])) & set(_all())) - {name})
+    read = {n.id for n in ast.walk(ast.parse(_all()[name])) if isinstance(n, ast.Name)}
+    return frozenset((read & set(_all())) - {name})
 
 
 def sources(wanted: set[str]) -> list[str]:
@@ -61,3 +62,16 @@ def sources(wanted: set[str]) -> list[str]:
         if name in wanted:
             add(name)
     return [_all()[name] for name in ordered]
+
+
+@functools.cache
+def is_carried(cls: type) -> bool:
+    """Whether a class is one of the helpers, by its text and not by its name alone."""
+    text = _all().get(cls.__name__)
+    if text is None:
+        return False
+    try:
+        own = inspect.getsource(cls)
+    except (OSError, TypeError):
+        return False
+    return ast.dump(ast.parse(own)) == ast.dump(ast.parse(text))

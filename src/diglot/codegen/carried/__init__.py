@@ -1,3 +1,0 @@
-"""Code that generated modules carry with them; see ``diglot.codegen.helpers``. Never imported by
-Diglot itself.
-"""
