@@ -205,14 +205,19 @@ class ToTorch(Direction):
     def save(self, folder: Path) -> None:
         """model.safetensors, and the Keras model's own file."""
         from diglot import torch_program
-        from diglot.runtime import original
+        from diglot.runtime import graph_files, original
 
         translation = self.translation
         live = translation.live
         weights = translation.weights if live is None else live.state_dict()
         torch_program.write_weights(folder / torch_program.WEIGHTS, weights)
-        if translation.source_model is not None:
-            original.write(translation.source_model, translation.info["original"], folder)
+        record = translation.info["original"]
+        if record["kind"] == "graph":
+            graph_files.keep(
+                record, graph_files.place(record, translation.directory or folder), folder
+            )
+        elif translation.source_model is not None:
+            original.write(translation.source_model, record, folder)
         elif translation.directory is not None and translation.directory != folder:
             for name in (original.ARCHIVE, original.WEIGHTS):
                 if (translation.directory / name).is_file():

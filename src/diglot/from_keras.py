@@ -44,8 +44,16 @@ def translate_graph(
         given = [given]
     read = mirror_of(source, given)
     inputs = read.example_inputs[0] if len(read.example_inputs) == 1 else read.example_inputs
-    made = Mirror(read.module, read.entries, inputs, [spec.name for spec in read.inputs])
-    record = {"kind": "graph", **source.origin}
+    entries = [entry for entry in read.entries if entry.target in read.nodes]
+    made = Mirror(read.module, entries, inputs, [spec.name for spec in read.inputs])
+    record = {
+        "kind": "graph",
+        **source.origin,
+        "call": "list",
+        "inputs": [{"dtype": spec.dtype} for spec in read.inputs],
+        "structure": source.structure,
+        "weights": read.nodes,
+    }
     return _translation(made, read.dynamic if dynamic is None else dynamic, io_layout, record, None)
 
 

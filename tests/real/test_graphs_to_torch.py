@@ -1,6 +1,7 @@
-"""TensorFlow graphs become PyTorch programs; what cannot be proven of them is compared in float32, and says so."""
+"""TensorFlow graphs become PyTorch programs, proven in float64 as everything else is."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -30,16 +31,18 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_a_saved_model_is_compared_and_not_called_proven(folder):
+def test_a_saved_model_is_proven_with_its_gradients_and_steps(folder):
     translation = diglot.translate(read_saved_model(folder), to="torch")
     assert (
         "permute" not in translation.source
         and "nn.Conv2d(3, 6, 3, padding=1)" in translation.source
     )
     proof = diglot.prove(translation)
-    assert proof.verdict == "unproven" and "float32" in proof.reason
-    (check,) = proof.checks
-    assert check.ok and check.worst < 1e-5
+    assert proof.verdict == "proven", proof.reason
+    kinds = {check.kind for check in proof.checks if check.dtype == "float64"}
+    assert kinds >= {"weights", "outputs", "gradients", "input_gradients", "steps"}
+    assert any(check.dtype == "float32" and check.ok for check in proof.checks)
+    assert [item["what"] for item in proof.not_compared] == ["training mode"]
 
 
 def test_a_weight_that_is_wrong_differs(folder):
@@ -49,15 +52,16 @@ def test_a_weight_that_is_wrong_differs(folder):
     assert diglot.prove(translation).verdict == "differs"
 
 
-def test_the_command_writes_it_and_marks_it(folder, tmp_path):
-    done = CliRunner().invoke(
-        app, ["translate", str(folder), "-o", str(tmp_path / "out"), "--json"]
-    )
-    assert done.exit_code == 1
-    assert json.loads(done.stdout)["verdict"] == "unproven"
-    assert (tmp_path / "out" / "NOT-PROVEN.txt").is_file()
+def test_the_command_writes_it_with_its_source_beside_it(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "images")
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, ["translate", str(copy), "-o", str(out), "--json"])
+    assert done.exit_code == 0, done.stdout
+    assert json.loads(done.stdout)["verdict"] == "proven"
+    shutil.rmtree(copy)  # it is proven again with what lies in the folder
+    assert CliRunner().invoke(app, ["prove", str(out)]).exit_code == 0
     scope = {}
-    exec((tmp_path / "out" / "model.py").read_text(), scope)
-    network = scope["build_model"](str(tmp_path / "out" / "model.safetensors")).eval()
+    exec((out / "model.py").read_text(), scope)
+    network = scope["build_model"](str(out / "model.safetensors")).eval()
     with torch.no_grad():
         assert network(torch.from_numpy(np.ones((2, 3, 9, 12), "float32"))).shape == (2, 4)

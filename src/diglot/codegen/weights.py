@@ -251,8 +251,11 @@ def resolve(root: Any, path: str) -> Any:
 
     `root` is a Layer or a model. In a Functional or Sequential model, nested ones included, the first part of
     the path is a layer's name. List items are named by index, dict items by key. Raises WeightMapError naming the
-    part that is missing.
+    part that is missing. A graph (``runtime.graphs``) names its weights itself.
     """
+    named_weights = getattr(root, "named_weights", {})
+    if path in named_weights:
+        return named_weights[path]
     parts = path.split(".") if path else []
     value, done = root, 0
     while done < len(parts):

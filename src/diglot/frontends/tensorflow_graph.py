@@ -39,7 +39,8 @@ class Mirror:
     """A TensorFlow graph in torch.
 
     ``entries`` map every variable (or frozen constant) to parameters and buffers of ``module``; ``dynamic`` says
-    which axes of the inputs may have any size, as ``capture`` takes it.
+    which axes of the inputs may have any size, as ``capture`` takes it. ``nodes`` gives, by target, the node of the
+    source that holds the weight.
     """
 
     module: nn.Module
@@ -48,13 +49,14 @@ class Mirror:
     output_names: list[str]
     example_inputs: tuple[torch.Tensor, ...]
     dynamic: list[dict[int, bool]] = field(default_factory=list)
+    nodes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class GraphSource:
     """A graph that was read: what goes in and out, and how its outputs are returned.
 
-    ``origin`` says where it can be run: {path, tags, inputs, outputs}, the last two names of tensors.
+    ``origin`` says where it can be run: {path, tags, feeds, fetches}, the last two names of tensors.
     """
 
     graph: Graph
@@ -102,9 +104,10 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
     ]
     lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
     recognise.run(lowered)
-    root, entries = build.build(lowered, source.structure, tree.class_name(source.name))
+    root, entries, nodes = build.build(lowered, source.structure, tree.class_name(source.name))
     dynamic = [{i: True for i, s in enumerate(shape) if s is None} for shape in shapes]
-    return Mirror(root, entries, source.inputs, source.graph.output_names, tuple(examples), dynamic)
+    names = source.graph.output_names
+    return Mirror(root, entries, source.inputs, names, tuple(examples), dynamic, nodes)
 
 
 def _examples(source: GraphSource, given: Sequence[Any] | None) -> list[torch.Tensor]:
@@ -169,8 +172,8 @@ def _origin(
     return {
         "path": str(Path(path).absolute()),
         "tags": tags,
-        "inputs": list(found.inputs.values()),
-        "outputs": list(found.outputs.values()),
+        "feeds": list(found.inputs.values()),
+        "fetches": list(found.outputs.values()),
     }
 
 

@@ -148,6 +148,10 @@ def _try_sizes(prover: Prover, sizes: Sizes, seed: int) -> tuple[Settled | None,
 def parts(prover: Prover, settled: list[Settled]) -> list[Part]:
     """What to compare: all weights, modes and sizes with each other; for a heavy model every
     weight set in every mode and every size at least once, but not all combinations."""
+    return [part for part in _parts(prover, settled) if not (part.training and prover.one_mode)]
+
+
+def _parts(prover: Prover, settled: list[Settled]) -> list[Part]:
     sizes = list(range(len(settled)))
     if prover.thorough or (prover.thorough is None and _work(prover, settled) <= LIGHT):
         return [

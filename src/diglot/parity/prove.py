@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.errors import BadInput, WorkerFailed
 from diglot.parity.proof import Proof
-from diglot.runtime import original
+from diglot.runtime import graph_files, original
 
 if TYPE_CHECKING:
     from diglot.runtime import KerasWorker
@@ -51,14 +51,6 @@ def prove(
 
     start = time.perf_counter()
     tell: Progress = progress or (lambda text: None)
-    if (translation.info.get("original") or {}).get("kind") == "graph":
-        from diglot.parity.graph import compare_graph
-        from diglot.runtime import borrow_worker
-
-        with _files(translation) as directory, borrow_worker("tensorflow", worker) as keras:
-            proof = compare_graph(translation, directory, keras, seed)
-            proof.hashes, proof.versions = _hashes(directory), _versions()
-        return _signed(proof, seed, 0, start)
     with (
         _files(translation) as directory,
         _keras_side(translation, directory, backend, worker) as (keras, note),
@@ -94,6 +86,8 @@ def _keras_side(
     from diglot.runtime.local import LocalKeras
 
     live = translation.source_model if translation.weight_map.to_torch else None
+    if _is_graph(translation):  # which no other backend runs
+        live, backend = None, "tensorflow"
     why = "its classes cannot be imported elsewhere, or cannot be saved"
     if live is None or original.read_record(directory)["kind"] != "live":
         with borrow_worker(backend, worker) as keras:
@@ -111,6 +105,11 @@ def _keras_side(
     text = "in the process that made the translation, its weights widened to float64 and put back"
     with LocalKeras(live) as here:
         yield here, [{"what": what, "why": f"{text}, since it could not be built afresh: {why}"}]
+
+
+def _is_graph(translation: Any) -> bool:
+    """Whether the source is a TensorFlow graph."""
+    return (translation.info.get("original") or {}).get("kind") == "graph"
 
 
 @contextlib.contextmanager
@@ -138,13 +137,16 @@ def _files(translation: Any) -> Iterator[Path]:
 def _hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of the files that the proof is about."""
     names = ("model.py", "model.weights.h5", "model.safetensors", "weight_map.json")
-    names += (original.ARCHIVE, original.WEIGHTS)
+    names += (original.ARCHIVE, original.WEIGHTS, graph_files.FROZEN)
+    paths = [directory / name for name in names]
+    paths += sorted((directory / graph_files.FOLDER).rglob("*"))
     found = {}
-    for name in names:
-        path = directory / name
-        if path.exists():
+    for path in paths:
+        if path.is_file():
             with path.open("rb") as stream:
-                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+                found[path.relative_to(directory).as_posix()] = hashlib.file_digest(
+                    stream, "sha256"
+                ).hexdigest()
     return found
 
 

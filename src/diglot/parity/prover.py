@@ -26,6 +26,10 @@ from diglot.torch_program import WEIGHTS
 if TYPE_CHECKING:
     from diglot.runtime import KerasWorker
 
+_ONE_MODE = (
+    "the graph was saved for inference and has no other mode: training steps were compared in "
+    "evaluation mode"
+)
 _ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
@@ -65,6 +69,8 @@ class Prover:
         self.weight_map = translation.weight_map
         self.to_torch = self.weight_map.to_torch
         self.info = read_info(translation, directory)
+        # A graph was saved in one mode, that of inference.
+        self.one_mode = (self.info.get("original") or {}).get("kind") == "graph"
         self.examples = self.info.get("example_inputs") or []
         self.proof = Proof()
         self.found = _Findings()
@@ -113,9 +119,11 @@ class Prover:
         self._compare_files()
         self._ask_the_source()
         step_case = None
+        if self.one_mode:
+            self.skip("training mode", _ONE_MODE)
         for part in plan.parts(self, settled):
             done = self._compare_part(part, settled)
-            if part.training and part.weights == "random" and done:
+            if part.training is not self.one_mode and part.weights == "random" and done:
                 step_case = min(done, key=lambda case: case.elements())
         if step_case is not None and steps and id(step_case) in self.slopes:
             self._compare_steps(step_case, steps)
@@ -399,7 +407,7 @@ class Prover:
         # rounding grows as fast as a fault would.
         options = {"steps": steps, "rate": float(1e-4 * size / slope), "seed": case.seed}
         self.worker.submit("train", case.arrays(), factors=factors, **options)
-        self.model.train(case.inputs, **options)
+        self.model.train(case.inputs, training=case.training, **options)
         target = self.worker.collect().arrays
         state = self.model.state()
         gaps = [

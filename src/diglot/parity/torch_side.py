@@ -242,11 +242,12 @@ class TorchModel:
         steps: int,
         rate: float,
         seed: int,
+        training: bool = True,
     ) -> None:
-        """`steps` steps of plain gradient descent in training mode, in place; the loss of step k
-        has the cotangents of seed + k."""
+        """`steps` steps of plain gradient descent in training mode (unless told otherwise), in
+        place; the loss of step k has the cotangents of seed + k."""
         for step in range(steps):
-            self._mode(True)
+            self._mode(training)
             with computing(self.dtype), torch.enable_grad():
                 loss = self._loss(self.forward(self.tensors(inputs)), seed + step)
                 parameters = list({id(p): p for p in self.parameters().values()}.values())

@@ -36,13 +36,15 @@ def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
     proof.not_compared = [{"what": what, "why": why} for what, why in found.not_compared]
     proof.explained += [dict(_KEPT_EXACT[name]) for name in sorted(found.exact)]
     proof.explained += _biased(found.biased) + _rounding(found.rounding)
-    compared = {check.kind for check in proof.checks if check.count}
+    # Figures of float32 decide nothing.
+    compared = {check.kind for check in proof.checks if check.count and check.dtype != "float32"}
     sensitivity = proof.sensitivity.get("verdict", "")
     if found.failures:
         proof.verdict = "differs"
         proof.reason = _reason(prover)
     elif "outputs" not in compared:
-        proof.verdict, proof.reason = "unproven", "no output could be compared"
+        why = next((f": {item['why']}" for item in proof.not_compared), "")
+        proof.verdict, proof.reason = "unproven", f"no output could be compared{why}"
     elif not proof.sensitivity or sensitivity != MOVES:
         proof.verdict = "unproven"
         proof.reason = sensitivity or "it was not measured whether the outputs move"

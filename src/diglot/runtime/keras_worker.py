@@ -121,13 +121,6 @@ class Commands:
         with TheirCode("The Keras model, called with these inputs,", hint):
             return observe(self.opened, names, inputs).pack()
 
-    def graph(self, arrays: Arrays, origin: dict[str, Any]) -> Answer:
-        """Run a TensorFlow graph (see graphs.run_graph) on inputs named `input:I`; gives `output:I`."""
-        from diglot.runtime.graphs import run_graph
-
-        outputs = run_graph(origin, [arrays[f"input:{i}"] for i in range(len(arrays))])
-        return {}, {f"output:{i}": np.asarray(output) for i, output in enumerate(outputs)}
-
     def describe(self, arrays: Arrays, path: str) -> Answer:
         """See KerasSession.describe."""
         return self.session.describe(path), {}

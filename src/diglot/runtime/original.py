@@ -1,9 +1,10 @@
 """The Keras model that a translation to PyTorch was made of, brought to life again for its proof.
 
-How, is in `original` of translation.json, in one of three ways:
+How, is in `original` of translation.json, in one of four ways:
 
 - "archive": source.keras in the folder, with the modules that its own classes are defined in;
 - "factory": the function that the user named is called again, and source.weights.h5 is read;
+- "graph": a SavedModel's folder, source, or a frozen graph, source.pb (see `runtime.graph_files`);
 - "live": only the model that was handed over in Python has it; it runs in the process it lives in.
 
 In float64 the model is widened where it is (`runtime.wide`), not rebuilt.
@@ -25,6 +26,7 @@ import numpy as np
 from diglot import keras_files
 from diglot.errors import BadInput
 from diglot.runtime.calling import call_model, how_called
+from diglot.runtime.graphs import GraphModel
 from diglot.runtime.keras_exact import set_width
 from diglot.runtime.nests import tensors
 from diglot.runtime.wide import Widened, wide_literals
@@ -52,6 +54,12 @@ class Original:
         be had, so `weights` changes nothing.)"""
         self._give_back()
         self._record = read_record(directory)
+        self._width = floatx
+        if self._record["kind"] == "graph":
+            set_width(floatx)
+            self._built = None
+            self._model = GraphModel(self._record, directory, floatx)
+            return self._model
         if self._live is not None:
             self._model = self._live
         else:
@@ -61,7 +69,6 @@ class Original:
             self._widened = Widened(self._model)
         else:
             self._states = [(v, _numpy(v)) for v in self._model.non_trainable_variables]
-        self._width = floatx
         return self._model
 
     def _build(self, directory: Path) -> None:
@@ -92,7 +99,8 @@ class Original:
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
         """Within the block float32 in the model's own code means the width that it computes in."""
-        with wide_literals() if self._width == "float64" else contextlib.nullcontext():
+        theirs = self._record["kind"] != "graph"  # Python code of the author's
+        with wide_literals() if theirs and self._width == "float64" else contextlib.nullcontext():
             yield
 
     def _give_back(self) -> None:
@@ -246,6 +254,8 @@ def build(directory: Path, record: Mapping[str, Any]) -> Any:
             hint="prove it there, with diglot.prove(translation); or translate from a function "
             "that returns the model, file.py:function",
         )
+    if record["kind"] == "graph":
+        return GraphModel(record, directory, "float32")
     if record["kind"] == "archive":
         custom = {place["key"]: _import(place) for place in record["modules"]}
         custom.pop("", None)

@@ -270,8 +270,13 @@ def attach(root: nn.Module, modules: dict[Path, nn.Module]) -> None:
         parent.add_module(path[-1], modules[path])
 
 
-def build(lowered: Lowered, structure: Any, name: str) -> tuple[Root, list[WeightEntry]]:
-    """The root module of a lowered graph, filled with the weights, and the entries of its weight map."""
+def build(
+    lowered: Lowered, structure: Any, name: str
+) -> tuple[Root, list[WeightEntry], dict[str, str]]:
+    """The root module of a lowered graph, filled with the weights, and the entries of its weight map.
+
+    Also the source's node that holds each weight, by its name in the map; none for what was computed of constants.
+    """
     builder = Builder(lowered)
     order = lowered.graph.order()
     leaves = builder.leaves(order)
@@ -294,12 +299,18 @@ def build(lowered: Lowered, structure: Any, name: str) -> tuple[Root, list[Weigh
     _loose_weights(builder, root, nodes, wishes)
     _read_weights(builder, root)
     entries = _entries(builder, root)
-    fill(root, entries, {e.target: _array(n) for e, n in zip(entries, builder.homes, strict=True)})
-    return root, entries
+    held = dict(zip((e.target for e in entries), builder.homes, strict=True))
+    fill(root, entries, {target: _array(node) for target, node in held.items()})
+    nodes = {target: _origin(node) for target, node in held.items()}
+    return root, entries, {target: node for target, node in nodes.items() if node}
 
 
 def _array(node: Node) -> np.ndarray:
     return node.value if node.op == "Const" else node.attrs["variable"].value
+
+
+def _origin(node: Node) -> str:
+    return node.attrs.get("node", "") if node.op == "Const" else node.attrs["variable"].node
 
 
 def _weight_name(node: Node) -> str:

@@ -162,6 +162,7 @@ class _Variables:
                 return None
             if made.name in {v.name for v in self.made.values()}:
                 made.name = node.name
+            made.node = node.name
             self.made[node.name] = made
         return self.made[node.name]
 

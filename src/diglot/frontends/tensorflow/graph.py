@@ -17,12 +17,16 @@ from diglot.errors import BadInput
 
 @dataclass(eq=False)
 class Variable:
-    """A variable of the source: its name (unique within the graph), value and whether it is trained."""
+    """A variable of the source: its name (unique within the graph), value and whether it is trained.
+
+    ``node`` is the node of the source's file that stands for it, one within a function as ``function:node``.
+    """
 
     name: str
     value: np.ndarray
     trainable: bool = True
     dtype: str = "float32"
+    node: str = ""
 
 
 class Out(NamedTuple):

@@ -185,7 +185,10 @@ class Lowering:
             copy = self._made[node]
             if node.op == "Const" and node.attrs.get("weight") and is_array(node.value):
                 # A frozen variable: it is not folded into other constants, and is trained again.
-                copy.op, copy.attrs = "Variable", {"variable": Variable(node.name, node.value)}
+                copy.op, copy.attrs = (
+                    "Variable",
+                    {"variable": Variable(node.name, node.value, node=node.attrs.get("node", ""))},
+                )
                 self.put(copy, self._fake(node.value))
             elif node.op == "Const":
                 self.put(copy, Constant(node.value))

@@ -279,6 +279,9 @@ class Loader:
         attrs.update({k: _attribute(v, name) for k, v in definition.attr.items() if k[0] != "_"})
         attrs["weight"] = attrs.pop("diglot_weight", False)
         op = definition.op
+        if op == "Const":
+            held = self._open[-1:]  # the function that it is in
+            attrs["node"] = ":".join([*held, definition.name])
         for key in _BRANCHES.get(op, ()):
             names = attrs[key] if isinstance(attrs[key], list) else [attrs[key]]
             graphs = [self.subgraph(n) for n in names]

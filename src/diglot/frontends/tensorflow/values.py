@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from diglot.literals import intended
+
 
 class Refused(Exception):
     """The op cannot be translated as it is used here; the text says why and what to do."""
@@ -125,13 +127,8 @@ def number(value: Any) -> Any:
     if array.dtype.kind in "iu":
         return int(array)
     if array.dtype.kind == "f":
-        return shortest(array[()])
+        return intended(array[()])
     return None
-
-
-def shortest(value: Any) -> float:
-    """The shortest decimal that gives the number in its own dtype, as a double."""
-    return float(str(value)) if np.isfinite(value) else float(value)
 
 
 def tensor(value: Any, precision: Precision, like: torch.Tensor | None = None) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from diglot.frontends.tensorflow import values
 from diglot.frontends.tensorflow.ops.registry import Call, Constant, Sample, host_numpy, op
+from diglot.literals import intended
 
 
 def _unary(
@@ -107,7 +108,7 @@ def neg(call: Call, x: Any) -> Any:
     samples=(Sample(lambda r, x: r.LeakyRelu(features=x, alpha=0.25), ("2,3",)),),
 )
 def leaky_relu(call: Call, x: Any) -> Any:
-    return F.leaky_relu(call.tensor(x), values.shortest(np.float32(call.attrs["alpha"])))
+    return F.leaky_relu(call.tensor(x), intended(np.float32(call.attrs["alpha"])))
 
 
 @op(

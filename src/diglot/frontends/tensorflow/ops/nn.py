@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from diglot.frontends.tensorflow import geometry, values
 from diglot.frontends.tensorflow.ops.registry import Call, Sample, op
+from diglot.literals import intended
 
 
 @op(
@@ -231,7 +232,7 @@ def batch_norm(
     """``FusedBatchNorm``: with the statistics given, or (training) with those of the batch."""
     x = call.tensor(x)
     training = bool(call.attrs.get("is_training", True))
-    epsilon = values.shortest(np.float32(call.attrs.get("epsilon", 1e-4)))
+    epsilon = intended(np.float32(call.attrs.get("epsilon", 1e-4)))
     scale, offset = call.tensor(scale), call.tensor(offset)
     image = geometry.inward(x, call.attrs)
     if training:
@@ -329,9 +330,7 @@ def sparse_softmax_cross_entropy(call: Call, x: Any, labels: Any) -> Any:
 def local_response_norm(call: Call, x: Any) -> Any:
     x = call.tensor(x)
     radius = int(call.attrs["depth_radius"])
-    alpha, beta, bias = (
-        values.shortest(np.float32(call.attrs[k])) for k in ("alpha", "beta", "bias")
-    )
+    alpha, beta, bias = (intended(np.float32(call.attrs[k])) for k in ("alpha", "beta", "bias"))
     size = 2 * radius + 1
     done = F.local_response_norm(x.permute(0, 3, 1, 2), size, alpha * size, beta, bias)
     return done.permute(0, 2, 3, 1)

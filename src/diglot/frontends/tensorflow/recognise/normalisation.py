@@ -17,6 +17,7 @@ from diglot.frontends.tensorflow.build import Weight
 from diglot.frontends.tensorflow.graph import Node, Out
 from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.recognise.finder import Finder, Terms
+from diglot.literals import intended
 
 _BATCH = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _THROUGH = ("Mul", "AddV2", "Add", "Sub", "Neg", "RealDiv", "Reshape", "Squeeze", "BiasAdd")
@@ -45,7 +46,7 @@ def _fused(finder: Finder, node: Node) -> None:
         return
     names = ("weight", "bias", "running_mean", "running_var")
     weights = [Weight(h, (n,)) for h, n in zip(held, names, strict=False) if h is not None]
-    epsilon = values.shortest(np.float32(node.attrs.get("epsilon", 1e-4)))
+    epsilon = intended(np.float32(node.attrs.get("epsilon", 1e-4)))
     rank = finder.rank(x)
     first = geometry.channels_first(node.attrs)
     options = {

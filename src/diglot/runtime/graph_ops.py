@@ -1,0 +1,184 @@
+"""TensorFlow's ops in float64, those included that it computes in float32 only: these are written with others here.
+
+Each replacement takes a node and its inputs, and gives its outputs; or None where TensorFlow's own op will do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diglot.literals import intended
+
+
+def number(node: Any, name: str, default: float) -> float:
+    """A float attribute as its author wrote it; attributes hold 32 bits."""
+    return intended(np.float32(node.attr[name].f if name in node.attr else default))
+
+
+def _flag(node: Any, name: str, default: bool = False) -> bool:
+    return node.attr[name].b if name in node.attr else default
+
+
+def batch_norm(node: Any, inputs: list[Any]) -> list[Any]:
+    """FusedBatchNorm in all its versions. The reserved outputs, which only gradients read, are the statistics."""
+    import tensorflow as tf
+
+    x, scale, offset, mean, variance = inputs
+    first = (node.attr["data_format"].s or b"NHWC").startswith(b"NC")
+    rank = len(x.shape)
+    axes = [axis for axis in range(rank) if axis != (1 if first else rank - 1)]
+    if _flag(node, "is_training", True):
+        mean = tf.reduce_mean(x, axes)
+        variance = tf.reduce_mean(tf.math.squared_difference(x, _spread(mean, rank, first)), axes)
+    factor = scale * tf.math.rsqrt(variance + number(node, "epsilon", 1e-4))
+    centred = x - _spread(mean, rank, first)
+    y = centred * _spread(factor, rank, first) + _spread(offset, rank, first)
+    return [y, mean, variance, mean, variance, variance]
+
+
+def _spread(vector: Any, rank: int, first: bool) -> Any:
+    """A value for each channel, for a tensor of ``rank`` axes."""
+    import tensorflow as tf
+
+    return tf.reshape(vector, [1, -1, *[1] * (rank - 2)]) if first else vector
+
+
+def leaky_relu(node: Any, inputs: list[Any]) -> list[Any]:
+    """LeakyRelu, whose slope is an attribute of 32 bits."""
+    import tensorflow as tf
+
+    (x,) = inputs
+    return [tf.where(x > 0, x, x * number(node, "alpha", 0.2))]
+
+
+def resize_bilinear(node: Any, inputs: list[Any]) -> list[Any]:
+    """ResizeBilinear, whose result is float32 whatever goes in."""
+    import tensorflow as tf
+
+    x, size = inputs
+    x = tf.cast(x, tf.float64)
+    aligned, centred = _flag(node, "align_corners"), _flag(node, "half_pixel_centers")
+    for axis, target in zip((1, 2), size.numpy().tolist(), strict=True):
+        length = int(x.shape[axis])
+        scale = length / target
+        if aligned and target > 1:
+            scale = (length - 1) / (target - 1)
+        at = np.arange(target, dtype=np.float64)
+        at = np.maximum((at + 0.5) * scale - 0.5, 0.0) if centred else at * scale
+        low = np.minimum(np.floor(at).astype(np.int64), length - 1)
+        high = np.minimum(low + 1, length - 1)
+        share = np.reshape(at - low, [-1, *[1] * (3 - axis)])
+        below, above = tf.gather(x, low, axis=axis), tf.gather(x, high, axis=axis)
+        x = below + (above - below) * share
+    return [x]
+
+
+def adjust_contrast(node: Any, inputs: list[Any]) -> list[Any]:
+    """AdjustContrastv2."""
+    import tensorflow as tf
+
+    x, factor = inputs
+    mean = tf.reduce_mean(x, [-3, -2], keepdims=True)
+    return [(x - mean) * factor + mean]
+
+
+def response_norm(node: Any, inputs: list[Any]) -> list[Any]:
+    """LRN: local response normalisation over channels."""
+    import tensorflow as tf
+
+    (x,) = inputs
+    radius = node.attr["depth_radius"].i if "depth_radius" in node.attr else 5
+    squares = tf.pad(tf.square(x), [[0, 0]] * 3 + [[radius, radius]])
+    depth = int(x.shape[3])
+    total = tf.add_n([squares[:, :, :, i : i + depth] for i in range(2 * radius + 1)])
+    base = number(node, "bias", 1.0) + number(node, "alpha", 1.0) * total
+    return [x * tf.pow(base, -number(node, "beta", 0.5))]
+
+
+def pool_3d(node: Any, inputs: list[Any]) -> list[Any]:
+    """MaxPool3D and AvgPool3D; the average counts what is within the volume only."""
+    import tensorflow as tf
+
+    (x,) = inputs
+    first = (node.attr["data_format"].s or b"NDHWC").startswith(b"NC")
+    axes = (2, 3, 4) if first else (1, 2, 3)
+    kernel, strides = ([list(node.attr[k].list.i)[a] for a in axes] for k in ("ksize", "strides"))
+    pads = [[0, 0] for _ in range(5)]
+    if node.attr["padding"].s == b"SAME":
+        for axis, size, stride in zip(axes, kernel, strides, strict=True):
+            length = int(x.shape[axis])
+            total = max((-(-length // stride) - 1) * stride + size - length, 0)
+            pads[axis] = [total // 2, total - total // 2]
+    largest = node.op == "MaxPool3D"
+    padded = tf.pad(x, pads, constant_values=-np.inf if largest else 0.0)
+    windows = tf.stack(_windows(padded, axes, kernel, strides))
+    if largest:
+        return [tf.reduce_max(windows, 0)]
+    counted = tf.stack(_windows(tf.pad(tf.ones_like(x), pads), axes, kernel, strides))
+    return [tf.reduce_sum(windows, 0) / tf.reduce_sum(counted, 0)]
+
+
+def _windows(x: Any, axes: tuple[int, ...], kernel: list[int], strides: list[int]) -> list[Any]:
+    """For each place in the kernel what lies under it, for all its positions."""
+    found = []
+    for offsets in itertools.product(*(range(size) for size in kernel)):
+        slices = [slice(None)] * 5
+        for axis, offset, size, stride in zip(axes, offsets, kernel, strides, strict=True):
+            slices[axis] = slice(offset, int(x.shape[axis]) - size + offset + 1, stride)
+        found.append(x[tuple(slices)])
+    return found
+
+
+def in_top_k(node: Any, inputs: list[Any]) -> list[Any]:
+    """InTopKV2, which takes float32 only; what it gives is true or false."""
+    import tensorflow as tf
+
+    predictions, targets, count = inputs
+    return [
+        tf.raw_ops.InTopKV2(predictions=tf.cast(predictions, tf.float32), targets=targets, k=count)
+    ]
+
+
+def conv_2d(node: Any, inputs: list[Any]) -> list[Any] | None:
+    """A dilated Conv2D, which TensorFlow has no gradient of on a CPU, with zeros in its kernel instead.
+
+    None for one that is not dilated.
+    """
+    import tensorflow as tf
+
+    first = (node.attr["data_format"].s or b"NHWC").startswith(b"NC")
+    dilations = [
+        list(node.attr["dilations"].list.i or [1] * 4)[a] for a in ((2, 3) if first else (1, 2))
+    ]
+    if dilations == [1, 1] or first:
+        return None
+    x, kernel = inputs
+    for axis, dilation in enumerate(dilations):
+        size = int(kernel.shape[axis])
+        spread = tf.stack([kernel, *[tf.zeros_like(kernel)] * (dilation - 1)], axis + 1)
+        shape = [*kernel.shape[:axis], size * dilation, *kernel.shape[axis + 1 :]]
+        kernel = tf.gather(tf.reshape(spread, shape), range((size - 1) * dilation + 1), axis=axis)
+    pads = list(node.attr["explicit_paddings"].list.i)
+    padding: Any = node.attr["padding"].s.decode()
+    if padding == "EXPLICIT":
+        padding = [pads[i : i + 2] for i in range(0, 8, 2)]
+    return [tf.nn.conv2d(x, kernel, list(node.attr["strides"].list.i), padding)]
+
+
+REPLACED: dict[str, Callable[[Any, list[Any]], list[Any] | None]] = {
+    "FusedBatchNorm": batch_norm,
+    "FusedBatchNormV2": batch_norm,
+    "FusedBatchNormV3": batch_norm,
+    "LeakyRelu": leaky_relu,
+    "ResizeBilinear": resize_bilinear,
+    "AdjustContrastv2": adjust_contrast,
+    "LRN": response_norm,
+    "MaxPool3D": pool_3d,
+    "AvgPool3D": pool_3d,
+    "InTopKV2": in_top_k,
+    "Conv2D": conv_2d,
+}
