@@ -13,7 +13,7 @@ import numpy as np
 from diglot.errors import BadInput
 from diglot.literals import intended
 from diglot.runtime.graph_files import node_name
-from diglot.runtime.graph_ops import REPLACED
+from diglot.runtime.graph_ops import REPLACED, attribute, definition
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _HANDLES = ("VarHandleOp", "VariableV2", "Variable", "VariableOp")
@@ -175,13 +175,13 @@ def _read(value: Any) -> Any:
 def _gather(node: Any, inputs: list[Any]) -> list[Any]:
     import tensorflow as tf
 
-    return [tf.gather(_read(inputs[0]), inputs[1], batch_dims=node.attr["batch_dims"].i)]
+    return [tf.gather(_read(inputs[0]), inputs[1], batch_dims=attribute(node, "batch_dims").i)]
 
 
 def _shape(node: Any, inputs: list[Any]) -> list[Any]:
     import tensorflow as tf
 
-    return [tf.shape(_read(inputs[0]), tf.as_dtype(node.attr["out_type"].type or 3))]
+    return [tf.shape(_read(inputs[0]), tf.as_dtype(attribute(node, "out_type").type))]
 
 
 _PLAIN = {
@@ -219,24 +219,18 @@ def _follow(
 # -- TensorFlow's ops ---------------------------------------------------------------------------------
 
 
-def _definition(op: str) -> Any:
-    from tensorflow.python.framework import op_def_registry
-
-    return op_def_registry.get(op)
-
-
 def _output_counts(node: Any) -> dict[str, int] | None:
     """How many tensors each named output of a node has; None for a function's."""
-    definition = _definition(node.op)
-    if definition is None:
+    known = definition(node.op)
+    if known is None:
         return None
     counts = {}
-    for output in definition.output_arg:
+    for output in known.output_arg:
         counts[output.name] = 1
         if output.number_attr:
-            counts[output.name] = node.attr[output.number_attr].i
+            counts[output.name] = attribute(node, output.number_attr).i
         elif output.type_list_attr:
-            counts[output.name] = len(node.attr[output.type_list_attr].list.type)
+            counts[output.name] = len(attribute(node, output.type_list_attr).list.type)
     return counts
 
 
@@ -249,12 +243,12 @@ def execute(node: Any, inputs: list[Any]) -> list[Any]:
     from tensorflow.python.eager import context
     from tensorflow.python.eager import execute as eager
 
-    definition, counts = _definition(node.op), _output_counts(node)
-    if definition is None or counts is None:
+    known, counts = definition(node.op), _output_counts(node)
+    if known is None or counts is None:
         raise BadInput(f"TensorFlow has no op {node.op}.", where=node.name)
     attrs: list[Any] = []
-    for attr in definition.attr:
-        value = node.attr.get(attr.name, attr.default_value)
+    for attr in known.attr:
+        value = attribute(node, attr.name)
         if value.WhichOneof("value"):
             attrs += [attr.name, _attribute(value)]
     tensors = [tf.convert_to_tensor(value) for value in inputs]

@@ -14,13 +14,28 @@ import numpy as np
 from diglot.literals import intended
 
 
-def number(node: Any, name: str, default: float) -> float:
+def definition(op: str) -> Any:
+    """TensorFlow's own definition of an op, or None."""
+    from tensorflow.python.framework import op_def_registry
+
+    return op_def_registry.get(op)
+
+
+def attribute(node: Any, name: str) -> Any:
+    """An attribute of a node, that of its op's definition where it has none. (Asking a protobuf's map for what it does
+    not hold would put it there.)"""
+    if name in node.attr:
+        return node.attr[name]
+    return next(a.default_value for a in definition(node.op).attr if a.name == name)
+
+
+def number(node: Any, name: str) -> float:
     """A float attribute as its author wrote it; attributes hold 32 bits."""
-    return intended(np.float32(node.attr[name].f if name in node.attr else default))
+    return intended(np.float32(attribute(node, name).f))
 
 
-def _flag(node: Any, name: str, default: bool = False) -> bool:
-    return node.attr[name].b if name in node.attr else default
+def _channels_first(node: Any) -> bool:
+    return attribute(node, "data_format").s.startswith(b"NC")
 
 
 def batch_norm(node: Any, inputs: list[Any]) -> list[Any]:
@@ -28,13 +43,13 @@ def batch_norm(node: Any, inputs: list[Any]) -> list[Any]:
     import tensorflow as tf
 
     x, scale, offset, mean, variance = inputs
-    first = (node.attr["data_format"].s or b"NHWC").startswith(b"NC")
+    first = _channels_first(node)
     rank = len(x.shape)
     axes = [axis for axis in range(rank) if axis != (1 if first else rank - 1)]
-    if _flag(node, "is_training", True):
+    if attribute(node, "is_training").b:
         mean = tf.reduce_mean(x, axes)
         variance = tf.reduce_mean(tf.math.squared_difference(x, _spread(mean, rank, first)), axes)
-    factor = scale * tf.math.rsqrt(variance + number(node, "epsilon", 1e-4))
+    factor = scale * tf.math.rsqrt(variance + number(node, "epsilon"))
     centred = x - _spread(mean, rank, first)
     y = centred * _spread(factor, rank, first) + _spread(offset, rank, first)
     return [y, mean, variance, mean, variance, variance]
@@ -52,7 +67,7 @@ def leaky_relu(node: Any, inputs: list[Any]) -> list[Any]:
     import tensorflow as tf
 
     (x,) = inputs
-    return [tf.where(x > 0, x, x * number(node, "alpha", 0.2))]
+    return [tf.where(x > 0, x, x * number(node, "alpha"))]
 
 
 def resize_bilinear(node: Any, inputs: list[Any]) -> list[Any]:
@@ -61,7 +76,7 @@ def resize_bilinear(node: Any, inputs: list[Any]) -> list[Any]:
 
     x, size = inputs
     x = tf.cast(x, tf.float64)
-    aligned, centred = _flag(node, "align_corners"), _flag(node, "half_pixel_centers")
+    aligned, centred = attribute(node, "align_corners").b, attribute(node, "half_pixel_centers").b
     for axis, target in zip((1, 2), size.numpy().tolist(), strict=True):
         length = int(x.shape[axis])
         scale = length / target
@@ -91,12 +106,12 @@ def response_norm(node: Any, inputs: list[Any]) -> list[Any]:
     import tensorflow as tf
 
     (x,) = inputs
-    radius = node.attr["depth_radius"].i if "depth_radius" in node.attr else 5
+    radius = attribute(node, "depth_radius").i
     squares = tf.pad(tf.square(x), [[0, 0]] * 3 + [[radius, radius]])
     depth = int(x.shape[3])
     total = tf.add_n([squares[:, :, :, i : i + depth] for i in range(2 * radius + 1)])
-    base = number(node, "bias", 1.0) + number(node, "alpha", 1.0) * total
-    return [x * tf.pow(base, -number(node, "beta", 0.5))]
+    base = number(node, "bias") + number(node, "alpha") * total
+    return [x * tf.pow(base, -number(node, "beta"))]
 
 
 def pool_3d(node: Any, inputs: list[Any]) -> list[Any]:
@@ -104,11 +119,13 @@ def pool_3d(node: Any, inputs: list[Any]) -> list[Any]:
     import tensorflow as tf
 
     (x,) = inputs
-    first = (node.attr["data_format"].s or b"NDHWC").startswith(b"NC")
+    first = _channels_first(node)
     axes = (2, 3, 4) if first else (1, 2, 3)
-    kernel, strides = ([list(node.attr[k].list.i)[a] for a in axes] for k in ("ksize", "strides"))
+    kernel, strides = (
+        [list(attribute(node, k).list.i)[a] for a in axes] for k in ("ksize", "strides")
+    )
     pads = [[0, 0] for _ in range(5)]
-    if node.attr["padding"].s == b"SAME":
+    if attribute(node, "padding").s == b"SAME":
         for axis, size, stride in zip(axes, kernel, strides, strict=True):
             length = int(x.shape[axis])
             total = max((-(-length // stride) - 1) * stride + size - length, 0)
@@ -150,9 +167,9 @@ def conv_2d(node: Any, inputs: list[Any]) -> list[Any] | None:
     """
     import tensorflow as tf
 
-    first = (node.attr["data_format"].s or b"NHWC").startswith(b"NC")
+    first = _channels_first(node)
     dilations = [
-        list(node.attr["dilations"].list.i or [1] * 4)[a] for a in ((2, 3) if first else (1, 2))
+        list(attribute(node, "dilations").list.i)[a] for a in ((2, 3) if first else (1, 2))
     ]
     if dilations == [1, 1] or first:
         return None
@@ -162,11 +179,11 @@ def conv_2d(node: Any, inputs: list[Any]) -> list[Any] | None:
         spread = tf.stack([kernel, *[tf.zeros_like(kernel)] * (dilation - 1)], axis + 1)
         shape = [*kernel.shape[:axis], size * dilation, *kernel.shape[axis + 1 :]]
         kernel = tf.gather(tf.reshape(spread, shape), range((size - 1) * dilation + 1), axis=axis)
-    pads = list(node.attr["explicit_paddings"].list.i)
-    padding: Any = node.attr["padding"].s.decode()
+    pads = list(attribute(node, "explicit_paddings").list.i)
+    padding: Any = attribute(node, "padding").s.decode()
     if padding == "EXPLICIT":
         padding = [pads[i : i + 2] for i in range(0, 8, 2)]
-    return [tf.nn.conv2d(x, kernel, list(node.attr["strides"].list.i), padding)]
+    return [tf.nn.conv2d(x, kernel, list(attribute(node, "strides").list.i), padding)]
 
 
 REPLACED: dict[str, Callable[[Any, list[Any]], list[Any] | None]] = {
