@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 
 import keras
 import numpy as np
@@ -238,6 +239,41 @@ def test_there_and_back(name):
     )
     for ours, theirs in pairs:
         np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
+
+
+def residual():
+    inputs = keras.Input((16, 21, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(inputs)
+    x = layers.BatchNormalization(name="stem_norm")(x)
+    x = layers.ReLU(name="stem_relu")(x)
+    x = layers.Add(name="add")([x, layers.Conv2D(8, 3, padding="same", name="inner")(x)])
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(5, name="head")(x), name="little")
+
+
+def test_a_functional_model_comes_back_with_its_layers_names():
+    model = residual()
+    network = diglot.translate(model, to="torch").model
+    back = diglot.translate(network, torch.randn(2, 3, 16, 21), style="functional").model
+    named = [layer.name for layer in model.layers if layer.weights]
+    assert [layer.name for layer in back.layers if layer.weights] == named
+    assert [w.path for w in back.weights] == [w.path for w in model.weights]
+    for ours, theirs in zip(back.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    images = np.random.default_rng(0).normal(size=(3, 16, 21, 3)).astype("float32")
+    np.testing.assert_allclose(back(images), model(images), rtol=1e-5, atol=1e-6)
+
+
+def test_a_subclassed_model_comes_back_with_its_attributes(gpt):
+    ids = np.random.default_rng(0).integers(0, 50, (2, 7))
+    back = diglot.translate(gpt.model, torch.from_numpy(ids))
+    theirs = gpt.weight_map.variables(gpt.source_model)
+    ours = back.weight_map.variables(back.model)
+    numbered = re.compile(r"mlp\.(dense_\d+|layers\.\d)")  # where the author gave no name
+    assert {numbered.sub("mlp", n) for n in ours} == {numbered.sub("mlp", n) for n in theirs}
+    for name in set(ours) & set(theirs):
+        np.testing.assert_array_equal(ours[name].numpy(), theirs[name].numpy())
+    np.testing.assert_allclose(back.model(ids), gpt.source_model(ids), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_go_back_into_keras():

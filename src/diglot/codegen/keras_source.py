@@ -61,6 +61,8 @@ def docstring(program: Program) -> str:
     """Return the first lines of the generated file."""
     name = program.hub.root.class_name
     where = program.hub.root.cls.__module__ if program.hub.root.cls else "a saved program"
+    if where.startswith("diglot_generated"):  # nobody wrote that
+        return f'"""{name} in Keras, translated from PyTorch by Diglot."""'
     line = f'"""{name} in Keras, translated from PyTorch ({where}.{name}) by Diglot."""'
     if len(line) <= LINE_LENGTH:
         return line
