@@ -241,6 +241,22 @@ def test_there_and_back(name):
         np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
 
 
+def test_a_masked_encoder_hands_its_states_on():
+    """Padding before, within and after a sentence is passed over, and a state is that of its last word."""
+    source, target = (keras.Input((None,), dtype="int32", name=n) for n in ("source", "target"))
+    embedded = layers.Embedding(30, 12, mask_zero=True)(source)
+    _, *states = layers.LSTM(16, return_state=True, name="encoder")(embedded)
+    embedded = layers.Embedding(33, 12)(target)
+    sequence = layers.LSTM(16, return_sequences=True, name="decoder")(embedded, states)
+    model = keras.Model([source, target], layers.Dense(33, name="head")(sequence))
+    translation = diglot.translate(model, to="torch")
+    assert "_, (h, c) = self.encoder(\n            nn.utils.rnn.pack_padded_sequence(" in (
+        translation.source
+    )
+    proof = diglot.prove(translation)
+    assert proof.verdict == "proven", proof.to_json()[:3000]
+
+
 def residual():
     inputs = keras.Input((16, 21, 3), name="image")
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(inputs)

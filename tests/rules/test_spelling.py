@@ -21,9 +21,6 @@ BATCH = 8
 SKIPPED = {
     "diglot.by_mode.default",
     "diglot.row_dropout.default",
-    "diglot.masked_rnn.default",
-    "diglot.step_mask.default",
-    "diglot.trim_steps.default",
 }
 
 

@@ -36,18 +36,21 @@ class PartWriter:
             self.left[node] = 1
             self.inline[node] = made
             return
+        bound = self._names_bound(made)
         targets = []
         for i in range(count):
             if i not in items or not self.left.get(items[i], 0):
                 targets.append("_")
                 continue
             hint = assigned[i] if assigned and len(assigned) == count else None
-            hint = hint or part_noun(node, i, noun)
+            hint = hint or (bound[i] if bound else part_noun(node, i, noun))
             chosen = self._free_name(names.local(hint), items[i], made)
             if chosen in targets:
                 chosen = names.unique(names.local(hint), {*targets, *self.holder})
             targets.append(chosen)
-        if isinstance(made, ast.Tuple) and not names_in(made) & set(targets):
+        if bound:
+            self._rename({a: b for a, b in zip(bound, targets, strict=True) if a != "_"})
+        elif isinstance(made, ast.Tuple) and not names_in(made) & set(targets):
             for name, part in zip(targets, made.elts, strict=True):
                 if name != "_":
                     self.push(assignment(name, part), origin)
@@ -61,6 +64,27 @@ class PartWriter:
         self.program.parts[(self.call, node)] = {
             i: self.exprs[items[i]] for i in items if items[i] in self.exprs
         }
+
+    def _names_bound(self: RegionWriter, made: ast.expr) -> list[str] | None:
+        """Return the names to which the op's rule has assigned the parts already; they are free again."""
+        if not isinstance(made, ast.Tuple) or not self.statements:
+            return None
+        bound = [e.id for e in made.elts if isinstance(e, ast.Name)]
+        last = self.statements[-1].node
+        if len(bound) < len(made.elts) or not isinstance(last, ast.Assign):
+            return None
+        if not names_in(last.targets[0]) <= {*bound}:
+            return None
+        for name in bound:
+            self.holder.pop(name, None)
+        return bound
+
+    def _rename(self: RegionWriter, names_: dict[str, str]) -> None:
+        """Give what the last statements assign other names."""
+        for statement in self.statements[-2:]:
+            for name in ast.walk(statement.node):
+                if isinstance(name, ast.Name) and name.id in names_:
+                    name.id = names_[name.id]
 
     def _only_part(self: RegionWriter, made: ast.expr) -> int | None:
         """Return the place of the only part that a rule gives: ``(x, None)``."""

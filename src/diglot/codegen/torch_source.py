@@ -45,7 +45,13 @@ class TorchRegion(RegionWriter):
 
     def noun(self, node: fx.Node, noun: str) -> str:
         """What flows through a model without source lines (a Functional one) is ``x``, while no other value is."""
-        return "x" if not self.frames(node) and self._is_dead("x") else super().noun(node, noun)
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and value.dtype is torch.bool and noun == "x":
+            noun = "mask"
+        flows = isinstance(value, torch.Tensor) and value.dtype.is_floating_point
+        if flows and not self.frames(node) and self._is_dead("x"):
+            return "x"
+        return super().noun(node, noun)
 
     def _nests(self, node: fx.Node, made: ast.expr) -> bool:
         short = bool(self.frames(node)) or len(text(made)) <= _SHORT

@@ -15,6 +15,7 @@ from diglot.passes import (
     functional,
     gelu,
     last_states,
+    lengths,
     masks,
     pass_through,
     repeats,
@@ -65,6 +66,7 @@ FOR_KERAS = frozenset(
 #: And these to forms that PyTorch has; Keras has none, or none that is exact.
 FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (gelu.recognise, "Keras's own is written out where it must be exact"),
+    (lengths.hand_over, "Keras's layers run under a mask, PyTorch's by lengths"),
     (window_padding.absorb, "Keras pads images in a layer of its own"),
     (clean.drop_dead, "what the two replaced"),
 )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import rnn
 
 from diglot.frontends.keras_layers.records import (
     LayerCall,
@@ -159,6 +160,32 @@ def masked_sequence(
     return torch.where(mask.unsqueeze(-1), made, 0.0) if zero else made
 
 
+def packed_sequence(
+    module: Any, x: torch.Tensor, mask: torch.Tensor, first: Any, zero: bool
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """As :func:`masked_sequence`, with the states after the last step that counts.
+
+    Only packed sequences end before the batch does. One without any step that counts keeps its first state.
+    """
+    order, counted = valid_first(mask)
+    lengths = mask.to(torch.int64).sum(dim=1)
+    packed = rnn.pack_padded_sequence(
+        _take(x, order), lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+    )
+    output, after = module(packed, first) if first is not None else module(packed)
+    output, _ = rnn.pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
+    before = list(first) if isinstance(first, tuple) else [first]
+    begun = (lengths > 0).unsqueeze(-1)
+    states = [
+        torch.where(begun, state, 0.0 if start is None else start.squeeze(0))
+        for state, start in zip(
+            _last_states(after), before * (2 if before == [None] else 1), strict=False
+        )
+    ]
+    made = _take(F.pad(output, (0, 0, 1, 0)), counted)
+    return torch.where(mask.unsqueeze(-1), made, 0.0) if zero else made, states
+
+
 def _run(
     run: LayerCall, sequences: torch.Tensor, initial_state: Any = None, mask: Any = None
 ) -> Any:
@@ -169,12 +196,14 @@ def _run(
         x = x.flip(1)
     first = _first_state(initial_state, x)
     if mask is not None:
-        if own.return_state or own.stateful:
+        if own.stateful:
             raise run.refused(
-                "its states after masked steps: return_state or stateful together with a mask has no form in "
-                "PyTorch's layer (unroll the steps in a layer of your own)"
+                "stateful together with a mask (unroll the steps in a layer of your own)"
             )
         mask = mask.flip(1) if own.go_backwards else mask
+        if own.return_state:
+            sequence, states = packed_sequence(run.module, x, mask, first, own.zero_output_for_mask)
+            return (sequence if own.return_sequences else sequence[:, -1], *states)
         sequence = masked_sequence(run.module, x, mask, first, own.zero_output_for_mask)
         return sequence if own.return_sequences else sequence[:, -1]
     if own.stateful and first is not None:
@@ -196,6 +225,10 @@ def _masked(layer_: Any, x: Any, mask: Any) -> Any:
     return layer_(x, mask=mask)
 
 
+def _masked_from(layer_: Any, x: Any, mask: Any, *states: Any) -> Any:
+    return layer_(x, mask=mask, initial_state=list(states))
+
+
 def _with_state(layer_: Any, x: Any, *states: Any) -> Any:
     return layer_(x, initial_state=list(states))
 
@@ -213,7 +246,15 @@ def _samples(name: str, states: int) -> tuple[Sample, ...]:
         ) if name != "SimpleRNN" else _sample(
             name, "3,5,3", "bool[3,5]", call=_masked, return_sequences=True, zero_output_for_mask=True
         ),
+        _sample(name, "3,5,3", "bool[3,5]", call=_masked, return_state=True),
+        _sample(
+            name, "3,5,3", "bool[3,5]", call=_masked, return_state=True, return_sequences=True, go_backwards=True
+        ),
         _sample(name, "2,5,3", *["2,4"] * states, call=_with_state, return_sequences=True),
+        _sample(
+            name, "3,5,3", "bool[3,5]", *["3,4"] * states, call=_masked_from, return_sequences=True
+        ),
+        _sample(name, "3,5,3", "bool[3,5]", *["3,4"] * states, call=_masked_from, return_state=True),
         _sample(name, dropout=0.3, random=True),
         _sample(name, recurrent_dropout=0.3, random=True),
         _sample(name, activation="softsign", return_sequences=True),
@@ -335,11 +376,13 @@ def _two_directions(run: LayerCall, x: torch.Tensor, initial: Any, mask: Any) ->
         steps = x.flip(1) if place else x
         first = _first_state(given[place * half : (place + 1) * half] if given else None, x)
         if mask is not None:
-            if own.return_state:
-                raise run.refused("its states after masked steps have no form in PyTorch's layer")
             kept = mask.flip(1) if place else mask
             zero = own.forward_layer.zero_output_for_mask
-            sequence = masked_sequence(module, steps, kept, first, zero)
+            if own.return_state:
+                sequence, after = packed_sequence(module, steps, kept, first, zero)
+                states += after
+            else:
+                sequence = masked_sequence(module, steps, kept, first, zero)
         else:
             sequence, after = module(steps, first) if first is not None else module(steps)
             states += _last_states(after)
@@ -379,6 +422,7 @@ layer(
         _pair_sample("LSTM", return_state=True),
         _pair_sample("LSTM", masked=True, return_sequences=True),
         _pair_sample("GRU", masked=True),
+        _pair_sample("LSTM", masked=True, return_state=True, return_sequences=True),
         _pair_sample("LSTM", activation="softsign"),
         _pair_sample("LSTM", masked=True, activation="softsign", return_sequences=True),
     ),

@@ -6,6 +6,8 @@ import ast
 import operator
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from diglot.codegen.expr import E, call
 from diglot.codegen.names import unique
 from diglot.rules.arguments import unless
@@ -96,7 +98,7 @@ _KINDS = {
 
 
 def _sequence(op: OpCall) -> ast.expr:
-    kind, extra = _KINDS[op.rule.op.split(".")[1]]
+    kind, extra = _KINDS[op["kind"] if _is_packed(op) else op.rule.op.split(".")[1]]
     layers, both = op["num_layers"], op["bidirectional"]
     weights = _recurrent_weights(op, layers, both)
     if not op.writer.owns(op.node, op["params"]):
@@ -118,8 +120,37 @@ def _sequence(op: OpCall) -> ast.expr:
     if not all(_is_default(op, h) for h in hx):
         states = [op.value(h) for h in hx]
         given.append(states[0] if len(states) == 1 else ast.Tuple(states, ast.Load()))
-    made = call(op.layer(construct, weights), op.expr("input"), *given)
+    inputs = _packed(op) if _is_packed(op) else op.expr("input")
+    made = call(op.layer(construct, weights), inputs, *given)
     return _parts(op, made, states=len(hx))
+
+
+def _is_packed(op: OpCall) -> bool:
+    """Whether a layer runs over padded sequences, each to its own end."""
+    return op.rule.op.startswith("diglot.masked_rnn")
+
+
+def _packed(op: OpCall) -> ast.expr:
+    """``pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)``."""
+    lengths = op.expr("mask")  # see passes/lengths.py
+    if op.fake("mask").dtype is torch.bool:
+        lengths = E("mask.sum(1)", mask=lengths)
+    return call(
+        "nn.utils.rnn.pack_padded_sequence",
+        op.expr("input"),
+        E("lengths.cpu()", lengths=lengths),
+        batch_first=True,
+        enforce_sorted=False,
+    )
+
+
+def _padded(op: OpCall, output: ast.expr) -> ast.expr:
+    """The outputs of a layer as a tensor: those of packed sequences are padded again."""
+    if not _is_packed(op):
+        return output
+    length = E("x.shape[1]", x=op.expr("input"))
+    options = {"batch_first": True, "total_length": length}
+    return E("y[0]", y=call("nn.utils.rnn.pad_packed_sequence", output, **options))
 
 
 def _recurrent_weights(op: OpCall, layers: int, both: bool) -> dict[str, Any]:
@@ -139,7 +170,7 @@ def _parts(op: OpCall, made: ast.expr, states: int) -> ast.expr:
     read = {int(u.args[1]) for u in op.node.users if u.target is operator.getitem and u.users}
     nothing: list[ast.expr] = [ast.Constant(None)] * (states + 1)
     if read <= {0}:
-        return ast.Tuple([E("y[0]", y=made), *nothing[1:]], ast.Load())
+        return ast.Tuple([_padded(op, E("y[0]", y=made)), *nothing[1:]], ast.Load())
     if len(read) == 1:
         place = read.pop()
         state = E("y[1]", y=made) if states == 1 else E("y[1][i]", y=made, i=place - 1)
@@ -156,9 +187,14 @@ def _parts(op: OpCall, made: ast.expr, states: int) -> ast.expr:
     for name in names:
         if name != "_":
             writer.holder[name] = op.node
+    if _is_packed(op) and 0 in read:
+        again = ast.Assign([targets[0]], _padded(op, ast.Name(names[0], ast.Load())))
+        writer.push(again, found[-1] if found else None)
     return ast.Tuple([ast.Name(n, ast.Load()) for n in names], ast.Load())
 
 
 alike("scaled_dot_product_attention", _attention)
 alike("diglot.multi_head_attention.default", _multi_head)
-alike("lstm.input gru.input rnn_tanh.input rnn_relu.input", _sequence)
+alike("lstm.input gru.input rnn_tanh.input rnn_relu.input diglot.masked_rnn.default", _sequence)
+alike("diglot.step_mask.default", "torch.arange(length, device=lengths.device) < lengths[:, None]")
+alike("diglot.trim_steps.default", "x[:, : lengths.max()]")
