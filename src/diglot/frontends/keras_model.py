@@ -24,7 +24,7 @@ class Mirror:
     is made of which of its weights (``sources``). ``example_inputs`` are torch tensors in the model's own axes, as
     ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``. ``outputs`` is set where the
     model gives the module's results as a dict: the place of each key's value among them. ``dynamic`` holds the sizes
-    that the model leaves open, by input and axis; None where it does not declare its inputs.
+    that the model leaves open, by the place of the input and by axis; None where it does not declare its inputs.
     """
 
     module: nn.Module

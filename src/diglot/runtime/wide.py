@@ -159,6 +159,11 @@ def wide_literals() -> Iterator[None]:
                 made[id(function)] = _wider(function)
             if made[id(function)] is not None:
                 replaced.append((place, name, function))
+    if tensorflow:
+        # Within TensorFlow's own functions (gelu), whichever way a layer came by them.
+        from tensorflow.python.ops import math_ops
+
+        replaced.append((math_ops, "cast", math_ops.cast))
     try:
         for place, name, function in replaced:
             setattr(place, name, made[id(function)])

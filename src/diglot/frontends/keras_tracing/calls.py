@@ -17,7 +17,7 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
-from diglot.frontends.keras_tracing import patches
+from diglot.frontends.keras_tracing import patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
@@ -241,6 +241,7 @@ def _problem(layer: Layer, why: str) -> Problem:
 
 
 def _convert(function: Callable, *values: Any, **options: Any) -> Any:
+    function = tf_calls.instead_of(function)
     return unwrap(function(*wrap(list(values)), **wrap(options)))
 
 

@@ -38,13 +38,16 @@ def as_inputs(model: Layer, given: Any) -> tuple[list[str], list[torch.Tensor], 
 
 
 def declared_sizes(model: Layer, names: list[str]) -> dict[str, dict[int, bool]] | None:
-    """The sizes that a model leaves open, by input and axis; None for a model that does not declare its inputs."""
+    """The sizes that a model leaves open, by the input's place and its axis; None for a model that declares no inputs.
+
+    By place, since the module that runs may call its input by another name than the model does.
+    """
     declared = getattr(getattr(model, "_functional", None) or model, "inputs", None)
     if not declared or len(declared) != len(names):
         return None
     return {
-        name: {axis: True for axis, size in enumerate(tensor.shape) if size is None}
-        for name, tensor in zip(names, declared, strict=True)
+        str(place): {axis: True for axis, size in enumerate(tensor.shape) if size is None}
+        for place, tensor in enumerate(declared)
     }
 
 

@@ -19,7 +19,7 @@ from keras.src.backend.common.variables import Variable as KerasVariable
 from keras.src.utils.backend_utils import DynamicBackend
 
 from diglot.frontends import keras_ops
-from diglot.frontends.keras_tracing import tensor
+from diglot.frontends.keras_tracing import tensor, tf_calls
 from diglot.frontends.keras_tracing.tensor import Tracer, as_torch, unwrap, wrap
 
 _NAMESPACES = ("numpy", "nn", "core", "math", "linalg", "image", "random")
@@ -110,7 +110,8 @@ def installed(call_layer: Callable, value_of: Callable[[Any], torch.Tensor]) -> 
             replace(backend, "is_tensor", _is_tensor)
             # What preprocessing layers ask for their ops, inside a tf.data pipeline or outside.
             replace(DynamicBackend, "__getattr__", lambda _, name: getattr(backend, name))
-            yield
+            with tf_calls.installed():
+                yield
         finally:
             for owner, name, value in reversed(saved):
                 setattr(owner, name, value)

@@ -12,6 +12,8 @@ import torch
 from keras import KerasTensor, tree
 
 from diglot.errors import DataDependent
+from diglot.frontends.keras_tracing.sizes import Shape, Size, Sizes
+from diglot.literals import intended
 
 #: Keras's default integers are 32 bits wide, PyTorch's 64: what counts or names things is int64 in torch.
 _TORCH_DTYPES = {
@@ -76,7 +78,7 @@ class Tracer(KerasTensor):
 
     @property
     def shape(self) -> tuple:
-        return tuple(self.value.shape)
+        return Shape(self.value.shape)
 
     @property
     def dtype(self) -> str:
@@ -178,6 +180,12 @@ def as_torch(value: Any) -> Any:
         return _variable_value[-1](value)
     if isinstance(value, torch.Tensor):
         return value
+    if isinstance(value, Size):
+        return value.number
+    if isinstance(value, Sizes):
+        return value.numbers
+    if _is_backend_tensor(value) and len(value.shape) == 0 and "float" in str(value.dtype):
+        return intended(value.numpy()[()])  # a number that the author wrote, or computed
     if isinstance(value, (np.ndarray, np.generic)) or _is_backend_tensor(value):
         return constant(value)
     return value

@@ -1,4 +1,4 @@
-"""Noise that PyTorch's source fills a tensor with in place."""
+"""Noise that PyTorch's source fills a tensor with in place, and what training alone does."""
 
 from __future__ import annotations
 
@@ -28,3 +28,4 @@ def _uniform(op: OpCall) -> ast.expr:
 
 alike("normal_functional", _normal)
 alike("uniform", _uniform)
+alike("diglot.by_mode.default", "(training if self.training else evaluation)")

@@ -35,7 +35,10 @@ def fill(call: Call, dims: Any, value: Any) -> Any:
     sizes = values.ints(dims)
     if isinstance(value, torch.Tensor):
         return value.expand(sizes)
-    return torch.full(sizes, values.number(value), dtype=call.dtype())
+    number = values.number(value)
+    if number in (0, 1) and not isinstance(number, bool):
+        return (torch.ones if number else torch.zeros)(sizes, dtype=call.dtype())
+    return torch.full(sizes, number, dtype=call.dtype())
 
 
 @op("Empty")
