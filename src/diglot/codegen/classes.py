@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen import author, names
 from diglot.codegen.expr import E, call
-from diglot.codegen.optional import Any_, Instance, Mask, merge_optional
+from diglot.codegen.optional import Any_, Instance, Mask
 from diglot.codegen.reroll import reroll
 from diglot.codegen.statements import ListIndex, Member, Statement
 from diglot.ir.hub import Call
@@ -81,7 +81,7 @@ class Classes:
                 if _dump(other) != _dump(made[0]):
                     raise Dissolve(other.region)
             instances.append(made[0])
-        merge_optional(instances)
+        self.program.dialect.merge(instances)
         variants: dict[str, list[Instance]] = {}
         for instance in instances:
             variants.setdefault(_dump(instance, mask=True), []).append(instance)
@@ -115,7 +115,7 @@ class Classes:
     def _list(self, items: list[ast.expr]) -> ast.expr:
         if len(items) > 1 and all(ast.dump(i) == ast.dump(items[0]) for i in items):
             return E("[item for _ in range(n)]", item=items[0], n=len(items))
-        return ast.List(items, ast.Load())
+        return ast.List(self.program.dialect.rows(items), ast.Load())
 
     def sequence(self, region: Call) -> ast.expr:
         """Return ``keras.Sequential([...])`` or ``nn.Sequential(...)``."""
@@ -133,7 +133,10 @@ class Classes:
     ) -> None:
         name = self._class_name(base, instances, several, variants)
         self.taken.add(name)
+        dialect = self.program.dialect
         params, places = self._parameters(instances)
+        params, places = dialect.parameters(params, places, instances)
+        dialect.positional = {**dialect.positional, name: tuple(params)}
         first = next(i for i in instances if not any(isinstance(v, Any_) for v in _constants(i)))
         for instance in instances:
             instance.arguments = {
@@ -142,7 +145,7 @@ class Classes:
         inits = [(n, copy.deepcopy(e)) for n, e in first.inits]
         body = [dataclasses.replace(s, node=copy.deepcopy(s.node)) for s in first.body]
         _Replace(places).apply(inits, body)
-        tree = self.program.dialect.tree(self.program, name, list(params), inits, body, first)
+        tree = dialect.tree(self.program, name, list(params), inits, body, first)
         made = LayerClass(name, instances, list(params), tree, body)
         self.classes.append(made)
         for instance in instances:
@@ -178,9 +181,10 @@ class Classes:
         for place in range(len(rows[0])):
             values = [row[place] for row in rows]
             certain = [v for v in values if not isinstance(v, Any_)]
-            if not certain or all(_equal(v, certain[0]) for v in certain):
+            constant = not certain or all(_equal(v, certain[0]) for v in certain)
+            name = self._known_parameter(params, values, constant)
+            if constant and name is None:
                 continue
-            name = self._known_parameter(params, values)
             if name is None:
                 name = self._parameter_name(instances, values, known, contexts[place])
                 if name in dict(instances[0].inits) and not _is_flag(contexts[place], certain):
@@ -193,8 +197,18 @@ class Classes:
             values[:] = [filler if isinstance(v, Any_) else v for v in values]
         return params, places
 
-    def _known_parameter(self, params: dict[str, list[Any]], values: list[Any]) -> str | None:
-        """Return a parameter that already has these values; each fills in what the other leaves open."""
+    def _known_parameter(
+        self, params: dict[str, list[Any]], values: list[Any], constant: bool
+    ) -> str | None:
+        """Return a parameter that already has these values; each fills in what the other leaves open.
+
+        A number that is the same wherever it is there at all is a parameter's only where it is not always there.
+        """
+        if constant and not (
+            any(isinstance(v, Any_) for v in values)
+            and len({v for v in values if not isinstance(v, Any_) and v is not True and v}) == 1
+        ):
+            return None
         for name, known in params.items():
             if all(_equal(a, b) for a, b in zip(known, values, strict=True)):
                 known[:] = [

@@ -7,7 +7,7 @@ a weight, a list of layers or a class is spelled. One instance serves one progra
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +86,16 @@ class Dialect(Protocol):
         """A list of layers, as an attribute."""
         ...
 
+    def rows(self, items: list[ast.expr]) -> list[ast.expr]:
+        """The items of a list of layers, as a person writes those that follow each other."""
+        ...
+
+    def parameters(
+        self, params: dict[str, list[Any]], places: dict[int, str], instances: list[Instance]
+    ) -> tuple[dict[str, list[Any]], dict[int, str]]:
+        """The parameters of a class (values by instance) and the constants they stand for, named and in order."""
+        ...
+
     def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
         """Layers applied one after the other; ``names`` are the source's, below the container, and ``listed`` is
         the list of the items as a person writes it (a comprehension where all are alike)."""
@@ -93,6 +103,10 @@ class Dialect(Protocol):
 
     def sequence_place(self, place: int, names: list[str]) -> str:
         """The path, below a sequence, of its item at a place."""
+        ...
+
+    def merge(self, instances: list[Instance]) -> None:
+        """Give forms of one class that differ by a part some lack the same form, in place."""
         ...
 
     def tree(

@@ -10,6 +10,7 @@ import torch
 from diglot.codegen import names
 from diglot.codegen.expr import E, call, to_ast
 from diglot.codegen.opcall import Refusal
+from diglot.codegen.optional import merge_optional
 from diglot.codegen.trees import arguments, set_attribute
 from diglot.ir.hub import target_name
 
@@ -126,6 +127,16 @@ class KerasDialect:
         """A plain list: Keras tracks it."""
         return items
 
+    def rows(self, items: list[ast.expr]) -> list[ast.expr]:
+        """One by one."""
+        return items
+
+    def parameters(
+        self, params: dict[str, list[Any]], places: dict[int, str], instances: list[Instance]
+    ) -> tuple[dict[str, list[Any]], dict[int, str]]:
+        """As they are: named as the author's constructor does."""
+        return params, places
+
     def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
         """``keras.Sequential([...])``."""
         return call("keras.Sequential", listed)
@@ -133,6 +144,10 @@ class KerasDialect:
     def sequence_place(self, place: int, names: list[str]) -> str:
         """``layers.2``."""
         return f"layers.{place}"
+
+    def merge(self, instances: list[Instance]) -> None:
+        """``self.part = … if part else None``."""
+        merge_optional(instances)
 
     def tree(
         self,

@@ -40,9 +40,9 @@ class Any_:
 
 
 def kind_of(value: Any) -> str:
-    """Return what kind of constant a value is; ints and floats are one kind."""
+    """Return what kind of constant a value is; ints, floats and pairs of sizes are one kind."""
     kind = value.kind if isinstance(value, Any_) else type(value).__name__
-    return "number" if kind in ("int", "float") else kind
+    return "number" if kind in ("int", "float", "tuple") else kind
 
 
 @dataclasses.dataclass
@@ -175,7 +175,7 @@ def _unify(larger: Instance, part: str, alike: list[Instance], lacking: list[Ins
         instance.body = _conditional(instance.body, index, part, name, argument)
     for instance in lacking:
         inits = dict(instance.inits)
-        inits[part] = _either(_open(construct), False)
+        inits[part] = _either(open_numbers(construct), False)
         instance.inits = [(n, inits[n]) for n in order]
         rest = iter(instance.body)
         body = []
@@ -257,7 +257,7 @@ def _either(construct: ast.expr, present: bool) -> ast.expr:
     return E("made if present else None", made=construct, present=present)
 
 
-def _open(construct: ast.expr) -> ast.expr:
+def open_numbers(construct: ast.expr) -> ast.expr:
     """Return a construct whose numbers may be anything."""
 
     class Open(ast.NodeTransformer):
@@ -290,4 +290,4 @@ def _conditional(
     return [*before, second, *body[index + 1 :]]
 
 
-__all__ = ["Any_", "Instance", "Mask", "kind_of", "merge_optional"]
+__all__ = ["Any_", "Instance", "Mask", "kind_of", "merge_optional", "open_numbers"]

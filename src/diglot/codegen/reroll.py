@@ -435,7 +435,8 @@ def _names(found: list[str]) -> ast.expr:
 def _length(value: ast.expr) -> int | None:
     """Return the length of a list of layers as a constructor builds it."""
     if isinstance(value, ast.List):
-        return len(value.elts)
+        found = [1 if not isinstance(e, ast.Starred) else _length(e.value) for e in value.elts]
+        return None if None in found else sum(n for n in found if n is not None)
     if isinstance(value, ast.ListComp) and isinstance(value.generators[0].iter, ast.Call):
         count = value.generators[0].iter.args[-1]
         return count.value if isinstance(count, ast.Constant) and _whole(count) else None  # type: ignore[return-value]

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from diglot.codegen import rows
 from diglot.codegen.constants import band_limits, number
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.names import RESERVED_ATTRIBUTES, identifier, unique
+from diglot.codegen.optional import merge_optional
 from diglot.codegen.statements import Member, weight_nodes
 from diglot.codegen.trees import arguments, set_attribute
+from diglot.codegen.variants import merge_variants
 from diglot.ir.hub import target_name
 from diglot.rules import spelling
 from diglot.rules.registry import Rule
@@ -37,7 +40,7 @@ POSITIONAL = {
     "Embedding": ("num_embeddings", "embedding_dim"), "Dropout": ("p",), "Dropout1d": ("p",), "Dropout2d": ("p",),
     "LSTM": ("input_size", "hidden_size"), "GRU": ("input_size", "hidden_size"),
     "RNN": ("input_size", "hidden_size"), "MultiheadAttention": ("embed_dim", "num_heads"), "range": ("count",),
-    "zeros": ("size",), "ones": ("size",), "randn": ("size",), "full": ("size", "fill_value"),
+    "pad": ("input", "pad"), "zeros": ("size",), "ones": ("size",), "randn": ("size",), "full": ("size", "fill_value"),
 }  # fmt: skip
 
 #: What a Keras layer calls the argument of a module.
@@ -143,33 +146,48 @@ class TorchDialect:
             return call("nn.ParameterList", items)
         return call("nn.ModuleList", items)
 
+    def rows(self, items: list[ast.expr]) -> list[ast.expr]:
+        """Runs of like items as comprehensions."""
+        return rows.rows(items)
+
+    def parameters(
+        self, params: dict[str, list[Any]], places: dict[int, str], instances: list[Instance]
+    ) -> tuple[dict[str, list[Any]], dict[int, str]]:
+        """Sizes first, from the input's to the output's."""
+        return rows.parameters(params, places, instances)
+
     def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
         """``nn.Sequential(…)``; the source's own names and gaps in its numbers are kept."""
         if _lonely(names):
             return items[0]
         if not _kept(names):
-            return self._unpacked(items, listed)
+            return self._unpacked(listed)
         if not all(name.isdigit() for name in names):
             pairs = [ast.Tuple([to_ast(n), i]) for n, i in zip(names, items, strict=True)]
             return call("nn.Sequential", call("OrderedDict", ast.List(pairs, ast.Load())))
         places = [int(name) for name in names]
         if places == list(range(len(places))):
-            return self._unpacked(items, listed)
+            return self._unpacked(listed)
         filled: list[ast.expr] = [E("nn.Identity()") for _ in range(places[-1] + 1)]
         for place, item in zip(places, items, strict=True):
             filled[place] = item
         return call("nn.Sequential", *filled)
 
-    def _unpacked(self, items: list[ast.expr], listed: ast.expr) -> ast.expr:
-        if isinstance(listed, ast.ListComp):
-            return call("nn.Sequential", ast.Starred(listed, ast.Load()))
-        return call("nn.Sequential", *items)
+    def _unpacked(self, listed: ast.expr) -> ast.expr:
+        if isinstance(listed, ast.List):
+            return call("nn.Sequential", *listed.elts)
+        return call("nn.Sequential", ast.Starred(listed, ast.Load()))
 
     def sequence_place(self, place: int, names: list[str]) -> str:
         """The item's own name."""
         if _lonely(names):
             return ""
         return names[place] if _kept(names) else str(place)
+
+    def merge(self, instances: list[Instance]) -> None:
+        """``self.part = … if part else None``; ``nn.Identity()`` where the author did not say how."""
+        merge_optional(instances)
+        merge_variants(instances)
 
     def tree(
         self,

@@ -19,8 +19,9 @@ from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
 from diglot.frontends.keras_tracing import patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
+from diglot.frontends.keras_tracing.graph import Block, Item
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
-from diglot.frontends.keras_tracing.tree import Gap, Tree
+from diglot.frontends.keras_tracing.tree import Gap, Tree, runs_its_graph
 from diglot.ir.weight_entry import WeightEntry
 
 
@@ -104,8 +105,12 @@ class Trace:
         self._returned = result
         return unwrap(result)
 
-    def _own_call(self, layer: Layer, module: nn.Module, args: tuple, kwargs: dict) -> Any:
-        if isinstance(layer, Functional) and type(layer).call is Functional.call:
+    def _own_call(self, layer: Layer | Block, module: nn.Module, args: tuple, kwargs: dict) -> Any:
+        if isinstance(layer, Block):
+            values = dict(zip(layer.inputs, [*args, *kwargs.values()], strict=True))
+            self._steps(layer.steps, values)
+            return values[layer.outputs[0]]
+        if runs_its_graph(layer):
             return self._functional(layer, [*args, *kwargs.values()])
         if isinstance(layer, Sequential) and type(layer).call is Sequential.call:
             return self._sequence(layer, args[0] if args else next(iter(kwargs.values())))
@@ -119,7 +124,27 @@ class Trace:
 
     def _functional(self, model: Functional, inputs: list[Any]) -> Any:
         given = [_fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]
-        return model._run_through_graph(given, operation_fn=_following)
+        plan = self.tree.plans.get(id(model))
+        if plan is None:
+            return model._run_through_graph(given, operation_fn=_following)
+        values = {id(t): x for t, x in zip(model.inputs, given, strict=True)}
+        self._steps(plan.steps, values)
+        return tree.pack_sequence_as(model._outputs_struct, [values[id(t)] for t in model.outputs])
+
+    def _steps(self, steps: list[Item], values: dict[int, Any]) -> None:
+        """Run some steps of a Functional model; ``values`` holds tracers by the ids of the model's tensors."""
+        for step in steps:
+            if isinstance(step, Block):
+                assert self.root is not None
+                module = self.root.get_submodule(self.tree.paths[id(step)])
+                given = tuple(values[t] for t in step.inputs)
+                self._pending.append((given, {}, self._forced[-1]))
+                result = module(*unwrap(given))
+                values[step.outputs[0]] = _with_masks(result, self._returned)
+            else:
+                args, kwargs = step.node.arguments.fill_in(values)
+                made = tree.flatten(_following(step.operation)(*args, **kwargs))
+                values.update(zip(step.outputs, made, strict=False))
 
     def _sequence(self, model: Sequential, value: Any) -> Any:
         functional = model._functional

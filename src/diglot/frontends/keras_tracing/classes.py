@@ -64,7 +64,9 @@ def mirror_class(layer: Layer, base: type[nn.Module]) -> type[nn.Module]:
         "Sequential",
         "Model",
     ):
-        return _make(_camel(layer.name), cls, base, tuple(parameters(layer)))
+        unnamed = re.fullmatch(r"functional(_\d+)?", layer.name)
+        name = "Net" if unnamed else _camel(layer.name)
+        return made_class(name, cls, base, tuple(parameters(layer)))
     return _cached(cls, base, tuple(parameters(layer)))
 
 
@@ -72,12 +74,14 @@ def mirror_class(layer: Layer, base: type[nn.Module]) -> type[nn.Module]:
 def _cached(
     cls: type, base: type[nn.Module], given: tuple[inspect.Parameter, ...]
 ) -> type[nn.Module]:
-    return _make(cls.__name__, cls, base, given)
+    return made_class(cls.__name__, cls, base, given)
 
 
-def _make(
+def made_class(
     name: str, cls: type, base: type[nn.Module], given: tuple[inspect.Parameter, ...]
 ) -> type[nn.Module]:
+    """Return a new class for modules that stand for a layer of class ``cls``, with the parameters ``given``."""
+
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return Running.run(self, args, kwargs)
 

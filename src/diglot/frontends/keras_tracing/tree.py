@@ -18,7 +18,9 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
+from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
+from diglot.frontends.keras_tracing.graph import Block
 from diglot.frontends.keras_tracing.tensor import constant
 from diglot.ir.weight_entry import WeightEntry
 
@@ -39,6 +41,11 @@ def identifier(name: str, taken: Any = ()) -> str:
     while made in taken or hasattr(nn.Module, made) or made in ("training", "source_class"):
         made += "_"
     return made
+
+
+def runs_its_graph(layer: Layer) -> bool:
+    """Tell whether a layer is a Functional model whose ``call`` is Keras's."""
+    return isinstance(layer, Functional) and type(layer).call is Functional.call
 
 
 def is_automatic(layer: Layer) -> bool:
@@ -127,13 +134,14 @@ class Tree:
     def __init__(self, trusted: bool = False) -> None:
         self.trusted = trusted
         self.paths: dict[int, str] = {}
-        self.layers: dict[str, Layer] = {}
+        self.layers: dict[str, Layer | Block] = {}
         self.records: dict[int, LayerRecord | None] = {}
         self.entries: list[WeightEntry] = []
         self.variables: dict[int, int] = {}  # id of a Keras variable -> its entry
         self.keep: list[Any] = []  # the variables, so that no id is given twice
         self.problems: list[Problem] = []
         self.activations: dict[str, str] = {}  # path of a layer -> that of its activation's module
+        self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks
         self._placed: dict[str, nn.Module] = {}
 
     def build(self, model: Layer, inner: Layer | None = None) -> nn.Module:
@@ -237,6 +245,11 @@ class Tree:
         )
         module.keras_path = keras_path
         self._own_weights(layer, module, path, keras_path)
+        blocks = plan(layer) if runs_its_graph(layer) else None
+        if blocks is not None:
+            self.plans[id(layer)] = blocks
+            self._members(blocks, None, module, path, keras_path)
+            return module
         if indexed:
             for _, child, attribute in children:
                 self._item(child, module, path, _join(keras_path, attribute))
@@ -244,6 +257,38 @@ class Tree:
         for names, child, attribute in children:
             self._place_below(child, module, names, path, _join(keras_path, attribute))
         return module
+
+    def _members(
+        self, plan: Plan, block: Block | None, module: nn.Module, path: str, keras_path: str
+    ) -> None:
+        """Place the layers and the blocks of a Functional model, or of a block of it."""
+        taken: set[str] = set()
+        for said, step in plan.members(block):
+            own = said or step.name
+            if isinstance(step, Block) and "." in own:
+                held, _, place = own.partition(".")
+                if held not in module._modules:
+                    module.add_module(held, nn.ModuleList())
+                self._block(plan, step, module._modules[held], place, _join(path, own), keras_path)
+                continue
+            name = own if own.isdigit() else identifier(own, taken)
+            taken.add(name)
+            if isinstance(step, Block):
+                self._block(plan, step, module, name, _join(path, name), keras_path)
+            else:
+                below = _join(keras_path, step.name)
+                self._place(step.operation, module, name, _join(path, name), below)
+
+    def _block(
+        self, plan: Plan, block: Block, parent: nn.Module, name: str, path: str, keras_path: str
+    ) -> None:
+        """Register the module of a block; its layers are the model's own in Keras."""
+        module = plan.class_of(block)()
+        module.source_path = path
+        self.paths[id(block)] = path
+        self.layers[path] = block
+        parent.add_module(name, module)
+        self._members(plan, block, module, path, keras_path)
 
     def _children(self, layer: Layer) -> Iterator[tuple[tuple[str, ...], Layer, str]]:
         """Yield ``(names, layer, path in Keras)`` for each layer right below another."""

@@ -1,0 +1,321 @@
+"""Forms of one class that compute alike but for a part that some lack, whatever their statements look like.
+
+Before: a block with a projection in its shortcut, one without, one that pads first::
+
+    shortcut = self.shortcut(x)                         x_2 = self.conv(x)
+    return F.relu(shortcut + self.conv(x))              return F.relu(x + x_2)
+
+After: one form, the larger one's, with a module that does nothing where a part is missing::
+
+    self.shortcut = nn.Sequential(...) if shortcut else nn.Identity()
+
+A sum with the block's own input that some lack becomes ``x + out if self.residual else out``, and padding
+that some lack is padding by zero. The values are compared, not the statements: what each name stands for is put in
+its place first.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+from typing import Any
+
+from diglot.codegen.expr import E
+from diglot.codegen.optional import Instance, kind_of, open_numbers
+from diglot.codegen.statements import Statement
+
+#: Arguments that are left out where they have their default.
+_DEFAULTS = {"padding": 0, "stride": 1, "dilation": 1, "groups": 1, "bias": True}
+
+
+@dataclasses.dataclass(eq=False)
+class _Value:
+    """An expression with the values of its variables in their place."""
+
+    form: Any
+    parts: list[_Value]
+    node: ast.AST
+    uses: int = 0
+
+
+@dataclasses.dataclass
+class _Match:
+    """How a form is got from a larger one: other constants, parts left out."""
+
+    constants: dict[int, Any] = dataclasses.field(default_factory=dict)  # id of a node -> value
+    without: set[str] = dataclasses.field(default_factory=set)  # attributes
+    plain: set[int] = dataclasses.field(default_factory=set)  # ids of sums that are not made
+    padded: dict[int, ast.Call] = dataclasses.field(
+        default_factory=dict
+    )  # id of a node -> its padding
+
+    def copy(self) -> _Match:
+        return _Match(dict(self.constants), set(self.without), set(self.plain), dict(self.padded))
+
+
+def merge_variants(instances: list[Instance]) -> None:
+    """Give instances that compute alike, but for a part that some lack, the same form, in place."""
+    rest = [i for i in instances if _value_of(i) is not None]
+    while len(rest) > 1:
+        whole = max(rest, key=_size)
+        others = [(i, _matched(whole, i)) for i in rest if i is not whole]
+        found = {id(i): m for i, m in others if m is not None}
+        if any(m.without or m.plain or m.padded or m.constants for m in found.values()):
+            _unify(whole, [(i, m) for i, m in others if m is not None])
+        rest = [i for i in rest if i is not whole and id(i) not in found]
+
+
+def _size(instance: Instance) -> tuple[int, int, int]:
+    nodes = [n for s in instance.body for n in ast.walk(s.node)]
+    return len(instance.inits), sum(isinstance(n, ast.BinOp) for n in nodes), len(nodes)
+
+
+# --- values ------------------------------------------------------------------------------------------------
+
+
+def _value_of(instance: Instance) -> _Value | None:
+    """Return what a body returns, in terms of its parameters; ``None`` where it is more than assignments."""
+    known = {
+        p: _Value(("parameter", i), [], ast.Name(p)) for i, p in enumerate(instance.writer.params)
+    }
+    for statement in instance.body:
+        node = statement.node
+        if isinstance(node, ast.Return) and node.value is not None:
+            value = _read(node.value, known)
+            value.uses += 1
+            return value
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            return None
+        known[node.targets[0].id] = _read(node.value, known)
+    return None
+
+
+def _is_constant(node: ast.AST) -> bool:
+    """Tell whether an expression is a constant, or sizes: ``(1, 7)``."""
+    sizes = isinstance(node, ast.Tuple) and all(
+        isinstance(e, ast.Constant) and type(e.value) is int for e in node.elts
+    )
+    return isinstance(node, ast.Constant) or (sizes and bool(node.elts))  # type: ignore[attr-defined]
+
+
+def _constant(node: Any) -> Any:
+    return node.value if isinstance(node, ast.Constant) else tuple(e.value for e in node.elts)
+
+
+def _read(node: ast.AST, known: dict[str, _Value]) -> _Value:
+    if isinstance(node, ast.Name) and node.id in known:
+        return known[node.id]
+    if _is_constant(node):
+        return _Value(("constant", kind_of(_constant(node))), [], node)
+    form: list[Any] = [type(node).__name__]
+    parts = []
+    for name, value in ast.iter_fields(node):
+        items = value if isinstance(value, list) else [value]
+        form.append((name, len(items), [i for i in items if not isinstance(i, ast.AST)]))
+        parts += [_read(i, known) for i in items if isinstance(i, ast.AST)]
+    for part in parts:
+        part.uses += 1
+    return _Value(form, parts, node)
+
+
+# --- matching ----------------------------------------------------------------------------------------------
+
+
+def _matched(whole: Instance, part: Instance) -> _Match | None:
+    """Return how a form is got from a larger one, or ``None`` where it is another."""
+    ours, theirs = dict(whole.inits), dict(part.inits)
+    if whole.writer.params != part.writer.params or not set(theirs) <= set(ours):
+        return None
+    match = _Match(without=set(ours) - set(theirs))
+    for name, value in theirs.items():
+        if not _same(_read(ours[name], {}), _read(value, {}), match):
+            return None
+    left, right = _value_of(whole), _value_of(part)
+    if left is None or right is None or not _same(left, right, match):
+        return None
+    used = {n for s in part.body for n in _attributes(s.node)}
+    return match if not match.without & used else None
+
+
+def _attributes(node: ast.AST) -> set[str]:
+    return {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
+def _same(ours: _Value, theirs: _Value, match: _Match) -> bool:
+    """Tell whether two values are alike but for what one of them lacks; on success, ``match`` says how."""
+    tries = [lambda found: _alike(ours, theirs, found)]
+    tries += [lambda found, i=i: _left_out(ours, theirs, i, found) for i in _without(ours, match)]
+    if _is_padding(theirs.node):
+        tries.append(lambda found: _padded(ours, theirs, found))
+    for attempt in tries:
+        found = match.copy()
+        if attempt(found):
+            vars(match).update(vars(found))
+            return True
+    return False
+
+
+def _alike(ours: _Value, theirs: _Value, match: _Match) -> bool:
+    if _is_constant(ours.node) and _is_constant(theirs.node):
+        value = _constant(theirs.node)
+        return (
+            ours.form == theirs.form and match.constants.setdefault(id(ours.node), value) == value
+        )
+    if isinstance(ours.node, ast.Call) and isinstance(theirs.node, ast.Call):
+        return _calls(ours, theirs, match)
+    if ours.form != theirs.form or len(ours.parts) != len(theirs.parts):
+        return False
+    return all(_same(a, b, match) for a, b in zip(ours.parts, theirs.parts, strict=True))
+
+
+def _calls(ours: _Value, theirs: _Value, match: _Match) -> bool:
+    """The same function on the same arguments; one that is left out has its default."""
+    (own, named), (other, given) = _arguments(ours), _arguments(theirs)
+    if len(own) != len(other) or not set(given) <= set(named):
+        return False
+    for name in set(named) - set(given):
+        node = named[name].node
+        if name not in _DEFAULTS or not _is_constant(node):
+            return False
+        match.constants[id(node)] = _DEFAULTS[name]
+    pairs = [*zip(own, other, strict=True), *((named[n], given[n]) for n in given)]
+    return all(_same(a, b, match) for a, b in pairs)
+
+
+def _arguments(value: _Value) -> tuple[list[_Value], dict[str, _Value]]:
+    """Return a call's function and positional arguments, and its arguments by name."""
+    node = value.node
+    assert isinstance(node, ast.Call)
+    count = 1 + len(node.args)
+    named = {
+        k.arg or "": p.parts[0] for k, p in zip(node.keywords, value.parts[count:], strict=True)
+    }
+    return value.parts[:count], named
+
+
+def _without(value: _Value, match: _Match) -> list[_Value]:
+    """Return what is left of a value without what some instances lack: a part's call, padding, a shortcut."""
+    node = value.node
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and value.parts[1:]:
+        if node.func.attr in match.without and len(node.args) == 1:
+            return [value.parts[1]]
+        if _is_padding(node):
+            return [value.parts[1]]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        sides = [value.parts[0], value.parts[2]]
+        return [b for a, b in (sides, sides[::-1]) if a.form == ("parameter", 0)]
+    return []
+
+
+def _is_padding(node: ast.AST) -> bool:
+    """Tell whether an expression pads with one value: ``F.pad(x, (0, 1, 0, 1))``."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    if len(node.args) != 2 or any(k.arg != "value" for k in node.keywords):
+        return False
+    return node.func.attr == "pad" and _is_constant(node.args[1])
+
+
+def _no_padding(node: Any) -> tuple[int, ...]:
+    return (0,) * len(_constant(node.args[1]))
+
+
+def _left_out(ours: _Value, theirs: _Value, inner: _Value, match: _Match) -> bool:
+    """The larger form without its shortcut, its part or its padding."""
+    if isinstance(ours.node, ast.BinOp):
+        match.plain.add(id(ours.node))
+    elif _is_padding(ours.node):
+        match.constants[id(ours.node.args[1])] = _no_padding(ours.node)  # type: ignore[attr-defined]
+    return _same(inner, theirs, match)
+
+
+def _padded(ours: _Value, theirs: _Value, match: _Match) -> bool:
+    """The larger form with padding where the other has some; only where its value is used once."""
+    if ours.uses != 1 or id(ours.node) in match.padded:
+        return False
+    match.padded[id(ours.node)] = theirs.node  # type: ignore[assignment]
+    return _same(ours, theirs.parts[1], match)
+
+
+# --- one form ----------------------------------------------------------------------------------------------
+
+
+def _unify(whole: Instance, others: list[tuple[Instance, _Match]]) -> None:
+    """Write all instances as the largest, each with its own constants and its flags for what it lacks."""
+    lacking = set().union(*(m.without for _, m in others))
+    plain = set().union(*(m.plain for _, m in others))
+    padded = {node: pad for _, m in others for node, pad in m.padded.items()}
+    body, inits = whole.body, whole.inits
+    own = _Match(constants={id(n): _constant(n) for n in _sizes(whole)})
+    for instance, match in [*others, (whole, own)]:
+        fill = _Fill(match, plain, padded)
+        instance.body = [s for statement in body for s in fill.statement(statement)]
+        instance.inits = []
+        for name, value in inits:
+            made = fill.visit(value)
+            if name in match.without:
+                made = open_numbers(_Fill(own, plain, padded).visit(value))
+            if name in lacking:
+                there = name not in match.without
+                made = E("made if there else nn.Identity()", made=made, there=there)
+            instance.inits.append((name, made))
+
+
+def _sizes(instance: Instance) -> list[ast.AST]:
+    """Return the constants of several sizes, which others may have as one number."""
+    parts = [*(v for _, v in instance.inits), *(s.node for s in instance.body)]
+    return [n for p in parts for n in ast.walk(p) if isinstance(n, ast.Tuple) and _is_constant(n)]
+
+
+class _Fill:
+    """Copies statements with other constants, and sums that are made only where a flag says so."""
+
+    def __init__(self, match: _Match, plain: set[int], padded: dict[int, ast.Call]) -> None:
+        self.match, self.optional, self.padded = match, plain, padded
+        self.before: list[tuple[str, ast.expr]] = []
+
+    def statement(self, statement: Statement) -> list[Statement]:
+        """Return the statement, after those that name what a sum adds to the block's input."""
+        self.before = []
+        node = self.visit(statement.node)
+        first = [
+            dataclasses.replace(statement, node=ast.Assign([ast.Name(n, ast.Store())], v))
+            for n, v in self.before
+        ]
+        return [*first, dataclasses.replace(statement, node=node)]
+
+    def visit(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self.visit(n) for n in node]
+        if not isinstance(node, ast.AST):
+            return node
+        if isinstance(node, ast.Constant) or id(node) in self.match.constants:
+            return ast.Constant(self.match.constants.get(id(node), getattr(node, "value", None)))
+        made = type(node)(**{name: self.visit(value) for name, value in ast.iter_fields(node)})
+        if id(node) in self.padded:
+            padding = copy.deepcopy(self.match.padded.get(id(node)) or self.padded[id(node)])
+            if id(node) not in self.match.padded:
+                padding.args[1] = ast.Constant(_no_padding(padding))  # type: ignore[arg-type]
+            padding.args = [made, ast.Constant(_constant(padding.args[1]))]
+            return padding
+        if id(node) not in self.optional or not isinstance(made, ast.BinOp):
+            return made
+        right = isinstance(node.left, ast.Name)  # type: ignore[attr-defined]
+        return self._either(made, right, id(node) not in self.match.plain)
+
+    def _either(self, made: ast.BinOp, right: bool, there: bool) -> ast.expr:
+        """``x + out if self.residual else out``."""
+        other = made.right if right else made.left
+        if not isinstance(other, ast.Name):
+            self.before.append(("out", other))
+            other = ast.Name("out", ast.Load())
+            made = (
+                ast.BinOp(made.left, made.op, other)
+                if right
+                else ast.BinOp(other, made.op, made.right)
+            )
+        return ast.IfExp(ast.Constant(there), made, copy.deepcopy(other))
+
+
+__all__ = ["merge_variants"]
