@@ -233,9 +233,29 @@ def translate(
             metavar="FILE",
         ),
     ] = None,
+    signature: Annotated[
+        str | None, typer.Option(help="Which signature of a SavedModel.", metavar="NAME")
+    ] = None,
+    feeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--feed",
+            help="A tensor that goes into a frozen graph; may be given more than once.",
+            metavar="NAME",
+        ),
+    ] = None,
+    fetches: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fetch",
+            help="A tensor that comes out of a frozen graph; may be given more than once.",
+            metavar="NAME",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Translate a model, with its weights, and prove that it is the same function."""
+    from diglot.graph_ends import GraphEnds
     from diglot.workflow import Request, translate_and_prove
 
     request = Request(
@@ -248,6 +268,7 @@ def translate(
         force,
         trust,
         tuple(custom or ()),
+        GraphEnds(signature, tuple(feeds or ()), tuple(fetches or ())),
     )
     with only_json(as_json) as emit:
         console = stderr()

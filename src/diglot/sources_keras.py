@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from diglot import inputs as input_specs
-from diglot.errors import BadInput
+from diglot.errors import BadInput, UsageError
 from diglot.factories import Factory, TheirCode, import_file, import_module, parse_call
+from diglot.graph_ends import WHOLE, GraphEnds
 from diglot.keras_files import check_config, check_weights, import_package, load_keras
 from diglot.sources import LoadedSource, own_examples
 
@@ -41,24 +42,28 @@ def is_keras_spec(spec: str) -> bool:
 
 
 def load_keras_source(
-    spec: str, inputs: Sequence[str] = (), trust: bool = False, custom: Sequence[str] = ()
+    spec: str,
+    inputs: Sequence[str] = (),
+    trust: bool = False,
+    custom: Sequence[str] = (),
+    ends: GraphEnds = WHOLE,
 ) -> LoadedSource:
     """Load what ``spec`` names. ``inputs`` are ``--input`` texts, in Keras's layout; without them the
     model's own examples are taken, or else None, for it then has to say itself what it takes.
 
     ``custom`` names Python files (or modules) that define classes of the model. Only with ``trust`` may
-    a file hold code. Raises BadInput with one sentence for whatever cannot be loaded, and MissingExtra
-    where keras-hub is needed.
+    a file hold code. ``ends`` says between what a graph is read. Raises BadInput with one sentence for
+    whatever cannot be loaded, and MissingExtra where keras-hub is needed.
     """
     wanted = input_specs.parse_inputs(inputs)
-    source = _dispatch(spec, trust, custom)
+    source = _dispatch(spec, trust, custom, ends)
     if wanted:
         source.example_inputs = _examples(source.model, wanted)
         source.dynamic = input_specs.dynamic_sizes(wanted)
     return source
 
 
-def _dispatch(spec: str, trust: bool, custom: Sequence[str]) -> LoadedSource:
+def _dispatch(spec: str, trust: bool, custom: Sequence[str], ends: GraphEnds) -> LoadedSource:
     scheme, _, rest = spec.partition(":")
     path = Path(spec).expanduser()
     given = _custom(custom)
@@ -70,7 +75,9 @@ def _dispatch(spec: str, trust: bool, custom: Sequence[str]) -> LoadedSource:
     if path.suffix.lower() in (".keras", ".h5", ".hdf5"):
         return _loaded(load_keras(path, trust, given), None, spec)
     if path.is_dir() or path.suffix.lower() == ".pb":
-        return _graph(path, spec)
+        return _graph(path, spec, ends)
+    if ends != WHOLE:
+        raise UsageError("--signature, --feed and --fetch are for TensorFlow's graphs.")
     model, examples = make_keras(spec)
     source = _loaded(model, examples, spec)
     factory = Factory.parse(spec, FORMS)
@@ -195,21 +202,29 @@ def _check_reach(preset: str, spec: str) -> None:
 # -- TensorFlow's graphs ------------------------------------------------------------------------------
 
 
-def _graph(path: Path, spec: str) -> LoadedSource:
+def _graph(path: Path, spec: str, ends: GraphEnds) -> LoadedSource:
     """A SavedModel's folder, or a frozen graph, as the TensorFlow frontend reads it."""
     from diglot.frontends import tensorflow_graph
 
     if path.is_dir():
+        if ends.feeds or ends.fetches:
+            raise UsageError(
+                "--feed and --fetch are for frozen graphs; a SavedModel has signatures.",
+                expected="--signature " + " or ".join(tensorflow_graph.signatures(path)),
+            )
         if not (path / "saved_model.pb").is_file():
             raise BadInput(
                 f"{path} is a folder without a model.",
                 expected="a SavedModel (with saved_model.pb in it)",
                 received=", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing",
             )
-        return _loaded(tensorflow_graph.read_saved_model(path), None, spec)
+        return _loaded(tensorflow_graph.read_saved_model(path, ends.signature), None, spec)
     if not path.is_file():
         raise BadInput(f"There is no file {path}.", received=str(path.absolute()))
-    return _loaded(tensorflow_graph.read_frozen(path), None, spec)
+    if ends.signature:
+        raise UsageError("--signature is for SavedModels; a frozen graph has --feed and --fetch.")
+    graph = tensorflow_graph.read_frozen(path, ends.feeds or None, ends.fetches or None)
+    return _loaded(graph, None, spec)
 
 
 # -- example inputs -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diglot.errors import EXIT_DIFFERS, EXIT_PROVEN, BadInput, UsageError
+from diglot.graph_ends import WHOLE, GraphEnds
 from diglot.output import check_output, is_translation, mark, staged
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Request:
     force: bool = False
     trust: bool = False
     custom: tuple[str, ...] = ()
+    ends: GraphEnds = WHOLE
 
     @property
     def target(self) -> str:
@@ -72,7 +74,13 @@ def _load(request: Request) -> LoadedSource:
     from diglot.sources_keras import is_keras_spec, load_keras_source
 
     if request.target == "torch":
-        return load_keras_source(request.source, request.inputs, request.trust, request.custom)
+        return load_keras_source(
+            request.source, request.inputs, request.trust, request.custom, request.ends
+        )
+    if request.ends != WHOLE:
+        raise UsageError(
+            "--signature, --feed and --fetch are for TensorFlow's graphs: they go with --to torch."
+        )
     if request.trust or request.custom:
         raise UsageError("--trust and --custom are for Keras models: they go with --to torch.")
     if is_keras_spec(request.source):

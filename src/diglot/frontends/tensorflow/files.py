@@ -128,7 +128,8 @@ def _signature(meta: Any, folder: Path, name: str | None) -> Signature:
         raise BadInput(
             f"{folder} has no signature {name!r}",
             received=f"signatures: {', '.join(sorted(found)) or 'none'}",
-            hint="choose one of its signatures by name; a SavedModel without any must be exported with one",
+            hint="choose one by name (--signature NAME, or read_saved_model(folder, NAME)); a SavedModel without "
+            "any must be exported with one",
         )
     proto = found[name]
     inputs, outputs = sorted(proto.inputs), sorted(proto.outputs)

@@ -31,6 +31,8 @@ from diglot.frontends.tensorflow.values import Constant, Lacking, Precision, Ref
 #: A loop of more steps is not written out.
 MAX_STEPS = 256
 _IFS = ("If", "StatelessIf", "Case", "StatelessCase")
+#: Their last input is a table of sizes.
+_TABLES = ("SpaceToBatchND", "BatchToSpaceND", "Pad", "MirrorPad")
 _LOOPS = ("While", "StatelessWhile")
 _DROPPED = (
     "Identity",
@@ -174,10 +176,25 @@ class Lowering:
             first, then = self.plain(inputs[0].node.inputs[1]), self.plain(inputs[1])
             if first and then and [first[i] for i in then] == list(range(len(first))):
                 return [inputs[0].node.inputs[0]]
+        if node.op in _TABLES and isinstance(self.values[inputs[-1]], torch.Tensor):
+            inputs = [*inputs[:-1], self._flat(inputs[-1])]
         copy = Node(self.name(node.name), node.op, inputs, node.attrs)
         outs = self._run(copy)
         self._tag(outs, inputs)
         return outs
+
+    def _flat(self, out: Out) -> Out:
+        """A table of sizes (paddings, by axis) as the list of its numbers, where it is made of lists."""
+        node = out.node
+        given = [self.values[i] for i in node.inputs]
+        if node.op == "StridedSlice":  # all of it, as `table[: len(axes)]` is
+            ones = self.plain(node.inputs[3]) == [1] * len(self.plain(node.inputs[3]) or [])
+            whole = _shape(self.values[out]) == _shape(given[0])
+            return self._flat(node.inputs[0]) if ones and whole else out
+        if node.op == "Pack" and all(values.is_host(value) for value in given):
+            axis = self.constant(f"{node.name}/axis", np.int32(0))
+            return self.emit(f"{node.name}/flat", "ConcatV2", [*node.inputs, axis], **node.attrs)[0]
+        return out
 
     def _leaf(self, node: Node) -> list[Out]:
         if node not in self._made:

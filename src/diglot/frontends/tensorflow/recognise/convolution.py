@@ -15,6 +15,8 @@ from diglot.frontends.tensorflow.recognise.finder import Finder
 
 _KINDS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _ADDS = ("BiasAdd", "BiasAddV1", "AddV2", "Add")
+#: A padding that is larger is not looked for where it depends on a dynamic size.
+_MOST_PADDING = 512
 _OPS = {"Conv2D": 2, "Conv3D": 3, "DepthwiseConv2dNative": 2}
 
 
@@ -39,6 +41,11 @@ def _convolution(finder: Finder, node: Node, dims: int) -> None:
     if line is not None:
         x, out = line
         dims, shape, strides, dilations = 1, shape[1:], strides[1:], dilations[1:]
+    attrs = _format(node, dims)
+    spread = _dilated(finder, node, x, out)
+    if spread is not None:
+        x, out, dilations, attrs["explicit_paddings"] = spread
+        attrs["padding"] = "EXPLICIT"
     if len(finder.array_shape(weight)) != dims + 2:
         return
     channels = finder.shape(x)[1 if geometry.channels_first(node.attrs) else -1]
@@ -54,7 +61,6 @@ def _convolution(finder: Finder, node: Node, dims: int) -> None:
         steps = (("permute", (*range(2, dims + 2), 1, 0)),)
     sizes = list(geometry.inward(_meta(finder, x), node.attrs).shape[2:])
     windows = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    attrs = _format(node, dims)
     pairs = geometry.paddings(attrs, sizes, windows, strides)
     own = geometry.symmetric(pairs)
     options = {
@@ -104,6 +110,31 @@ def _one_axis(finder: Finder, node: Node, weight: Node) -> tuple[Out, Out] | Non
     if finder.rank(Out(user)) != 3 or finder.shape(Out(expanded))[_height(node)] != 1:
         return None
     return expanded.inputs[0], Out(user)
+
+
+def _dilated(
+    finder: Finder, node: Node, x: Out, out: Out
+) -> tuple[Out, Out, list[int], list[int]] | None:
+    """Input, result, dilations and paddings of a dilated convolution, which TensorFlow writes as one of blocks."""
+    before, after = x.node, finder.only_user(out)
+    if before.op != "SpaceToBatchND" or after is None or after.op != "BatchToSpaceND":
+        return None
+    if geometry.channels_first(node.attrs) or node.attrs["padding"] != "VALID":
+        return None
+    held = [finder.lowered.values[o] for o in (*before.inputs[1:], *after.inputs[1:])]
+    if not all(values.is_host(value) for value in held):
+        return None
+    block, pads, again, crops = (values.ints(value) for value in held)
+    if block != again or len(block) != finder.rank(x) - 2:
+        return None
+    explicit = [0, 0]
+    for pad, crop in zip(pads, crops, strict=True):
+        most = pad if isinstance(pad, int) else _MOST_PADDING
+        plain = next((n for n in range(most + 1) if values.same_size(pad, crop + n)), None)
+        if plain is None:
+            return None
+        explicit.append(plain)
+    return before.inputs[0], Out(after), block, [*explicit, 0, 0]
 
 
 def _height(node: Node) -> int:
