@@ -81,7 +81,7 @@ def _turned(value: torch.Tensor, node: Any) -> torch.Tensor:
 
 def _in_keras(made: Mirror, given: Any) -> Any:
     """The example inputs as Keras is called with them."""
-    if isinstance(given, Mapping) and set(given) == set(made.names):
+    if isinstance(given, Mapping) and set(given) >= set(made.names):
         return {name: given[name] for name in made.names}  # in the order of the program's inputs
     if given is not None:
         return given

@@ -267,6 +267,12 @@ def test_a_branch_on_values_is_refused_by_its_line():
     assert "test_keras_models.py" in caught.value.where
 
 
+def test_images_for_a_model_that_rescales_them():
+    """Example inputs are as large as the model's first layer expects."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1 / 255), layers.Flatten()])
+    assert 200 < float(mirror(model).example_inputs.max()) <= 255
+
+
 def test_keras_is_as_before_after_a_mirror_has_run_or_failed():
     from keras.src import backend
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reversed_twins
 import twins
+from keras import ops
 
 import diglot
 from diglot.parity.prove import prove
@@ -27,7 +28,10 @@ def test_a_right_program_is_proven(name, worker, tmp_path):
     assert proof.verdict == "proven", str(proof) + proof.to_json()
     kinds = {check.kind for check in proof.checks}
     assert {"weights", "outputs", "modules", "gradients", "steps"} <= kinds
-    assert proof.worst < 1e-11
+    # A table that the program computes has float64's digits in the proof, the Keras file float32's.
+    assert (
+        max(c.worst for c in proof.checks if c.kind != "weights" and c.dtype == "float64") < 1e-11
+    )
     assert [c.ok for c in proof.checks if c.dtype == "float32"] == [True]
     hashed = json.loads(proof.to_json())["hashes"]
     assert {"model.py", "model.safetensors", "source.weights.h5"} <= set(hashed)
@@ -124,3 +128,39 @@ def test_a_program_that_takes_nothing_differs(worker, tmp_path):
     made.save(tmp_path / "out")
     proof = prove(made, worker=worker)
     assert proof.verdict == "differs" and "cannot be called" in proof.reason
+
+
+class Narrow(keras.layers.Layer):
+    """A layer that its author lets compute in float32 only."""
+
+    def call(self, x):
+        if keras.backend.standardize_dtype(x.dtype) != "float32":
+            raise ValueError("float32 is all I take")
+        return 2.0 * x
+
+
+def test_what_runs_in_float32_only_is_not_proven(worker):
+    """Agreement in float32 is reported, and is no proof."""
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, Narrow()(keras.layers.Dense(3)(inputs)))
+    proof = prove(diglot.translate(model, to="torch"), worker=worker)
+    assert proof.verdict == "unproven" and "no output could be compared" in proof.reason
+
+
+class Scaled(keras.layers.Layer):
+    """Numbers of Python's that pass through float32 on their way."""
+
+    def call(self, x):
+        x = ops.multiply(x, ops.cast(0.1, "float32"))
+        table = ops.divide(1.0, ops.arange(1, 6, dtype="float32"))
+        return x + ops.sin(table * ops.cast(ops.shape(x)[0], "float32"))
+
+
+def test_constants_keep_their_digits(worker):
+    """Those that layers make, those that an op of a Functional model was given, and those in buffers."""
+    inputs = keras.Input((5,))
+    x = Scaled()(keras.layers.Dense(5)(inputs)) * ops.cast(ops.sqrt(3.0), "float32")
+    translation = diglot.translate(keras.Model(inputs, x), to="torch")
+    assert "* 0.1" in translation.source and "0.1000000" not in translation.source
+    proof = prove(translation, worker=worker)
+    assert proof.verdict == "proven" and proof.worst < 1e-12, str(proof)

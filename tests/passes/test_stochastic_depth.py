@@ -39,6 +39,24 @@ class FlooredDropPath(DropPath):
         return x.div(keep_prob) * random_tensor
 
 
+class ComparedDropPath(DropPath):
+    """As a layer of Keras is written."""
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        kept = (torch.rand((x.shape[0],) + (1,) * (x.ndim - 1)) > self.drop_prob).to(x.dtype)
+        return x / (1 - self.drop_prob) * kept
+
+
+class OnesDropPath(DropPath):
+    """That of the programs that Diglot writes."""
+
+    def forward(self, x):
+        keep = x.new_ones(x.shape[0], *[1] * (x.dim() - 1))
+        return x * nn.functional.dropout(keep, self.drop_prob, self.training)
+
+
 class Block(nn.Module):
     """A residual block."""
 
@@ -51,7 +69,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.layer(x))
 
 
-@pytest.mark.parametrize("kind", [DropPath, FlooredDropPath])
+@pytest.mark.parametrize("kind", [DropPath, FlooredDropPath, ComparedDropPath, OnesDropPath])
 @pytest.mark.parametrize(("convolutional", "shape"), [(False, (2, 4, 5)), (True, (2, 3, 4, 5))])
 def test_whole_rows_are_dropped(kind, convolutional, shape):
     """The same in evaluation; in training a row is dropped whole or kept and scaled by 1 / 0.8."""
@@ -72,6 +90,37 @@ def test_whole_rows_are_dropped(kind, convolutional, shape):
     dropped = np.abs(rows[0]).max(axis=1) < 1e-6
     np.testing.assert_allclose(rows[0][~dropped], rows[1][~dropped], atol=1e-4)
     assert 40 < dropped.sum() < 125
+
+
+def test_keras_dropout_of_rows_is_a_module():
+    """Of its own name, with the same distribution; in evaluation it is not there."""
+    layers = keras.layers
+    inputs = keras.Input((4, 5, 3))
+    branch = layers.Dropout(0.2, noise_shape=(None, 1, 1, 1), name="drop")(
+        layers.Conv2D(3, 1, name="conv")(inputs)
+    )
+    model = keras.Model(inputs, layers.Add()([branch, inputs]))
+    translation = diglot.translate(model, to="torch")
+    assert "self.drop = DropPath(0.2)" in translation.source
+    network, x = translation.model, torch.rand(400, 3, 4, 5)
+    with torch.no_grad():
+        branch = network.eval()(x) - x
+        trained = network.train()(x) - x
+    dropped = trained.flatten(1).abs().amax(1) < 1e-6
+    torch.testing.assert_close(trained[~dropped], branch[~dropped] / 0.8, rtol=1e-4, atol=1e-5)
+    assert 40 < dropped.sum() < 125
+    assert diglot.prove(translation).verdict == "proven"
+
+
+def test_noise_in_training_alone_asks_for_the_mode():
+    """Other layers that draw in training only: both ways are in the program."""
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, keras.layers.GaussianNoise(0.3)(inputs))
+    translation = diglot.translate(model, to="torch")
+    assert "if self.training else inputs" in translation.source
+    x = torch.ones(200, 5)
+    assert torch.equal(translation.model.eval()(x), x)
+    assert 0.2 < (translation.model.train()(x) - x).std() < 0.4
 
 
 def test_other_noise_is_refused():

@@ -53,6 +53,42 @@ def randomise(model: Any, seed: int = 0) -> None:
         variable.assign(value)
 
 
+def move_vectors(model: Any, seed: int = 0) -> None:
+    """Move every vector and statistic of a Keras model off its initial 1 or 0; matrices stay as initialised.
+
+    Deep networks keep their numbers within bounds this way, which wholly random weights would not.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        if "float" not in variable.dtype or len(variable.shape) != 1:
+            continue
+        if variable.path.endswith("variance"):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        else:
+            variable.assign(variable.numpy() + 0.2 * rng.normal(size=variable.shape))
+
+
+def settle_statistics(model: Any, seed: int = 0) -> None:
+    """Give batch norms the statistics of random images, moved by a tenth: those of nothing at all let no signal
+    through a hundred layers.
+    """
+    import keras
+
+    rng = np.random.default_rng(seed)
+    norms = [x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    images = rng.random((4, *model.input_shape[1:]), dtype="float32")
+    if any(isinstance(x, keras.layers.Rescaling) for x in model.layers):
+        images *= 255
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(images, training=True)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+        for variable in (norm.moving_mean, norm.moving_variance):
+            variable.assign(variable.numpy() * rng.uniform(0.9, 1.1, variable.shape))
+
+
 def as_torch(value: Any) -> torch.Tensor:
     array = np.asarray(value)
     return torch.from_numpy(array.astype("int64") if array.dtype == "int32" else array)

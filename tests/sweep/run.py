@@ -1,13 +1,16 @@
 """Translate models of other people's and compare both programs in float32 (``make sweep``; not part of ``make test``).
 
-``python tests/sweep/run.py [NAME …] [--group timm|hugging_face|styles] [--source] [--functional] [--prove]``
-A NAME selects every model whose name contains it. The exit status is 1 when any model fails.
+``python tests/sweep/run.py [NAME …] [--group GROUP] [--source] [--functional] [--prove] [--results FILE]``
+A NAME selects every model whose name contains it. The groups keras_applications and keras_hub are Keras models,
+translated to PyTorch and proven. With ``--results`` models that have passed, as the file says, are not run again. The
+exit status is 1 when any model fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import os
 import signal
 import sys
@@ -33,6 +36,12 @@ import diglot  # noqa: E402
 from diglot.errors import DiglotError  # noqa: E402
 
 TOLERANCE = 2e-4  # float32, some models are a hundred layers deep
+GROUPS = {
+    "styles": "styles",
+    "hugging_face": "hugging_face_zoo",
+    "timm": "timm_zoo",
+    "keras_applications": "keras_applications",
+}
 Factory = Callable[[], tuple[Any, Any]]
 
 
@@ -108,47 +117,57 @@ def steadiness(model: torch.nn.Module, example: Any) -> float:
     return float((single - double).abs().max() / double.abs().max())
 
 
-def groups() -> dict[str, dict[str, Factory]]:
-    """Return every model's factory by group and name."""
-    import hugging_face_zoo
-    import styles
-    import timm_zoo
-
-    return {
-        "styles": styles.MODELS,
-        "hugging_face": hugging_face_zoo.MODELS,
-        "timm": timm_zoo.MODELS,
-    }
+def groups(wanted: str | None) -> dict[str, dict[str, Factory]]:
+    """Return the factories of one group, or of all, by group and name."""
+    names = [wanted] if wanted else list(GROUPS)
+    return {name: importlib.import_module(GROUPS[name]).MODELS for name in names}
 
 
-def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
-    """Translate and compare one model; return whether it agrees and a line about it."""
+def one(factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
+    """Translate and compare one PyTorch model; return whether it agrees and a line about it."""
     began = time.time()
+    model, example = seeded(factory)()
+    fill_zeros(model)
+    model.eval()
+    translation = diglot.translate(
+        model, example, style="functional" if options.functional else "layers"
+    )
+    took = time.time() - began
+    if options.source:
+        print(translation.source)
+    error = compare(model, example, translation)
+    lines = translation.source.count("\n")
+    verdict = f" {diglot.prove(translation).verdict}" if options.prove else ""
+    if error > TOLERANCE and error < 10 * steadiness(model, example):
+        verdict = f" {diglot.prove(translation).verdict} (float32 is chaotic here)"
+        return verdict.startswith(" proven"), f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
+    agrees = error <= TOLERANCE and (not options.prove or verdict == " proven")
+    return agrees, f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
+
+
+def one_of_keras(factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
+    """Translate a Keras model to PyTorch and prove it; return whether it is proven and a line about it."""
+    model, example = factory()
+    began = time.time()
+    translation = diglot.translate(model, example, to="torch")
+    translated = time.time()
+    if options.source:
+        print(translation.source)
+    proof = diglot.prove(translation, thorough=False, steps=1)
+    lines, permutes = translation.source.count("\n"), translation.source.count("permute(")
+    said = proof.verdict if proof else str(proof)[: options.width]
+    times = f"{translated - began:5.1f}s + {time.time() - translated:5.1f}s"
+    return bool(proof), f"{times} {lines:4d} lines {permutes:2d} permutes {said}"
+
+
+def tried(group: str, factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
+    """Run one model of a group; whatever it raises is a line, too."""
+    run = one_of_keras if group.startswith("keras") else one
     try:
-        model, example = seeded(factory)()
-        fill_zeros(model)
-        model.eval()
-        translation = diglot.translate(
-            model, example, style="functional" if options.functional else "layers"
-        )
-        took = time.time() - began
-        if options.source:
-            print(translation.source)
-        error = compare(model, example, translation)
-        lines = translation.source.count("\n")
-        verdict = f" {diglot.prove(translation).verdict}" if options.prove else ""
-        if error > TOLERANCE and error < 10 * steadiness(model, example):
-            verdict = f" {diglot.prove(translation).verdict} (float32 is chaotic here)"
-            return verdict.startswith(
-                " proven"
-            ), f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
-        agrees = error <= TOLERANCE and (not options.prove or verdict == " proven")
-        return agrees, f"{error:.1e} {took:5.1f}s {lines:4d} lines{verdict}"
+        return run(factory, options)
     except DiglotError as error:
-        return (
-            False,
-            f"{type(error).__name__}: {' / '.join(str(error).splitlines())[: options.width]}",
-        )
+        said = " / ".join(str(error).splitlines())[: options.width]
+        return False, f"{type(error).__name__}: {said}"
     except Exception as error:
         places = [
             f"{Path(f.filename).name}:{f.lineno}"
@@ -160,35 +179,49 @@ def one(name: str, factory: Factory, options: argparse.Namespace) -> tuple[bool,
         return False, f"{type(error).__name__}: {said} {places}"
 
 
+def chosen(options: argparse.Namespace) -> Iterator[tuple[str, str, Factory]]:
+    """Yield group, name and factory of the models that were asked for and have not passed before."""
+    results = options.results
+    passed = results.read_text().splitlines() if results and results.exists() else []
+    passed = {line.split()[1] for line in passed if line.startswith("ok ")}
+    for group, models in groups(options.group).items():
+        for name, factory in models.items():
+            wanted = not options.names or any(n in name for n in options.names)
+            if wanted and f"{group}:{name}" not in passed:
+                yield group, name, factory
+
+
 def main() -> int:
     """Run the chosen models, one line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--group", choices=["timm", "hugging_face", "styles"])
+    parser.add_argument("--group", choices=list(GROUPS))
     parser.add_argument("--source", action="store_true", help="print the translated program")
     parser.add_argument("--functional", action="store_true")
     parser.add_argument("--prove", action="store_true")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--width", type=int, default=400)
-    parser.add_argument("--seconds", type=int, default=180, help="time for one model")
+    parser.add_argument("--seconds", type=int, help="time for one model (180; Keras models 1800)")
+    parser.add_argument("--results", type=Path, help="add the lines to a file; skip what passed")
     options = parser.parse_args()
+    limit = 0
 
     def stop(*_: Any) -> None:
-        raise TookTooLongError(f"more than {options.seconds} s")
+        raise TookTooLongError(f"more than {limit} s")
 
     signal.signal(signal.SIGALRM, stop)
     failed = total = 0
-    for group, models in groups().items():
-        for name, factory in models.items():
-            if (options.group and group != options.group) or (
-                options.names and not any(n in name for n in options.names)
-            ):
-                continue
-            signal.alarm(options.seconds)
-            agrees, line = one(name, factory, options)
-            signal.alarm(0)
-            total, failed = total + 1, failed + (not agrees)
-            print(f"{'ok    ' if agrees else 'FAILED'} {group}:{name:<28s} {line}", flush=True)
+    for group, name, factory in chosen(options):
+        limit = options.seconds or (1800 if group.startswith("keras") else 180)
+        signal.alarm(limit)
+        agrees, line = tried(group, factory, options)
+        signal.alarm(0)
+        total, failed = total + 1, failed + (not agrees)
+        line = f"{'ok    ' if agrees else 'FAILED'} {group}:{name:<28s} {line}"
+        print(line, flush=True)
+        if options.results:
+            with options.results.open("a") as results:
+                results.write(line + "\n")
     print(f"{total - failed} of {total} agree")
     return 1 if failed else 0
 

@@ -1,4 +1,4 @@
-"""Functions and classes that a generated Keras module carries when it needs them.
+"""Functions and classes that a generated module carries when it needs them.
 
 They are real code, in the files beside this one: linted, tested, and copied as text into ``model.py`` (nothing here
 imports them). A helper may use other helpers; :func:`sources` brings those along. Who reads such a module again

@@ -7,6 +7,7 @@ import ast
 import torch
 from torch import fx, nn
 
+from diglot import carried
 from diglot.codegen import names
 from diglot.codegen.expr import E, call, text
 from diglot.codegen.program import Program
@@ -100,7 +101,8 @@ def _build_function(construct: ast.expr) -> ast.FunctionDef:
 
 def finish(program: Program, body: list[ast.stmt]) -> str:
     """Return the formatted module text."""
-    code = "\n\n\n".join(bare_returns(text(node)) for node in body)
+    helpers = carried.sources(program.helpers)
+    code = "\n\n\n".join(helpers + [bare_returns(text(node)) for node in body])
     standard = [f"import {n}" for n in ("math",) if f"{n}." in code]
     if "OrderedDict(" in code:
         standard.append("from collections import OrderedDict")

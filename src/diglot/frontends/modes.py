@@ -68,7 +68,8 @@ def merge(program: ExportedProgram, evaluation: ExportedProgram, lines: list[str
 
     Raises :class:`BadInput` where no one program can hold both: other results, or changes in place.
     """
-    stochastic_depth.rewrite(program.graph_module.graph)
+    for each in (program, evaluation):
+        stochastic_depth.rewrite(each.graph_module.graph)
     Merger(program, evaluation, lines).run()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -363,17 +363,30 @@ def open_torch(translation: Any, directory: Path) -> tuple[nn.Module, str]:
 
 def open_program(directory: Path) -> tuple[nn.Module, str]:
     """The generated PyTorch program of a folder with its weights, read by itself; and in words why
-    it could not read them ("" where it could): it then has those that fit.
+    it could not read them ("" where it could): it then has those that fit. It is built in float64, so
+    that the constants that it makes of Python's numbers keep their digits.
 
     Raises BadInput where the program, or the weight file, cannot be read at all.
     """
     path, weights = directory / "model.py", directory / torch_program.WEIGHTS
     try:
-        return torch_program.build(path, weights), ""
+        with _double():
+            return torch_program.build(path, weights), ""
     except BadInput as error:
-        module = torch_program.build(path)
+        with _double():
+            module = torch_program.build(path)
         torch_program.fill(module, torch_program.read_weights(weights))
         return module, error.received or error.message
+
+
+@contextlib.contextmanager
+def _double() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def state_of(module: nn.Module) -> dict[str, np.ndarray]:

@@ -54,7 +54,6 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
 #: These bring the hub to forms that Keras has and PyTorch does not.
 FOR_KERAS = frozenset(
     {
-        stochastic_depth.recognise,
         complex_numbers.to_real,
         bags.open_bags,
         dense.unflatten_dense,

@@ -4,10 +4,12 @@ Before::
 
     keep = x.new_empty(n, 1, 1).bernoulli_(0.9).div_(0.9);  y = x * keep
     keep = (0.9 + torch.rand(n, 1, 1)).floor_();            y = x.div(0.9) * keep
+    keep = (torch.rand(n, 1, 1) > 0.1).to(x.dtype);         y = x / 0.9 * keep
+    keep = F.dropout(torch.ones(n, 1, 1), 0.1, training);   y = x * keep
 
 After::
 
-    y = row_dropout(x, 0.1, True)
+    y = row_dropout(x, 0.1, True)              # or as the dropout of ones was told
 
 Requires: nothing (in-place ops may still be there). Ensures: the same distribution; Keras's ``Dropout`` with a
 ``noise_shape`` draws it.
@@ -38,6 +40,8 @@ _LIBRARY.impl("row_dropout", _reference, "CompositeImplicitAutograd")
 
 _DRAWS = {"aten.bernoulli_.float", "aten.bernoulli.p"}
 _DIVIDES = {"aten.div_.Tensor", "aten.div.Tensor"}
+_ONES = {"aten.ones.default", "aten.new_ones.default"}
+_CASTS = {"aten.to.dtype", "aten.to.device", "aten._to_copy.default"}
 _FLOORS = {"aten.floor_.default", "aten.floor.default"}
 
 
@@ -55,24 +59,28 @@ def rewrite(graph: fx.Graph) -> None:
         for value, noise in ((left, right), (right, left)):
             if not isinstance(value, fx.Node) or not isinstance(noise, fx.Node):
                 continue
-            found = _drawn(value, noise) or _floored(value, noise)
+            found = next(filter(None, (match(value, noise) for match in _FORMS)), None)
             if found is not None and _one_per_row(noise, found[0]):
                 _replace(graph, node, *found)
                 break
 
 
-def _drawn(value: fx.Node, noise: fx.Node) -> tuple[fx.Node, float] | None:
-    """Match ``value * (bernoulli(keep) / keep)``; return the value and the probability to keep."""
+#: What is dropped, with which probability, and whether the op trains.
+Found = tuple[fx.Node, float, bool]
+
+
+def _drawn(value: fx.Node, noise: fx.Node) -> Found | None:
+    """Match ``value * (bernoulli(keep) / keep)``."""
     if not _calls(noise, _DIVIDES):
         return None
     draw, divisor = noise.args[:2]
     if not _calls(draw, _DRAWS) or len(draw.args) < 2:
         return None
     keep = draw.args[1]
-    return (value, keep) if _same_number(keep, divisor) else None
+    return (value, _rest(keep), True) if _same_number(keep, divisor) else None
 
 
-def _floored(value: fx.Node, noise: fx.Node) -> tuple[fx.Node, float] | None:
+def _floored(value: fx.Node, noise: fx.Node) -> Found | None:
     """Match ``(value / keep) * floor(rand + keep)``."""
     if not _calls(noise, _FLOORS) or not _calls(value, _DIVIDES):
         return None
@@ -82,7 +90,36 @@ def _floored(value: fx.Node, noise: fx.Node) -> tuple[fx.Node, float] | None:
     drawn, keep = total.args[:2]
     if not _calls(drawn, {"aten.rand.default", "aten.rand_like.default"}):
         return None
-    return (value.args[0], keep) if _same_number(keep, value.args[1]) else None
+    same = _same_number(keep, value.args[1])
+    return (value.args[0], _rest(keep), True) if same else None
+
+
+def _compared(value: fx.Node, noise: fx.Node) -> Found | None:
+    """Match ``(value / keep) * (rand > 1 - keep)``."""
+    while _calls(noise, _CASTS):
+        noise = noise.args[0]
+    if not _calls(noise, {"aten.gt.Scalar", "aten.ge.Scalar"}) or not _calls(value, _DIVIDES):
+        return None
+    drawn, rate = noise.args
+    if not _calls(drawn, {"aten.rand.default"}) or not isinstance(rate, (int, float)):
+        return None
+    return (value.args[0], rate, True) if _same_number(1 - rate, value.args[1]) else None
+
+
+def _dropped(value: fx.Node, noise: fx.Node) -> Found | None:
+    """Match ``value * dropout(ones)``."""
+    if not _calls(noise, {"aten.dropout.default"}):
+        return None
+    ones, rate, train = noise.args
+    known = isinstance(rate, float) and 0 < rate < 1
+    return (value, rate, train) if known and _calls(ones, _ONES) else None
+
+
+_FORMS = (_drawn, _floored, _compared, _dropped)
+
+
+def _rest(keep: float) -> float:
+    return float(f"{1 - keep:.12g}")  # 1 - 0.9 is 0.09999999999999998
 
 
 def _calls(node: object, names: set[str]) -> bool:
@@ -101,10 +138,9 @@ def _one_per_row(noise: fx.Node, value: fx.Node) -> bool:
     return len(ours) == len(theirs) > 1 and ours[0] == theirs[0] and set(ours[1:]) == {1}
 
 
-def _replace(graph: fx.Graph, node: fx.Node, value: fx.Node, keep: float) -> None:
+def _replace(graph: fx.Graph, node: fx.Node, value: fx.Node, rate: float, train: bool) -> None:
     with graph.inserting_before(node):
-        rate = float(f"{1 - keep:.12g}")  # 1 - 0.9 is 0.09999999999999998
-        made = graph.call_function(torch.ops.diglot.row_dropout.default, (value, rate, True))
+        made = graph.call_function(torch.ops.diglot.row_dropout.default, (value, rate, train))
     made.meta = dict(node.meta)
     node.replace_all_uses_with(made)
     dead = [node]

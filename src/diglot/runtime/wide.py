@@ -15,8 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from diglot.literals import intended
+
 NARROW = ("float32", "float16", "bfloat16")
 WIDE = "float64"
+_WRITTEN = 1 << 20
+"""No program says more numbers than that."""
 
 
 class Widened:
@@ -83,6 +87,12 @@ class Widened:
             wider = _widened(value)
             if wider is not value:
                 self._set(operation, name, wider)
+        for node in getattr(operation, "_inbound_nodes", ()):
+            for name in ("args", "kwargs"):  # constants that an op of a Functional model was given
+                value = getattr(node.arguments, name)
+                wider = _widened(value)
+                if wider is not value:
+                    self._set(node.arguments, name, wider)
 
     def _variable(self, variable: Any) -> None:
         if variable.dtype not in NARROW:
@@ -111,7 +121,7 @@ def _widened(value: Any) -> Any:
     from keras.src import backend
 
     if isinstance(value, np.ndarray):
-        return value.astype(WIDE) if str(value.dtype) in NARROW else value
+        return _as_written(value) if str(value.dtype) in NARROW else value
     if type(value) in (list, tuple, dict):
         items = value.values() if isinstance(value, dict) else value
         wider = [_widened(item) for item in items]
@@ -124,8 +134,18 @@ def _widened(value: Any) -> Any:
     if is_constant and backend.standardize_dtype(value.dtype) in NARROW:
         if hasattr(value, "assign") or not hasattr(value, "__array__"):
             return value  # a variable of the backend, or a symbol of a graph
-        return backend.convert_to_tensor(_numpy(value), dtype=WIDE)
+        narrow = np.asarray(backend.convert_to_numpy(value))
+        return backend.convert_to_tensor(_as_written(narrow), dtype=WIDE)
     return value
+
+
+def _as_written(value: np.ndarray) -> np.ndarray:
+    """A constant as a program says it, with as few digits as tell a float32 apart: 0.7, not 0.699999988079071."""
+    if value.ndim == 0:
+        return np.asarray(intended(value[()]), WIDE)
+    if value.dtype != np.float32 or value.size > _WRITTEN:
+        return value.astype(WIDE)
+    return value.astype(str).astype(WIDE)
 
 
 # -- what a model's own code says in so many words ---------------------------------------------------

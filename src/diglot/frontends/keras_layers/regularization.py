@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,18 +12,31 @@ from torch import nn
 from diglot.frontends.keras_layers.records import LayerCall, Sample, channels_first, layer
 
 
-def _dropout_module(own: Any) -> nn.Module | None:
-    return nn.Dropout(float(own.rate)) if own.noise_shape is None else None
+class SharedDropout(nn.Module):
+    """Dropout whose noise is shared along the axes that ``noise_shape`` holds a 1 for (None: one number each)."""
+
+    def __init__(self, p: float, noise_shape: Sequence[int | None]) -> None:
+        super().__init__()
+        self.p, self.noise_shape = p, tuple(noise_shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shape = [s if n is None else n for s, n in zip(x.shape, self.noise_shape, strict=True)]
+        return x * F.dropout(torch.ones(shape, dtype=x.dtype), self.p, self.training)
+
+
+def _dropout_module(own: Any) -> nn.Module:
+    rate = float(own.rate)
+    return nn.Dropout(rate) if own.noise_shape is None else SharedDropout(rate, own.noise_shape)
 
 
 def _dropout(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
     rate = float(run.layer.rate)
     if rate == 0 or run.forced is False:
         return x
-    if run.module is not None:
-        return run.module(x) if run.forced is None else F.dropout(x, rate, True)
-    if not run.training():
-        return x
+    if run.forced is None:
+        return run.module(x)
+    if isinstance(run.module, nn.Dropout):
+        return F.dropout(x, rate, True)
     shape = [s if n is None else n for s, n in zip(x.shape, run.layer.noise_shape, strict=True)]
     return x * F.dropout(torch.ones(shape, dtype=x.dtype), rate, True)
 

@@ -35,9 +35,23 @@ def _sizes(shape: Any) -> list:
     return list(shape) if isinstance(shape, (list, tuple, torch.Size)) else [shape]
 
 
+def as_tensor(x: Any) -> torch.Tensor:
+    """Return a tensor of a number, a list of numbers or a tensor.
+
+    Python's floats keep all their digits until the program is written: they are narrowed by an op, which is folded
+    in float64. A size that may vary stays one.
+    """
+    if isinstance(x, torch.SymInt):
+        return torch.full((), x, dtype=torch.int64)
+    made = torch.as_tensor(x)
+    if isinstance(x, torch.Tensor) or not made.dtype.is_floating_point:
+        return made
+    return torch.as_tensor(x, dtype=torch.float64).to(_FLOATS[-1])
+
+
 @op("core.cast")
 def cast(x: Any, dtype: Any) -> torch.Tensor:
-    x = torch.as_tensor(x)
+    x = as_tensor(x)
     wanted = dtype_of(dtype)
     return x if x.dtype == wanted else x.to(wanted)
 
@@ -47,9 +61,9 @@ def convert_to_tensor(
     x: Any, dtype: Any = None, sparse: Any = None, ragged: Any = None
 ) -> torch.Tensor:
     if isinstance(x, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in x):
-        made = torch.stack([torch.as_tensor(v) for v in x])
+        made = torch.stack([as_tensor(v) for v in x])
     else:
-        made = torch.as_tensor(x)
+        made = as_tensor(x)
     return made if dtype is None else cast(made, dtype)
 
 
@@ -180,4 +194,4 @@ def _choose(pred: torch.Tensor, yes: Any, no: Any, error: Callable) -> Any:
 
 @op("numpy.digitize")
 def digitize(x: torch.Tensor, bins: Any) -> torch.Tensor:
-    return torch.bucketize(x, torch.as_tensor(bins, dtype=x.dtype), right=True)
+    return torch.bucketize(x, as_tensor(bins).to(x.dtype), right=True)

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from diglot.frontends.keras_ops.creation import as_tensor
 from diglot.frontends.keras_ops.table import op
 
 
 def _operands(*values: Any) -> tuple[Any, ...]:
     """Lists and nested numbers become tensors; numbers stay numbers."""
-    return tuple(torch.as_tensor(v) if isinstance(v, (list, tuple)) else v for v in values)
+    return tuple(as_tensor(v) if isinstance(v, (list, tuple)) else v for v in values)
 
 
 def _binary(names: str, function: Callable) -> None:
@@ -85,7 +86,7 @@ _binary("numpy.arctan2", _both_tensors(torch.atan2))
 def _float(x: Any) -> Any:
     """What mathematics is done on: whole numbers become floats, as in Keras."""
     x = _operands(x)[0]
-    x = x if isinstance(x, torch.Tensor) else torch.as_tensor(x)
+    x = as_tensor(x)
     return x if x.dtype.is_floating_point or x.dtype.is_complex else x.to(torch.get_default_dtype())
 
 
@@ -119,7 +120,7 @@ op("numpy.conjugate", "numpy.conj")(torch.conj)
 @op("numpy.clip")
 def clip(x: torch.Tensor, x_min: Any, x_max: Any) -> torch.Tensor:
     if isinstance(x_min, torch.Tensor) or isinstance(x_max, torch.Tensor):
-        return torch.minimum(torch.maximum(x, torch.as_tensor(x_min)), torch.as_tensor(x_max))
+        return torch.minimum(torch.maximum(x, as_tensor(x_min)), as_tensor(x_max))
     return torch.clamp(x, x_min, x_max)
 
 

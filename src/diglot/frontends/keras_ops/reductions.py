@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from diglot.frontends.keras_ops.creation import as_tensor
 from diglot.frontends.keras_ops.table import op
 
 
@@ -16,7 +17,7 @@ def _axes(x: torch.Tensor, axis: Any) -> list[int]:
 
 
 def _number(x: Any) -> torch.Tensor:
-    return x if isinstance(x, torch.Tensor) else torch.as_tensor(x)
+    return as_tensor(x)
 
 
 def _float(x: Any) -> torch.Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from diglot.frontends.keras_ops.creation import as_tensor
 from diglot.frontends.keras_ops.table import op
 
 
@@ -48,12 +49,12 @@ def squeeze(x: torch.Tensor, axis: Any = None) -> torch.Tensor:
 
 @op("numpy.concatenate")
 def concatenate(xs: Any, axis: int = 0) -> torch.Tensor:
-    return torch.cat([torch.as_tensor(x) for x in xs], dim=axis)
+    return torch.cat([as_tensor(x) for x in xs], dim=axis)
 
 
 @op("numpy.stack")
 def stack(x: Any, axis: int = 0) -> torch.Tensor:
-    return torch.stack([torch.as_tensor(v) for v in x], dim=axis)
+    return torch.stack([as_tensor(v) for v in x], dim=axis)
 
 
 @op("core.unstack")
@@ -140,7 +141,7 @@ def take(x: torch.Tensor, indices: Any, axis: int | None = None) -> torch.Tensor
     axis %= x.dim()
     if isinstance(indices, int):
         return x.select(axis, indices)
-    indices = torch.as_tensor(indices).to(torch.int64)
+    indices = as_tensor(indices).to(torch.int64)
     if axis == 0:
         return x[indices]
     return x[(slice(None),) * axis + (indices,)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from keras import Layer, Sequential, tree
+from keras.layers import Rescaling
 from keras.src.models.functional import Functional
 
 from diglot.errors import BadInput, Problem, Unsupported
@@ -73,7 +74,8 @@ def _declared(
     model: Layer, inputs: list[Any], names: list[str], given: Any
 ) -> tuple[list[str], list[Any], str]:
     if given is None:
-        values = [_made(t.shape, t.dtype, _smallest_vocabulary(model)) for t in inputs]
+        bound = _smallest_vocabulary(model)
+        values = [_made(t.shape, t.dtype, bound, _largest(t)) for t in inputs]
     elif isinstance(given, Mapping):
         own = [t._keras_history.operation.name for t in inputs]
         keys = own if all(k in given for k in own) else list(given)
@@ -99,7 +101,14 @@ def _smallest_vocabulary(model: Layer) -> int:
     return min((s for s in sizes if isinstance(s, int)), default=2)
 
 
-def _made(shape: tuple, dtype: Any, bound: int) -> torch.Tensor:
+def _largest(tensor: Any) -> float:
+    """The largest number to expect in an input: what a Rescaling layer that reads it takes to 1 (255, mostly)."""
+    nodes = tensor._keras_history.operation._outbound_nodes
+    scales = [node.operation.scale for node in nodes if isinstance(node.operation, Rescaling)]
+    return max([1.0, *(1 / float(np.max(np.abs(scale))) for scale in scales if np.any(scale))])
+
+
+def _made(shape: tuple, dtype: Any, bound: int, largest: float = 1.0) -> torch.Tensor:
     if dtype == "string":
         raise _strings()
     side = _SIDE if len(shape) >= 4 else _LENGTH
@@ -110,7 +119,7 @@ def _made(shape: tuple, dtype: Any, bound: int) -> torch.Tensor:
         return torch.rand(sizes, generator=generator) < 0.5
     if not kind.is_floating_point:
         return torch.randint(0, bound, sizes, generator=generator).to(kind)
-    return torch.rand(sizes, generator=generator).to(kind)
+    return (torch.rand(sizes, generator=generator) * largest).to(kind)
 
 
 def _undeclared(model: Layer, given: Any) -> tuple[list[str], list[Any], str]:

@@ -186,7 +186,9 @@ def as_torch(value: Any) -> Any:
         return value.numbers
     if _is_backend_tensor(value) and len(value.shape) == 0 and "float" in str(value.dtype):
         return intended(value.numpy()[()])  # a number that the author wrote, or computed
-    if isinstance(value, (np.ndarray, np.generic)) or _is_backend_tensor(value):
+    if isinstance(value, np.generic):  # a number, as `for rate in np.linspace(0, 0.1, 12)` gives
+        return value.item()
+    if isinstance(value, np.ndarray) or _is_backend_tensor(value):
         return constant(value)
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from diglot.codegen.expr import E
+from diglot.codegen.expr import E, call
 from diglot.rules.spelling import alike
 
 if TYPE_CHECKING:
@@ -54,6 +54,25 @@ def _not(op: OpCall) -> ast.expr:
     return E("torch.logical_not(x)" if logical else "~x", x=op.expr("self"))
 
 
+def _is_number(value: ast.expr) -> bool:
+    """Whether a folded constant is written as a number (``-0.5`` is a minus before one)."""
+    value = value.operand if isinstance(value, ast.UnaryOp) else value
+    return isinstance(value, ast.Constant)
+
+
+def _bounded(name: str, limit: str):
+    """``torch.minimum(a, b)``; with a number ``a.clamp(max=3)``, for the function takes tensors only."""
+
+    def write(op: OpCall) -> ast.expr:
+        a, b = op.expr("self"), op.expr("other")
+        for value, other in ((a, b), (b, a)):
+            if _is_number(other):
+                return call(ast.Attribute(value, "clamp", ast.Load()), **{limit: other})
+        return call(f"torch.{name}", a, b)
+
+    return write
+
+
 alike("add.Tensor add.Scalar", _scaled("+"))
 alike("sub.Tensor sub.Scalar", _scaled("-"))
 alike("rsub.Tensor rsub.Scalar", _scaled("-", reverse=True))
@@ -64,6 +83,8 @@ alike("floor_divide floor_divide.Scalar", "self // other")
 alike("remainder.Scalar remainder.Tensor", "self % other")
 alike("pow.Tensor_Scalar pow.Scalar pow.Tensor_Tensor", "self ** exponent")
 alike("neg", "-self")
+alike("real", "self.real")
+alike("imag", "self.imag")
 alike("reciprocal", "1 / self")
 alike("matmul", "self @ other")
 alike("mm bmm", "self @ mat2")
@@ -82,5 +103,5 @@ alike(
     "__xor__.Tensor __xor__.Scalar bitwise_xor.Tensor bitwise_xor.Scalar logical_xor", _logic("^")
 )
 alike("bitwise_not logical_not", _not)
-alike("max.other", "torch.maximum(self, other)")
-alike("min.other", "torch.minimum(self, other)")
+alike("max.other maximum", _bounded("maximum", "min"))
+alike("min.other minimum", _bounded("minimum", "max"))

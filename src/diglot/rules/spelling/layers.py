@@ -182,6 +182,17 @@ def _dropout(name: str):
     return write, construct
 
 
+def _row_dropout(op: OpCall) -> ast.expr:
+    if not op["train"] or op["p"] == 0:
+        return op.expr("input")
+    layer = op.layer(_row_dropout_layer(op), default="drop_path")
+    return E("layer(x)", layer=layer, x=op.expr("input"))
+
+
+def _row_dropout_layer(op: OpCall) -> ast.expr:
+    return call(op.helper("DropPath"), op["p"])
+
+
 def _weight_norm(op: OpCall) -> ast.expr:
     return E(
         "g * v / torch.norm_except_dim(v, 2, d)", g=op.expr("g"), v=op.variable("v"), d=op["dim"]
@@ -206,4 +217,5 @@ alike("embedding", _embedding)
 alike("dropout", *_dropout("Dropout"))
 alike("feature_dropout", *_dropout("FeatureDropout"))
 alike("alpha_dropout", *_dropout("AlphaDropout"))
+alike("diglot.row_dropout.default", _row_dropout, _row_dropout_layer)
 alike("feature_alpha_dropout", *_dropout("FeatureAlphaDropout"))

@@ -195,8 +195,18 @@ def matrix_diag_part(call: Call, x: Any, k: Any, padding: Any) -> Any:
 )
 def matrix_band_part(call: Call, x: Any, lower: Any, upper: Any) -> Any:
     x = call.tensor(x)
+    if isinstance(lower, torch.Tensor) or isinstance(upper, torch.Tensor):
+        return _band(x, call.tensor(lower), call.tensor(upper))
     down, up = values.integer(lower), values.integer(upper)
     if x.dtype == torch.bool and not (isinstance(down, int) and isinstance(up, int)):
-        raise Refused("a band of computed width")
+        return _band(x, down, up)
     x = torch.tril(x, up) if up != -1 else x
     return torch.triu(x, -down) if down != -1 else x
+
+
+def _band(x: torch.Tensor, lower: Any, upper: Any) -> torch.Tensor:
+    """A band of a width that the program computes; a negative one keeps all on that side."""
+    rows = torch.arange(x.shape[-2], device=x.device)[:, None]
+    columns = torch.arange(x.shape[-1], device=x.device)
+    kept = ((rows - columns <= lower) | (lower < 0)) & ((columns - rows <= upper) | (upper < 0))
+    return torch.where(kept, x, torch.zeros_like(x))
