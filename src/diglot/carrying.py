@@ -212,7 +212,7 @@ class ToTorch(Direction):
         weights = translation.weights if live is None else live.state_dict()
         torch_program.write_weights(folder / torch_program.WEIGHTS, weights)
         record = translation.info["original"]
-        if record["kind"] == "graph":
+        if record["kind"] == "graph" and "path" in record:
             graph_files.keep(
                 record, graph_files.place(record, translation.directory or folder), folder
             )

@@ -98,6 +98,13 @@ def exported(model, path):
     return read_saved_model(path)
 
 
+def test_a_keras_model_saved_as_an_object(tmp_path, worker):
+    """Each of its variables has two handles in the file; the signature reads those that are not restored."""
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(4), layers.BatchNormalization()])
+    tf.saved_model.save(model, str(tmp_path / "m"))
+    proven(read_saved_model(tmp_path / "m"), worker)
+
+
 def test_recurrent_layers_with_a_mask(tmp_path, worker):
     model = keras.Sequential(
         [
@@ -229,3 +236,15 @@ def test_a_graph_that_would_write_a_file_is_not_run(tmp_path):
     definition = graph_pb2.GraphDef.FromString(graph.as_graph_def().SerializeToString())
     with pytest.raises(BadInput, match="WriteFile"):
         refuse_effects(definition, ["y:0"])
+
+
+def test_a_live_function_is_translated_and_its_proof_asks_for_a_file(tmp_path, worker):
+    from diglot.frontends.tensorflow_graph import read_concrete
+
+    model = Several()
+    function = model.score.get_concrete_function()
+    translation = diglot.translate(read_concrete(function), to="torch")
+    translation.save(tmp_path / "out")
+    assert "nn.Linear(6, 4)" in translation.source
+    with pytest.raises(BadInput, match="save it"):
+        diglot.prove(translation, worker=worker)

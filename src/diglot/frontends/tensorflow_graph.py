@@ -174,6 +174,7 @@ def _origin(
         "tags": tags,
         "feeds": list(found.inputs.values()),
         "fetches": list(found.outputs.values()),
+        "keys": found.keys,
     }
 
 

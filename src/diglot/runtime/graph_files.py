@@ -29,7 +29,15 @@ _EFFECTS = frozenset(
 
 
 def place(record: Mapping[str, Any], folder: Path) -> Path:
-    """Where the graph of a record is: in the translation's folder, or where it came from."""
+    """Where the graph of a record is: in the translation's folder, or where it came from.
+
+    Raises BadInput for one that no file holds.
+    """
+    if "path" not in record:
+        raise BadInput(
+            "The graph of this translation is a live tf.function, which no file holds: it cannot be run again.",
+            hint="save it (tf.saved_model.save) and translate the folder",
+        )
     kept = folder / (FROZEN if record["tags"] is None else FOLDER)
     return kept if kept.exists() else Path(record["path"])
 
@@ -68,6 +76,7 @@ class GraphFile:
         from tensorflow.core.protobuf import saved_model_pb2
 
         self.path = place(record, folder)
+        self._keys: Mapping[str, str] = record.get("keys") or {}
         self._saver: Any = None
         try:
             if record["tags"] is None:
@@ -93,7 +102,7 @@ class GraphFile:
 
         v1 = tf.compat.v1
         with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:
-            self._open(session)
+            self._open(session, nodes)
             read = {}
             for name in nodes:
                 operation = graph.get_operation_by_name(name)
@@ -116,8 +125,9 @@ class GraphFile:
 
         v1 = tf.compat.v1
         refuse_effects(self.definition, fetches)
+        nodes = [node.name for node in _needed(self.definition, fetches)]
         with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:
-            self._open(session)
+            self._open(session, nodes)
             tensors = [graph.get_tensor_by_name(tensor_name(name)) for name in feeds]
             fed = {
                 tensor: array.astype(tensor.dtype.as_numpy_dtype)
@@ -125,8 +135,12 @@ class GraphFile:
             }
             return session.run([tensor_name(name) for name in fetches], fed)
 
-    def _open(self, session: Any) -> None:
+    def _open(self, session: Any, nodes: Sequence[str]) -> None:
         """Import the graph, and restore its variables; nothing else of the file is run."""
+        self._restore(session)
+        self._fill(session, [name for name in nodes if name in self._keys])
+
+    def _restore(self, session: Any) -> None:
         import tensorflow as tf
 
         tf.compat.v1.import_graph_def(self.definition, name="")
@@ -138,6 +152,24 @@ class GraphFile:
             refuse_effects(self.definition, [restore])
             prefix = str(self.path / "variables" / "variables")
             session.run(restore, {saver.filename_tensor_name: prefix})
+
+    def _fill(self, session: Any, nodes: Sequence[str]) -> None:
+        """Give the variables that the file itself does not restore their values in the checkpoint: where Keras's
+        model was saved as an object, each has two handles, of which TensorFlow 1 restores one."""
+        import tensorflow as tf
+
+        handles = {name: session.graph.get_operation_by_name(name) for name in nodes}
+        handles = {n: o.outputs[0] for n, o in handles.items() if o.type == "VarHandleOp"}
+        if not handles:
+            return
+        ready = session.run(
+            {n: tf.raw_ops.VarIsInitializedOp(resource=h) for n, h in handles.items()}
+        )
+        reader = tf.train.load_checkpoint(str(self.path / "variables" / "variables"))
+        for name, handle in handles.items():
+            if not ready[name]:
+                value = tf.constant(reader.get_tensor(self._keys[name]))
+                session.run(tf.raw_ops.AssignVariableOp(resource=handle, value=value))
 
 
 def refuse_effects(definition: Any, wanted: Sequence[str]) -> None:

@@ -36,12 +36,16 @@ _WEIGHTS = {
 
 @dataclass
 class Signature:
-    """What goes in and out of a graph: names of its arguments and results, and of their tensors."""
+    """What goes in and out of a graph: names of its arguments and results, and of their tensors.
+
+    ``keys`` gives the checkpoint's name of each variable's value, by node.
+    """
 
     inputs: dict[str, str]
     outputs: dict[str, str]
     shapes: dict[str, list[int | None] | None] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
 
 
 def parse(message: Any, path: Path, what: str) -> Any:
@@ -85,6 +89,7 @@ def read_saved_model(
     chosen = _signature(meta, folder, signature)
     store = _Variables(folder, meta)
     graph = _read(meta.graph_def, chosen, store.find, folder)
+    chosen.keys = {node: variable.key for node, variable in store.made.items()}
     return graph, chosen
 
 
@@ -201,7 +206,8 @@ class _Variables:
 
     def _value(self, key: str, name: str, trainable: bool) -> Variable:
         value = self._tensor(key, f"the variable {name}")
-        return Variable(name, value, trainable and value.dtype.kind == "f", value.dtype.name)
+        trained = trainable and value.dtype.kind == "f"
+        return Variable(name, value, trained, value.dtype.name, key=key)
 
     def _tensor(self, key: str, what: str) -> Any:
         """A tensor of the checkpoint. Raises :class:`BadInput` where its bytes are damaged."""

@@ -19,7 +19,8 @@ from diglot.errors import BadInput
 class Variable:
     """A variable of the source: its name (unique within the graph), value and whether it is trained.
 
-    ``node`` is the node of the source's file that stands for it, one within a function as ``function:node``.
+    ``node`` is the node of the source's file that stands for it, one within a function as
+    ``function:node``; ``key`` is its value's name in the checkpoint.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Variable:
     trainable: bool = True
     dtype: str = "float32"
     node: str = ""
+    key: str = ""
 
 
 class Out(NamedTuple):
