@@ -26,7 +26,7 @@ help:
 	@echo "make test     the test suite"
 	@echo "make lint     ruff, pyright and the import rules"
 	@echo "make format   let ruff format the code"
-	@echo "make sweep    translate many models of timm and Hugging Face and compare (an hour)"
+	@echo "make sweep    translate many models of timm, Hugging Face and Keras and compare (hours)"
 	@echo "make bench    time translations and proofs, and write bench.json (ten minutes)"
 	@echo "make docs     write docs/ from the rules and the guide"
 	@echo "make install  only create .venv with the pinned versions"

@@ -41,6 +41,7 @@ GROUPS = {
     "hugging_face": "hugging_face_zoo",
     "timm": "timm_zoo",
     "keras_applications": "keras_applications",
+    "keras_hub": "keras_hub_zoo",
 }
 Factory = Callable[[], tuple[Any, Any]]
 
