@@ -12,6 +12,7 @@ import torch
 from diglot.codegen.pipeline import to_torch
 from diglot.codegen.source import Written, structure_json
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
+from diglot.facing import add_listing
 from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror
 from diglot.ir.hub import Hub
@@ -66,6 +67,8 @@ def _translation(
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
     info = describe(hub, done.written, model, values, "layers")
     info["original"] = record
+    if model is not None:
+        add_listing(info, made, done.written, model)
     for size in info["dynamic"].values():
         layout = hub.inputs[hub.input_names.index(size["input"])].meta.get("layout")
         size["axis"] = layout.index(size["axis"]) if layout else size["axis"]

@@ -33,6 +33,7 @@ class Mirror:
     names: list[str]
     outputs: dict[str, int] | None = None
     dynamic: dict[str, dict[int, bool]] | None = None
+    layers: dict[str, Any] = dataclasses.field(default_factory=dict)  # by the path of their modules
 
 
 def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> Mirror:
@@ -72,4 +73,5 @@ def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> 
     inputs: Any = dict(zip(names, values, strict=True)) if structure == "dict" else tuple(values)
     given = values[0] if structure == "single" else inputs
     keys = output_keys(model, inner) if inner is not None else None
-    return Mirror(module, tree.entries, given, names, keys, declared_sizes(model, names))
+    sizes = declared_sizes(model, names)
+    return Mirror(module, tree.entries, given, names, keys, sizes, tree.layers)

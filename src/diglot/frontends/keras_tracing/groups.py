@@ -41,10 +41,15 @@ class Groups:
 
 
 def is_named(step: Step) -> bool:
-    """Tell whether the author named a step: an automatic name is the class's, with a number."""
+    """Tell whether the author named a step."""
+    return not is_automatic_name(step.name, step.kind)
+
+
+def is_automatic_name(name: str, kind: str) -> bool:
+    """Tell whether a name is the one that Keras gives: its class's, with a number."""
     from keras.src.utils.naming import to_snake_case
 
-    return re.sub(r"_\d+$", "", step.name) != to_snake_case(step.kind)
+    return re.sub(r"_\d+$", "", name) == to_snake_case(kind)
 
 
 def numbered_prefixes(name: str) -> list[str]:
