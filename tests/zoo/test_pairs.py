@@ -122,6 +122,17 @@ def test_the_translation_stands_comparison(name):
 
 
 @pytest.mark.parametrize("name", pairs())
+def test_the_translation_to_pytorch_stands_comparison(name):
+    """Diglot's own translation of the Keras model is hardly longer than the hand-written PyTorch."""
+    pair = find_pair(name)
+    setting = pair.setting("fast")
+    inputs = given(pair, pair.example(setting.model, np.random.default_rng(3)))
+    translation = diglot.translate(pair.keras().build_model(**setting.model), inputs, to="torch")
+    by_hand, ours = code_lines(pair.torch_source()), code_lines(translation.source)
+    assert ours <= 1.3 * by_hand, f"{ours} lines, by hand {by_hand}:\n{translation.source}"
+
+
+@pytest.mark.parametrize("name", pairs())
 def test_a_pair_is_complete(name):
     """It has a page, both settings and a weight map without gaps, and its data say what they are."""
     pair = find_pair(name)
