@@ -130,6 +130,28 @@ def test_names_say_where_a_block_begins_and_what_it_is_called():
     assert diglot.prove(translation).verdict == "proven"
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_shortcut_that_some_lack_is_added_to_the_right_value(first):
+    """Whichever way round the sum stands, and with dropout before it."""
+
+    def block(x, filters):
+        inputs = x
+        x = layers.BatchNormalization()(layers.Conv2D(12, 1, activation="relu")(x))
+        x = layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same")(x))
+        if inputs.shape[-1] == filters:
+            x = layers.Dropout(0.2, noise_shape=(None, 1, 1, 1))(x)
+            x = layers.Add()([inputs, x] if first else [x, inputs])
+        return x
+
+    x = images = keras.Input((9, 11, 4))
+    for filters in (4, 6, 6, 8, 8):
+        x = block(x, filters)
+    model = keras.Model(images, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    translation = diglot.translate(model, to="torch")
+    assert translation.source.count("nn.Module") == 2, translation.source
+    assert diglot.prove(translation).verdict == "proven", translation.source
+
+
 def test_blocks_that_grow_count_on():
     """Densely connected layers, each wider than the one before, are a comprehension."""
     x = inputs = keras.Input((12, 12, 8))

@@ -185,6 +185,8 @@ class Classes:
             name = self._known_parameter(params, values, constant)
             if constant and name is None:
                 continue
+            if name in dict(instances[0].inits) and not contexts[place][0]:
+                name = None  # in the body, the attribute is the layer itself
             if name is None:
                 name = self._parameter_name(instances, values, known, contexts[place])
                 if name in dict(instances[0].inits) and not _is_flag(contexts[place], certain):
@@ -192,10 +194,8 @@ class Classes:
                 name = names.unique(name, params)
                 params[name] = values
             places[place] = name
-        for values in params.values():
-            filler = next(v for v in values if not isinstance(v, Any_))
-            values[:] = [filler if isinstance(v, Any_) else v for v in values]
-        return params, places
+        filled = {name: _filled(name, params) for name in params}
+        return filled, places
 
     def _known_parameter(
         self, params: dict[str, list[Any]], values: list[Any], constant: bool
@@ -344,6 +344,20 @@ def _constants(instance: Instance) -> list[Any]:
 
 def _contexts(instance: Instance) -> list[tuple[str, str]]:
     return _collect(instance).contexts
+
+
+def _filled(name: str, params: dict[str, list[Any]]) -> list[Any]:
+    """Return a parameter's values; what an instance leaves open is its other size, else what the first one has."""
+    values = params[name]
+    kind = name.rpartition("_")[2]
+    alike = [v for n, v in params.items() if n != name and kind in n.split("_") and "_" in name]
+    usual = next(v for v in values if not isinstance(v, Any_))
+    return [
+        next((a[i] for a in alike if not isinstance(a[i], Any_)), usual)
+        if isinstance(v, Any_)
+        else v
+        for i, v in enumerate(values)
+    ]
 
 
 def _equal(a: Any, b: Any) -> bool:

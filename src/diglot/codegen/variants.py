@@ -21,7 +21,8 @@ import copy
 import dataclasses
 from typing import Any
 
-from diglot.codegen.expr import E
+from diglot.codegen.expr import E, names_in
+from diglot.codegen.names import unique
 from diglot.codegen.optional import Instance, kind_of, open_numbers
 from diglot.codegen.statements import Statement
 
@@ -45,13 +46,15 @@ class _Match:
 
     constants: dict[int, Any] = dataclasses.field(default_factory=dict)  # id of a node -> value
     without: set[str] = dataclasses.field(default_factory=set)  # attributes
-    plain: set[int] = dataclasses.field(default_factory=set)  # ids of sums that are not made
+    plain: dict[int, str] = dataclasses.field(
+        default_factory=dict
+    )  # id of a sum -> the side that is left
     padded: dict[int, ast.Call] = dataclasses.field(
         default_factory=dict
     )  # id of a node -> its padding
 
     def copy(self) -> _Match:
-        return _Match(dict(self.constants), set(self.without), set(self.plain), dict(self.padded))
+        return _Match(dict(self.constants), set(self.without), dict(self.plain), dict(self.padded))
 
 
 def merge_variants(instances: list[Instance]) -> None:
@@ -108,7 +111,7 @@ def _read(node: ast.AST, known: dict[str, _Value]) -> _Value:
         return known[node.id]
     if _is_constant(node):
         return _Value(("constant", kind_of(_constant(node))), [], node)
-    form: list[Any] = [type(node).__name__]
+    form: list[Any] = [type(node).__sum_name_]
     parts = []
     for name, value in ast.iter_fields(node):
         items = value if isinstance(value, list) else [value]
@@ -140,6 +143,12 @@ def _matched(whole: Instance, part: Instance) -> _Match | None:
 
 def _attributes(node: ast.AST) -> set[str]:
     return {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
+def _parts_of(value: _Value) -> set[str]:
+    """Return the attributes that a value is made with."""
+    own = {value.node.attr} if isinstance(value.node, ast.Attribute) else set()
+    return own.union(*(_parts_of(part) for part in value.parts))
 
 
 def _same(ours: _Value, theirs: _Value, match: _Match) -> bool:
@@ -202,6 +211,10 @@ def _without(value: _Value, match: _Match) -> list[_Value]:
             return [value.parts[1]]
         if _is_padding(node):
             return [value.parts[1]]
+    if isinstance(node, ast.IfExp) and match.without & _parts_of(value.parts[1]):
+        return [
+            value.parts[2]
+        ]  # what a missing dropout, an identity, does while training changes nothing
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         sides = [value.parts[0], value.parts[2]]
         return [b for a, b in (sides, sides[::-1]) if a.form == ("parameter", 0)]
@@ -224,7 +237,7 @@ def _no_padding(node: Any) -> tuple[int, ...]:
 def _left_out(ours: _Value, theirs: _Value, inner: _Value, match: _Match) -> bool:
     """The larger form without its shortcut, its part or its padding."""
     if isinstance(ours.node, ast.BinOp):
-        match.plain.add(id(ours.node))
+        match.plain[id(ours.node)] = "left" if inner is ours.parts[0] else "right"
     elif _is_padding(ours.node):
         match.constants[id(ours.node.args[1])] = _no_padding(ours.node)  # type: ignore[attr-defined]
     return _same(inner, theirs, match)
@@ -244,18 +257,19 @@ def _padded(ours: _Value, theirs: _Value, match: _Match) -> bool:
 def _unify(whole: Instance, others: list[tuple[Instance, _Match]]) -> None:
     """Write all instances as the largest, each with its own constants and its flags for what it lacks."""
     lacking = set().union(*(m.without for _, m in others))
-    plain = set().union(*(m.plain for _, m in others))
+    plain = {node: side for _, m in others for node, side in m.plain.items()}
     padded = {node: pad for _, m in others for node, pad in m.padded.items()}
     body, inits = whole.body, whole.inits
+    sum_name = unique("out", {n for s in body for n in names_in(s.node)})
     own = _Match(constants={id(n): _constant(n) for n in _sizes(whole)})
     for instance, match in [*others, (whole, own)]:
-        fill = _Fill(match, plain, padded)
+        fill = _Fill(match, plain, padded, sum_name)
         instance.body = [s for statement in body for s in fill.statement(statement)]
         instance.inits = []
         for name, value in inits:
             made = fill.visit(value)
             if name in match.without:
-                made = open_numbers(_Fill(own, plain, padded).visit(value))
+                made = open_numbers(_Fill(own, plain, padded, sum_name).visit(value))
             if name in lacking:
                 there = name not in match.without
                 made = E("made if there else nn.Identity()", made=made, there=there)
@@ -271,9 +285,12 @@ def _sizes(instance: Instance) -> list[ast.AST]:
 class _Fill:
     """Copies statements with other constants, and sums that are made only where a flag says so."""
 
-    def __init__(self, match: _Match, plain: set[int], padded: dict[int, ast.Call]) -> None:
+    def __init__(
+        self, match: _Match, plain: dict[int, str], padded: dict[int, ast.Call], name: str
+    ) -> None:
         self.match, self.optional, self.padded = match, plain, padded
         self.before: list[tuple[str, ast.expr]] = []
+        self.name = name  # for what a sum adds to the input
 
     def statement(self, statement: Statement) -> list[Statement]:
         """Return the statement, after those that name what a sum adds to the block's input."""
@@ -301,20 +318,15 @@ class _Fill:
             return padding
         if id(node) not in self.optional or not isinstance(made, ast.BinOp):
             return made
-        right = isinstance(node.left, ast.Name)  # type: ignore[attr-defined]
-        return self._either(made, right, id(node) not in self.match.plain)
+        return self._either(made, self.optional[id(node)], id(node) not in self.match.plain)
 
-    def _either(self, made: ast.BinOp, right: bool, there: bool) -> ast.expr:
-        """``x + out if self.residual else out``."""
-        other = made.right if right else made.left
+    def _either(self, made: ast.BinOp, side: str, there: bool) -> ast.expr:
+        """``x + out if self.residual else out``, where ``out`` is the ``side`` that is left without the input."""
+        other = getattr(made, side)
         if not isinstance(other, ast.Name):
-            self.before.append(("out", other))
-            other = ast.Name("out", ast.Load())
-            made = (
-                ast.BinOp(made.left, made.op, other)
-                if right
-                else ast.BinOp(other, made.op, made.right)
-            )
+            self.before.append((self.name, other))
+            other = ast.Name(self.name, ast.Load())
+            setattr(made, side, other)
         return ast.IfExp(ast.Constant(there), made, copy.deepcopy(other))
 
 
