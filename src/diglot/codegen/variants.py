@@ -111,7 +111,7 @@ def _read(node: ast.AST, known: dict[str, _Value]) -> _Value:
         return known[node.id]
     if _is_constant(node):
         return _Value(("constant", kind_of(_constant(node))), [], node)
-    form: list[Any] = [type(node).__sum_name_]
+    form: list[Any] = [type(node).__name__]
     parts = []
     for name, value in ast.iter_fields(node):
         items = value if isinstance(value, list) else [value]
