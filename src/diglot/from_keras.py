@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,13 @@ def _translation(
     info["original"] = record
     if model is not None:
         add_listing(info, made, done.written, model)
+    if made.left_out:
+        info["left_out"] = made.left_out
+        for item in made.left_out:
+            text = (
+                f"{item['layer']} ({item['class']}) is left out; in training alone it {item['why']}"
+            )
+            warnings.warn(text, stacklevel=4)
     for size in info["dynamic"].values():
         layout = hub.inputs[hub.input_names.index(size["input"])].meta.get("layout")
         size["axis"] = layout.index(size["axis"]) if layout else size["axis"]

@@ -25,6 +25,7 @@ class Mirror:
     ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``. ``outputs`` is set where the
     model gives the module's results as a dict: the place of each key's value among them. ``dynamic`` holds the sizes
     that the model leaves open, by the place of the input and by axis; None where it does not declare its inputs.
+    ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why").
     """
 
     module: nn.Module
@@ -34,6 +35,7 @@ class Mirror:
     outputs: dict[str, int] | None = None
     dynamic: dict[str, dict[int, bool]] | None = None
     layers: dict[str, Any] = dataclasses.field(default_factory=dict)  # by the path of their modules
+    left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
 def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> Mirror:
@@ -74,4 +76,4 @@ def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> 
     given = values[0] if structure == "single" else inputs
     keys = output_keys(model, inner) if inner is not None else None
     sizes = declared_sizes(model, names)
-    return Mirror(module, tree.entries, given, names, keys, sizes, tree.layers)
+    return Mirror(module, tree.entries, given, names, keys, sizes, tree.layers, tree.left_out)

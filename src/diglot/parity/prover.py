@@ -70,7 +70,13 @@ class Prover:
         self.to_torch = self.weight_map.to_torch
         self.info = read_info(translation, directory)
         # A graph was saved in one mode, that of inference.
-        self.one_mode = (self.info.get("original") or {}).get("kind") == "graph"
+        is_graph = (self.info.get("original") or {}).get("kind") == "graph"
+        # Why training mode is not compared, by what is not.
+        self.one_mode = {"training mode": _ONE_MODE} if is_graph else {}
+        self.left_out = self.info.get("left_out", ())
+        for item in self.left_out:
+            what = f"{item['layer']} ({item['class']}) in training mode"
+            self.one_mode[what] = f"it is left out; it {item['why']}"
         self.examples = self.info.get("example_inputs") or []
         self.proof = Proof()
         self.found = _Findings()
@@ -119,13 +125,13 @@ class Prover:
         self._compare_files()
         self._ask_the_source()
         step_case = None
-        if self.one_mode:
-            self.skip("training mode", _ONE_MODE)
+        for what, why in self.one_mode.items():
+            self.skip(what, why)
         for part in plan.parts(self, settled):
             done = self._compare_part(part, settled)
-            if part.training is not self.one_mode and part.weights == "random" and done:
+            if part.training is not bool(self.one_mode) and part.weights == "random" and done:
                 step_case = min(done, key=lambda case: case.elements())
-        if step_case is not None and steps and id(step_case) in self.slopes:
+        if step_case is not None and steps and not self.left_out and id(step_case) in self.slopes:
             self._compare_steps(step_case, steps)
         first = self._first_divergence()
         if not self.found.failures:

@@ -76,12 +76,13 @@ def set_width(floatx: str) -> None:
 
 @contextlib.contextmanager
 def exact() -> Iterator[Counter[str]]:
-    """Within the block float64 attention and GELU keep their constants in float64; counts where they
-    did, by name.
+    """Within the block float64 attention, GELU and leaky ReLU keep their constants in float64; counts
+    where they did, by name.
 
     On TensorFlow, Keras rounds the constant 1/sqrt(d) of `dot_product_attention` (and so of
-    MultiHeadAttention), and TensorFlow those of `gelu`, to float32, whatever the inputs are: relative
-    errors of 6e-8 and 5e-9, which would hide everything smaller. In float32 nothing is different.
+    MultiHeadAttention), and TensorFlow those of `gelu` and the slope of `leaky_relu`, to float32,
+    whatever the inputs are: relative errors of 6e-8 and 5e-9, which would hide everything smaller. In
+    float32 nothing is different.
     """
     import keras
     from keras.src import backend
@@ -92,11 +93,8 @@ def exact() -> Iterator[Counter[str]]:
         return
     import tensorflow as tf
 
-    attend, gelu_of_keras, gelu_of_tensorflow = (
-        backend.nn.dot_product_attention,
-        backend.nn.gelu,
-        tf.nn.gelu,
-    )
+    attend, leaky_relu_of_tensorflow = backend.nn.dot_product_attention, tf.nn.leaky_relu
+    gelu_of_keras, gelu_of_tensorflow = backend.nn.gelu, tf.nn.gelu
 
     def attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         if query.dtype == tf.float64 and not args:
@@ -120,9 +118,18 @@ def exact() -> Iterator[Counter[str]]:
     def plain_gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:
         return gelu(features, approximate, name)
 
+    def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:
+        x = tf.convert_to_tensor(features)
+        if x.dtype != tf.float64:
+            return leaky_relu_of_tensorflow(features, alpha=alpha, name=name)
+        used["leaky_relu"] += 1
+        return tf.where(x > 0, x, tf.constant(alpha, tf.float64) * x)
+
     backend.nn.dot_product_attention, backend.nn.gelu, tf.nn.gelu = attention, gelu, plain_gelu
+    tf.nn.leaky_relu = leaky_relu
     try:
         yield used
     finally:
         backend.nn.dot_product_attention = attend
         backend.nn.gelu, tf.nn.gelu = gelu_of_keras, gelu_of_tensorflow
+        tf.nn.leaky_relu = leaky_relu_of_tensorflow

@@ -59,6 +59,7 @@ class LayerRecord:
     inner: str = ""  # the attribute of a wrapper whose module takes the wrapper's place
     parts: Callable[[Any], dict[str, Any]] | None = None  # layers inside, by name below the module
     samples: tuple[Sample, ...] = ()
+    in_training: str = ""  # what it does in training alone, which the translation leaves out
     activates: bool = False  # ends in the function that its `activation` names
 
 

@@ -1,4 +1,4 @@
-"""Layers that PyTorch has no form for, or that would run code from a file, each with its reason."""
+"""Layers that torch.nn has no form for, or that would run code from a file, each with its reason."""
 
 from __future__ import annotations
 
@@ -19,13 +19,8 @@ refuse(
     "a layer class",
 )
 refuse(
-    "RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform "
-    "RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective "
-    "RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom "
-    "AugMix AutoContrast CutMix Equalization MixUp RandAugment Solarization "
-    "ContrastLimitedAdaptiveHistogramEqualization",
-    "augmentation belongs before the model, where PyTorch has it, too (torchvision.transforms): take the layer out; "
-    "in evaluation it does nothing",
+    "RandomCrop AutoContrast CutMix Equalization MixUp ContrastLimitedAdaptiveHistogramEqualization",
+    "such a step belongs before the model, where PyTorch has it, too (torchvision.transforms): take the layer out",
 )
 refuse(
     "StringLookup TextVectorization Hashing HashedCrossing",

@@ -58,11 +58,31 @@ layer(
         ),
     ),
 )
-own_call(
+
+
+def _inside(run: LayerCall, inputs: torch.Tensor) -> torch.Tensor:
+    return run.apply(run.layer.layer, inputs)
+
+
+layer(
     "SpectralNormalization",
-    Sample(lambda keras: keras.layers.SpectralNormalization(keras.layers.Dense(4)), ("2,5",)),
-    Sample(
-        lambda keras: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3), 2), ("2,5,6,3",)
+    inner="layer",
+    call=_inside,
+    in_training=(
+        "divides its weight by the greatest singular value and keeps the quotient: "
+        "nn.utils.parametrizations.spectral_norm does the like"
+    ),
+    samples=(
+        Sample(
+            lambda keras: keras.layers.SpectralNormalization(keras.layers.Dense(4)),
+            ("2,5",),
+            random=True,
+        ),
+        Sample(
+            lambda keras: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3), 2),
+            ("2,5,6,3",),
+            random=True,
+        ),
     ),
 )
 own_call("Wrapper Layer InputSpec Input Pipeline")

@@ -140,6 +140,8 @@ class Tree:
         self.variables: dict[int, int] = {}  # id of a Keras variable -> its entry
         self.keep: list[Any] = []  # the variables, so that no id is given twice
         self.problems: list[Problem] = []
+        self._within: list[Layer] = []
+        self.left_out: list[dict[str, str]] = []  # what layers do in training alone
         self.activations: dict[str, str] = {}  # path of a layer -> that of its activation's module
         self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks
         self._placed: dict[str, nn.Module] = {}
@@ -181,6 +183,9 @@ class Tree:
             self.paths[id(layer)] = path
             return
         record = self.records[id(layer)] = keras_layers.find(layer)
+        if record is not None and record.in_training:
+            what = {"layer": keras_path or layer.name, "class": type(layer).__name__}
+            self.left_out.append({**what, "why": record.in_training})
         if record is not None and record.inner:
             inner = getattr(layer, record.inner)
             self._place(inner, parent, name, path, f"{keras_path}.{record.inner}")
@@ -235,6 +240,13 @@ class Tree:
 
     def _composite(self, layer: Layer, path: str, keras_path: str) -> nn.Module:
         """Return the module of a layer that is written out: a model, or an author's layer."""
+        self._within.append(layer)
+        try:
+            return self._written_out(layer, path, keras_path)
+        finally:
+            self._within.pop()
+
+    def _written_out(self, layer: Layer, path: str, keras_path: str) -> nn.Module:
         children = list(self._children(layer))
         indexed = isinstance(layer, Sequential) and all(is_automatic(c) for _, c, _ in children)
         cls = mirror_class(layer, nn.Sequential if indexed else nn.Module)
@@ -294,11 +306,15 @@ class Tree:
         """Yield ``(names, layer, path in Keras)`` for each layer right below another."""
         if isinstance(layer, (Functional, Sequential)):
             taken: set[str] = set()
-            for child in layer.layers:
+            # An author's layer makes its parts anew when it is loaded: their automatic names are others then.
+            models = (Functional, Sequential)
+            anew = any(not isinstance(holder, models) for holder in self._within)
+            for place, child in enumerate(layer.layers):
                 if type(child).__name__ != "InputLayer":
                     name = identifier(child.name, taken)
                     taken.add(name)
-                    yield (name,), child, child.name
+                    numbered = anew and is_automatic(child)
+                    yield (name,), child, f"layers.{place}" if numbered else child.name
             return
         seen: set[int] = set()
         for path, child in named_members(layer, Layer):

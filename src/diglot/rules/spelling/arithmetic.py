@@ -105,3 +105,11 @@ alike(
 alike("bitwise_not logical_not", _not)
 alike("max.other maximum", _bounded("maximum", "min"))
 alike("min.other minimum", _bounded("minimum", "max"))
+
+
+def _einsum(op: OpCall) -> ast.expr:
+    return call("torch.einsum", op["equation"], *(op.value(t) for t in op["tensors"]))
+
+
+alike("einsum", _einsum)
+alike("imag", "torch.imag(self)")
