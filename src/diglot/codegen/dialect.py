@@ -82,6 +82,10 @@ class Dialect(Protocol):
         """What the attribute ``name`` that holds a weight is set to; ``perm`` is the order of its stored axes."""
         ...
 
+    def keep(self, buffer: ast.expr, value: ast.expr) -> ast.stmt:
+        """A value that a buffer holds from now on, as a statement."""
+        ...
+
     def listed(self, items: ast.expr) -> ast.expr:
         """A list of layers, as an attribute."""
         ...

@@ -123,6 +123,10 @@ class KerasDialect:
             options["trainable"] = False
         return call("self.add_weight", **options, name=name)
 
+    def keep(self, buffer: ast.expr, value: ast.expr) -> ast.stmt:
+        """``self.h.assign(h)``."""
+        return ast.Expr(E("b.assign(v)", b=buffer, v=value))
+
     def listed(self, items: ast.expr) -> ast.expr:
         """A plain list: Keras tracks it."""
         return items

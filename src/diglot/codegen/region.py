@@ -239,6 +239,11 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
             return
         op = OpCall(self, node, rule)
         try:
+            if rule.effect:
+                found = self.frames(node)
+                kept = self.program.dialect.keep(op.expr("buffer"), op.expr("value"))
+                self.push(kept, found[-1] if found else None)
+                return
             made = self.program.dialect.write(op)
         except Refusal as refusal:
             self.program.problem(self, node, str(refusal))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -138,6 +139,12 @@ class TorchDialect:
             kept = ... if parameter.persistent else False
             return call("register_buffer", name, made, persistent=kept)
         return call("nn.Parameter", made, requires_grad=... if parameter.trainable else False)
+
+    def keep(self, buffer: ast.expr, value: ast.expr) -> ast.stmt:
+        """``self.h = h``: the tensor that it held may still be needed for a gradient."""
+        target = copy.deepcopy(buffer)
+        target.ctx = ast.Store()  # type: ignore[attr-defined]
+        return ast.Assign([target], value)
 
     def listed(self, items: ast.expr) -> ast.expr:
         """``nn.ModuleList([...])``; weights are a ParameterList."""

@@ -9,6 +9,7 @@ from torch import fx
 
 from diglot.ir.hub import Hub, is_mark, target_name
 from diglot.ir.sizes import size_of
+from diglot.passes.functional import ASSIGN
 from diglot.passes.pass_through import argument_returned
 
 _CHECKS = {
@@ -191,6 +192,7 @@ def _living(hub: Hub) -> set[fx.Node]:
     ]
     living: set[fx.Node] = set()
     stack = [n for n in hub.graph.nodes if n.op == "output"]
+    stack += [n for n in hub.graph.nodes if n.op == "call_function" and target_name(n) == ASSIGN]
     while stack:
         while stack:
             node = stack.pop()

@@ -10,6 +10,7 @@ After::
 
 An in-place op on a view writes through to its base: ``x[:, 0] = v`` becomes a ``select_scatter`` on ``x``, and
 every later read of ``x`` (or of another view of it) reads the new base.
+What is written to a buffer of the model stays after the call: ``diglot.assign(buffer, value)`` says so.
 Requires: a straight-line graph. Ensures: no op whose schema writes to an argument, except batch norm's statistics.
 """
 
@@ -42,6 +43,12 @@ _DRAWS = {
     "aten.normal_.default": torch.ops.aten.normal_functional.default,
     "aten.uniform_.default": torch.ops.aten.uniform.default,
 }
+
+
+_LIBRARY = torch.library.Library("diglot", "FRAGMENT")
+_LIBRARY.define("assign(Tensor buffer, Tensor value) -> Tensor")
+_LIBRARY.impl("assign", lambda buffer, value: value.clone(), "CompositeExplicitAutograd")
+ASSIGN = "diglot.assign.default"
 
 
 def _overload(name: str) -> torch._ops.OpOverload:
@@ -144,11 +151,23 @@ def _write_through(hub: Hub, node: fx.Node, target: fx.Node, value: fx.Node) -> 
                 )
                 again.meta = dict(view.meta)
                 replaced[view] = again
+    _keep(hub, node, current, result)
     fresh = set(replaced.values())
     for old, new in replaced.items():
         for user in list(old.users):
             if user not in fresh and user is not new and order.get(user, -1) > now:
                 user.replace_input_with(old, new)
+
+
+def _keep(hub: Hub, node: fx.Node, base: fx.Node, value: fx.Node) -> None:
+    """Say what a buffer holds after the call; what was written to it before does not matter any more."""
+    if base not in hub.parameters or not hub.parameters[base].buffer:
+        return
+    for user in list(base.users):
+        if user.op == "call_function" and target_name(user) == ASSIGN:
+            hub.graph.erase_node(user)
+    made = hub.graph.call_function(torch.ops.diglot.assign.default, (base, value))
+    made.meta = {**node.meta, "val": base.meta["val"]}
 
 
 def _undo_view(graph: fx.Graph, view: fx.Node, base: fx.Node, value: fx.Node) -> fx.Node:

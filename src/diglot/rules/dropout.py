@@ -135,6 +135,13 @@ register(
         noun="dropout",
         samples=(Sample("F.feature_alpha_dropout(x, 0.2, False)", {"x": "2,3,5"}),),
     ),
+    Rule(
+        "diglot.assign.default",
+        "buffer.assign(value)",
+        torch="self.buffer = x",
+        layout="logical",
+        effect=True,
+    ),
     Rule("diglot.by_mode.default", _by_mode, torch="a if self.training else b", noun="x"),
     Rule(
         "diglot.row_dropout.default",

@@ -62,6 +62,7 @@ class Rule:
     samples: tuple[Sample, ...] = ()
     family: str = ""
     weights: tuple[str, ...] = ()  # names of the arguments that are weights when the op is a layer
+    effect: bool = False  # it is a statement of its own: nobody reads its result
     result: int | None = None  # for ops that return a tuple, of which only one part is translated
 
 

@@ -212,8 +212,11 @@ class KerasSession:
 
         trained = self._trained()
         watched = self._layers if modules else {}
-        others = self.model.non_trainable_variables if training else []
-        kept = [(variable, _numpy(variable.value)) for variable in others]
+        others = {id(v): v for v in self.model.non_trainable_variables} if training else {}
+        # The states of a recurrent layer are no weights of the model, and written in either mode.
+        buffers = [e.target for e in self.weight_map.entries if e.kind == "buffer"]
+        others |= {id(v): v for n, v in self.variables.items() if n in buffers}
+        kept = [(variable, _numpy(variable.value)) for variable in others.values()]
         with capture.recording(watched) as recorder:
 
             def forward(tensors: Any) -> tuple[Any, Any]:
@@ -236,10 +239,10 @@ class KerasSession:
         arrays |= {f"grad:{n}": g for n, g in zip(trained, by_variable, strict=False)}
         arrays |= {f"input_grad:{i}": g for i, g in enumerate(by_input) if g is not None}
         if training:
-            buffers = self.get_weights(buffers_only=True)
-            arrays |= {f"buffer:{name}": array for name, array in buffers.items()}
-            for variable, value in kept:
-                variable.assign(value)
+            after = self.get_weights(buffers_only=True)
+            arrays |= {f"buffer:{name}": array for name, array in after.items()}
+        for variable, value in kept:
+            variable.assign(value)
         return arrays | self._module_arrays(calls, module_inputs)
 
     def _module_arrays(self, calls: list[Any], module_inputs: bool) -> dict[str, np.ndarray]:

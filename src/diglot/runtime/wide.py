@@ -105,8 +105,13 @@ class Widened:
 
 
 def _variables(model: Any, layers: list[Any]) -> list[Any]:
-    """Every variable of the model once, those of layers that it does not track included."""
+    """Every variable of the model once, those of layers that it does not track included, and the states of
+    recurrent layers, which are none of their variables."""
     found = {id(v): v for layer in [model, *layers] for v in layer.variables}
+    states = [
+        getattr(layer, "states", None) for layer in layers if getattr(layer, "stateful", False)
+    ]
+    found |= {id(v): v for held in states if held for v in held if hasattr(v, "assign")}
     return list(found.values())
 
 
