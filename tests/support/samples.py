@@ -227,7 +227,7 @@ def _keras_side(translation, arrays, inputs, expected):
     """Return outputs by path in PyTorch's layout, and gradients of inputs and weights."""
     set_width("float64")
     try:
-        program = build_model(translation.source, translation.info["name"])
+        program = build_model(translation.source)
         weight_map = translation.weight_map
         variables = weight_map.variables(program)
         for name, array in arrays.items():

@@ -161,11 +161,12 @@ def _write_through(hub: Hub, node: fx.Node, target: fx.Node, value: fx.Node) -> 
 
 def _keep(hub: Hub, node: fx.Node, base: fx.Node, value: fx.Node) -> None:
     """Say what a buffer holds after the call; what was written to it before does not matter any more."""
+    before = [u for u in base.users if u.op == "call_function" and target_name(u) == ASSIGN]
+    if before:  # the base is what the buffer was given last
+        base = before[0].args[0]  # type: ignore[assignment]
+        hub.graph.erase_node(before[0])
     if base not in hub.parameters or not hub.parameters[base].buffer:
         return
-    for user in list(base.users):
-        if user.op == "call_function" and target_name(user) == ASSIGN:
-            hub.graph.erase_node(user)
     made = hub.graph.call_function(torch.ops.diglot.assign.default, (base, value))
     made.meta = {**node.meta, "val": base.meta["val"]}
 

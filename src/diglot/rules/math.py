@@ -141,6 +141,13 @@ register(
     __name__,
     Rule("aten.neg.default", "-self", torch="-x", noun="x", samples=(Sample("-x", _X),)),
     Rule(
+        "aten.detach.default",
+        "ops.stop_gradient(self)",
+        torch="x.detach()",
+        noun="x",
+        samples=(Sample("x + (torch.round(x) - x).detach()", _X), Sample("x * x.detach()", _X)),
+    ),
+    Rule(
         "aten.reciprocal.default",
         _reciprocal,
         torch="1 / x",

@@ -112,4 +112,3 @@ def _einsum(op: OpCall) -> ast.expr:
 
 
 alike("einsum", _einsum)
-alike("imag", "torch.imag(self)")
