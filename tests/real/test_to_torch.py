@@ -257,6 +257,21 @@ def test_a_masked_encoder_hands_its_states_on():
     assert proof.verdict == "proven", proof.to_json()[:3000]
 
 
+def test_a_stateful_layer_goes_on_where_it_ended():
+    inputs = keras.Input((5, 3), batch_size=4)
+    outputs = layers.Dense(2)(layers.GRU(6, stateful=True, return_sequences=True)(inputs))
+    model = keras.Model(inputs, outputs)
+    translation = diglot.translate(model, to="torch")
+    assert "output, h = self.rnn(x, self.h.unsqueeze(0))" in translation.source
+    assert "self.h = h.squeeze(0).detach()" in translation.source
+    proof = diglot.prove(translation)
+    assert proof.verdict == "proven", proof.to_json()[:3000]
+    steps = np.random.default_rng(0).normal(size=(3, 4, 5, 3)).astype("float32")
+    for step in steps:  # each from the state that the one before has left
+        ours = translation.model(torch.from_numpy(step)).detach().numpy()
+        np.testing.assert_allclose(ours, model(step), rtol=1e-4, atol=1e-6)
+
+
 def test_what_a_layer_does_in_training_alone_is_left_out_and_said_so():
     model = keras.Sequential(
         [
