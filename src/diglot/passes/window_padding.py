@@ -9,7 +9,8 @@ After::
     x = permute(x, [0, 3, 1, 2]);  y = conv2d(x, weight, stride=2, padding=1)
 
 Requires: as much on either side, nothing else reads the padded image, and the layer pads nothing itself. The same for
-minus infinity before a maximum pooling. For PyTorch alone: Keras's layers have no such argument.
+minus infinity before a maximum pooling, or for zeros where nothing is below zero. For PyTorch alone: Keras's layers
+have no such argument.
 """
 
 from __future__ import annotations
@@ -81,6 +82,15 @@ def _is(node: Any, names: set[str]) -> bool:
     return isinstance(node, fx.Node) and node.op == "call_function" and target_name(node) in names
 
 
+def _is_positive(node: Any) -> bool:
+    """Whether nothing is below zero: a maximum of it is one of its own values, with zeros beside them, too."""
+    while _is(node, _PERMUTES):
+        node = node.args[0]
+    if _is(node, {"aten.hardtanh.default"}):
+        return len(node.args) > 1 and node.args[1] >= 0
+    return _is(node, {"aten.relu.default", "aten.relu6.default", "aten.sigmoid.default"})
+
+
 def _numbers(value: Any, rank: int) -> list[int]:
     values = [value] if isinstance(value, int) else list(value)
     return values * (rank if len(values) == 1 else 1)
@@ -93,8 +103,10 @@ def _widths(pad: fx.Node, kind: str) -> list[tuple[int, int]] | None:
     mode = (pad.args[2] if len(pad.args) > 2 else "constant") if by_name else "constant"
     at = 3 if by_name else 2
     value = pad.args[at] if len(pad.args) > at else pad.kwargs.get("value", 0)
-    wanted = 0 if kind == "conv" else float("-inf")
-    if mode != "constant" or (value or 0) != wanted or not all(type(p) is int for p in pads):
+    wanted = {0} if kind == "conv" else {-float("inf")}
+    if kind == "max_pool" and _is_positive(pad.args[0]):
+        wanted.add(0)
+    if mode != "constant" or (value or 0) not in wanted or not all(type(p) is int for p in pads):
         return None
     rank = pad.meta["val"].dim()
     widths = [(0, 0)] * rank

@@ -19,6 +19,7 @@ class Running:
 
 
 def _camel(name: str) -> str:
+    name = re.sub(r"(_\d+)?_\d+\.\d+.*$", "", name)  # sizes, as in mobilenetv2_1.00_224
     parts = [p for p in re.split(r"[^0-9a-zA-Z]+", name) if p]
     made = "".join(p[0].upper() + p[1:] for p in parts) or "Model"
     return f"Model{made}" if made[0].isdigit() else made

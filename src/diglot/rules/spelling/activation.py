@@ -19,7 +19,7 @@ _PLAIN = {
 }  # fmt: skip
 _WITH_NUMBERS = {
     "leaky_relu": ("LeakyReLU", ("negative_slope",)), "elu": ("ELU", ("alpha",)), "celu": ("CELU", ("alpha",)),
-    "hardtanh": ("Hardtanh", ("min_val", "max_val")), "softplus": ("Softplus", ("beta", "threshold")),
+    "softplus": ("Softplus", ("beta", "threshold")),
     "threshold": ("Threshold", ("threshold", "value")), "softshrink": ("Softshrink", ("lambd",)),
     "hardshrink": ("Hardshrink", ("lambd",)), "glu": ("GLU", ("dim",)),
     "gelu": ("GELU", ("approximate",)), "log_sigmoid": ("LogSigmoid", ()),
@@ -80,6 +80,18 @@ def _prelu(op: OpCall) -> ast.expr:
     return E("F.prelu(x, w)", x=op.expr("self"), w=op.expr("weight"))
 
 
+def _hardtanh(op: OpCall) -> ast.expr:
+    if (op["min_val"], op["max_val"]) == (0, 6):
+        return call("F.relu6", op.expr("self"))
+    return by_schema(op, "F.hardtanh")
+
+
+def _hardtanh_layer(op: OpCall) -> ast.expr | None:
+    if (op["min_val"], op["max_val"]) == (0, 6):
+        return call("nn.ReLU6")
+    return _layer("Hardtanh", ("min_val", "max_val"))(op)
+
+
 for _name, _class in _PLAIN.items():
     _spelled = f"torch.{_name}" if _name in ("tanh", "sigmoid") else f"F.{_name}"
     alike(_name, _function(_spelled), f"nn.{_class}()")
@@ -90,6 +102,7 @@ for _name, (_class, _arguments) in _WITH_NUMBERS.items():
             _function(f"F.{'logsigmoid' if _name == 'log_sigmoid' else _name}"),
             _layer(_class, _arguments),
         )
+alike("hardtanh", _hardtanh, _hardtanh_layer)
 alike("elu", _elu, _layer("ELU", ("alpha",)))
 alike("softmax.int", _softmax("softmax"), _softmax_layer("Softmax"))
 alike("log_softmax.int", _softmax("log_softmax"), _softmax_layer("LogSoftmax"))
