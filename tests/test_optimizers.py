@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import mirrors
 import numpy as np
 import pytest
 import torch
@@ -40,10 +41,8 @@ OPTIMIZERS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def double():
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64")
-    yield
-    keras.config.set_floatx(before)
+    with mirrors.precision("float64"):
+        yield
 
 
 @pytest.fixture(scope="module")
