@@ -216,7 +216,6 @@ ROUND_TRIPS = [
     "text_rnn.make_gru",
     "torch_transformers.make_encoder_only",
     "torch_transformers.make_gpt",
-    "torch_transformers.make_sequence_first",
     "torch_transformers.make_attention_pooling",
 ]
 
