@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from diglot.errors import BadInput
+from diglot.graph_nodes import CALLS, VARIABLES, node_name
 from diglot.literals import intended
-from diglot.runtime.graph_files import node_name
 from diglot.runtime.graph_ops import REPLACED, attribute, definition
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_HANDLES = ("VarHandleOp", "VariableV2", "Variable", "VariableOp")
 _MOST_STEPS = 100_000
 
 
@@ -109,13 +107,13 @@ class Interpreter:
             return [inputs[alive[0]], np.int32(alive[0])] if alive else [_DEAD, _DEAD]
         if any(value is _DEAD for value in inputs):
             return [_DEAD] * 64
-        if key in self.held or node.op in _HANDLES:
+        if key in self.held or node.op in VARIABLES:
             return [self._weight(node, key)]
         if node.op == "Const":
             if key not in self._constants:
                 self._constants[key] = _constant(node)
             return [self._constants[key]]
-        if node.op in _CALLS:
+        if node.op in CALLS:
             return self._call(node.attr["f"].func.name, inputs)
         if node.op in self.functions:
             return self._call(node.op, inputs)

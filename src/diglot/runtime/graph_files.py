@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from diglot.errors import BadInput
+from diglot.graph_nodes import VARIABLES, node_name
 
 FOLDER, FROZEN = "source", "source.pb"
-_VARIABLES = ("VarHandleOp", "VariableV2", "Variable", "VariableOp")
 #: Ops that reach beyond the graph. No session may run one, for control inputs bring in what no output reads.
 _EFFECTS = frozenset(
     "ReadFile WriteFile MatchingFiles Save SaveV2 SaveSlices MergeV2Checkpoints Print PrintV2 PyFunc EagerPyFunc "
@@ -114,7 +114,7 @@ class GraphFile:
 
     def variables(self, fetches: Sequence[str]) -> dict[str, np.ndarray]:
         """The values of the variables that ``fetches`` need, by their nodes' names."""
-        needed = [node.name for node in _needed(self.definition, fetches) if node.op in _VARIABLES]
+        needed = [node.name for node in _needed(self.definition, fetches) if node.op in VARIABLES]
         return self._values(needed) if needed else {}
 
     def run(
@@ -208,11 +208,6 @@ def _refuse_effect(node: Any, functions: Mapping[str, Any], seen: set[str]) -> N
             seen.add(name)
             for inner in functions[name].node_def:
                 _refuse_effect(inner, functions, seen)
-
-
-def node_name(text: str) -> str:
-    """The node that a reference (``^name``, ``name:1``, ``name:out:0``) leads to."""
-    return text.removeprefix("^").split(":")[0]
 
 
 def tensor_name(name: str) -> str:

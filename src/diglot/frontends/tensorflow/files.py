@@ -14,6 +14,7 @@ from typing import Any
 from diglot.errors import BadInput
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable
 from diglot.frontends.tensorflow.protobufs import Loader, shape_of, type_name
+from diglot.graph_nodes import node_name
 
 _ROOT = 0
 #: Ops that weights feed, and at which inputs: their constants in a frozen graph are weights.
@@ -353,7 +354,7 @@ def _short(name: str) -> str:
 
 
 def _results(definition: Any) -> list[str]:
-    read = {i.removeprefix("^").split(":")[0] for n in definition.node for i in n.input}
+    read = {node_name(i) for n in definition.node for i in n.input}
     dull = ("NoOp", "Assert", "Const", "Placeholder")
     return [n.name for n in definition.node if n.name not in read and n.op not in dull]
 

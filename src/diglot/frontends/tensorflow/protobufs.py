@@ -10,8 +10,8 @@ import numpy as np
 
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable
+from diglot.graph_nodes import CALLS, VARIABLES, node_name
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _UPDATES = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 #: Attributes that name a function of the library, for the ops that run one under a condition.
 _BRANCHES = {
@@ -185,7 +185,7 @@ class Loader:
     ) -> list[Out]:
         by_name = {d.name: d for d in definitions}
         done: dict[str, list[Out] | Node] = {}
-        stack = [(_node_of(f), False) for f in reversed(fetches)]
+        stack = [(node_name(f), False) for f in reversed(fetches)]
         open_nodes: set[str] = set()
         while stack:
             name, ready = stack.pop()
@@ -197,7 +197,7 @@ class Loader:
                     hint="check the names of the feeds and fetches; or the file is damaged",
                 )
             definition = by_name[name]
-            needs = [_node_of(i) for i in definition.input if not i.startswith("^")]
+            needs = [node_name(i) for i in definition.input if not i.startswith("^")]
             if ready:
                 open_nodes.discard(name)
                 inputs = [
@@ -249,8 +249,8 @@ class Loader:
     def _node(self, definition: Any, inputs: list[Out], prefix: str) -> Node | list[Out]:
         name = definition.name if not prefix else f"{prefix}/{definition.name}"
         op = definition.op
-        if op in _CALLS or op in self.functions:
-            inner = definition.attr["f"].func.name if op in _CALLS else op
+        if op in CALLS or op in self.functions:
+            inner = definition.attr["f"].func.name if op in CALLS else op
             scope = name.rpartition("/")[0]
             return self.function(inner, inputs, self._prefix(inner, scope))
         known = op_definition(op)
@@ -259,7 +259,7 @@ class Loader:
                 Problem(f"the op {op}", name, "", "TensorFlow does not know it: a custom op")
             )
             return Node(self._unique(name), op, inputs)
-        if op in ("VarHandleOp", "VariableV2", "Variable", "VariableOp"):
+        if op in VARIABLES:
             variable = self.variable_of(definition)
             if variable is None:
                 raise BadInput(f"the file holds no value for the variable {definition.name}")
@@ -323,7 +323,3 @@ class Loader:
 
 
 _READ = re.compile(r"(^|/)(read|ReadVariableOp)(_\d+)?$")
-
-
-def _node_of(text: str) -> str:
-    return text.removeprefix("^").split(":")[0]
