@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from diglot.default_dtype import default_dtype
 from diglot.runtime.keras_exact import NORMAL, UNIFORM
 
 WIDE = {
@@ -170,14 +171,13 @@ def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[None]:
 
     Restores the default dtype, the fused attention switch and the random state.
     """
-    before = torch.get_default_dtype()
     fast = torch.backends.mha.get_fastpath_enabled()
     state = torch.random.get_rng_state()
-    torch.set_default_dtype(dtype)
     # The fused encoder skips modules, whose outputs would then not be seen.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(default_dtype(dtype))
             if dtype == torch.float64:
                 stack.enter_context(Float64())
             if not dropout:
@@ -185,7 +185,6 @@ def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[None]:
                 stack.enter_context(FixedNoise())
             yield
     finally:
-        torch.set_default_dtype(before)
         torch.backends.mha.set_fastpath_enabled(fast)
         torch.random.set_rng_state(state)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 
 from diglot import torch_program
 from diglot.codegen.weights import WeightMap
+from diglot.default_dtype import default_dtype
 from diglot.errors import BadInput
 from diglot.parity.exported import is_exported, watch
 from diglot.parity.torch_modes import OperationCounter, computing, copy_model, zero_dropout
@@ -370,23 +371,13 @@ def open_program(directory: Path) -> tuple[nn.Module, str]:
     """
     path, weights = directory / "model.py", directory / torch_program.WEIGHTS
     try:
-        with _double():
+        with default_dtype(torch.float64):
             return torch_program.build(path, weights), ""
     except BadInput as error:
-        with _double():
+        with default_dtype(torch.float64):
             module = torch_program.build(path)
         torch_program.fill(module, torch_program.read_weights(weights))
         return module, error.received or error.message
-
-
-@contextlib.contextmanager
-def _double() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def state_of(module: nn.Module) -> dict[str, np.ndarray]:

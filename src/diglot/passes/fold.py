@@ -12,6 +12,7 @@ import torch
 from torch import fx
 from torch.utils._pytree import tree_map
 
+from diglot.default_dtype import default_dtype
 from diglot.ir.hub import Hub, is_mark, target_name
 
 #: Folding one of these would freeze something random or lose a readable line.
@@ -71,11 +72,8 @@ def _evaluate(node: fx.Node, args: tuple, kwargs: dict) -> torch.Tensor:
     )
     wider = tree_map(_widen, {"args": args, "kwargs": kwargs})
     usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64 if usual == torch.float32 else usual)
-    try:
+    with default_dtype(torch.float64 if usual == torch.float32 else usual):
         return target(*wider["args"], **wider["kwargs"])
-    finally:
-        torch.set_default_dtype(usual)
 
 
 def _widen(value: Any) -> Any:
