@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +61,6 @@ def prove(
         proof.explained += note
         proof.hashes = _hashes(directory)
         proof.versions = {**_versions(), **keras.call("ping").result}
-    return _signed(proof, seed, steps, start)
-
-
-def _signed(proof: Proof, seed: int, steps: int, start: float) -> Proof:
-    """The proof, with when and how it was made."""
     proof.seed, proof.steps = seed, steps
     proof.created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     proof.seconds = round(time.perf_counter() - start, 2)
@@ -86,7 +81,7 @@ def _keras_side(
     from diglot.runtime.local import LocalKeras
 
     live = translation.source_model if translation.weight_map.to_torch else None
-    if _is_graph(translation):  # which no other backend runs
+    if is_graph(translation.info):  # which no other backend runs
         live, backend = None, "tensorflow"
     why = "its classes cannot be imported elsewhere, or cannot be saved"
     if live is None or original.read_record(directory)["kind"] != "live":
@@ -107,9 +102,9 @@ def _keras_side(
         yield here, [{"what": what, "why": f"{text}, since it could not be built afresh: {why}"}]
 
 
-def _is_graph(translation: Any) -> bool:
-    """Whether the source is a TensorFlow graph."""
-    return (translation.info.get("original") or {}).get("kind") == "graph"
+def is_graph(info: Mapping[str, Any]) -> bool:
+    """Tell whether the source is a TensorFlow graph, by what translation.json says."""
+    return (info.get("original") or {}).get("kind") == "graph"
 
 
 @contextlib.contextmanager

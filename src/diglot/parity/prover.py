@@ -16,7 +16,7 @@ from diglot.parity.checks import Comparison, Gap
 from diglot.parity.inputs import Sizes
 from diglot.parity.plan import MODEL_ERRORS, Case, Failure, Part, Settled, first_line
 from diglot.parity.proof import Check, Proof
-from diglot.parity.prove import Progress, read_info
+from diglot.parity.prove import Progress, is_graph, read_info
 from diglot.parity.randomise import randomise
 from diglot.parity.sides import Sides
 from diglot.parity.tolerances import FLOAT32, PROVEN
@@ -70,9 +70,8 @@ class Prover:
         self.to_torch = self.weight_map.to_torch
         self.info = read_info(translation, directory)
         # A graph was saved in one mode, that of inference.
-        is_graph = (self.info.get("original") or {}).get("kind") == "graph"
         # Why training mode is not compared, by what is not.
-        self.one_mode = {"training mode": _ONE_MODE} if is_graph else {}
+        self.one_mode = {"training mode": _ONE_MODE} if is_graph(self.info) else {}
         self.left_out = self.info.get("left_out", ())
         for item in self.left_out:
             what = f"{item['layer']} ({item['class']}) in training mode"
