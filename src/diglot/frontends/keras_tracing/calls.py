@@ -19,9 +19,9 @@ from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
 from diglot.frontends.keras_tracing import patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
-from diglot.frontends.keras_tracing.graph import Block, Item
+from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
-from diglot.frontends.keras_tracing.tree import Gap, Tree, runs_its_graph
+from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.ir.weight_entry import WeightEntry
 
 

@@ -108,6 +108,11 @@ def flat(item: Item) -> Iterator[Step]:
         yield item
 
 
+def runs_its_graph(layer: Layer) -> bool:
+    """Tell whether a layer is a Functional model whose ``call`` is Keras's."""
+    return isinstance(layer, Functional) and type(layer).call is Functional.call
+
+
 def steps_of(model: Functional) -> list[Step]:
     """Return the calls that a model's outputs need, each after those that it reads from, branch by branch."""
     nodes = [n for row in model._nodes_by_depth.values() for n in row if not n.is_input]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from diglot.frontends.keras_tracing.graph import Item, Step, flat
 
@@ -42,14 +43,14 @@ class Groups:
 
 def is_named(step: Step) -> bool:
     """Tell whether the author named a step."""
-    return not is_automatic_name(step.name, step.kind)
+    return not is_automatic(step.operation)
 
 
-def is_automatic_name(name: str, kind: str) -> bool:
-    """Tell whether a name is the one that Keras gives: its class's, with a number."""
+def is_automatic(operation: Any) -> bool:
+    """Tell whether the name of a layer or an operation is the one that Keras gives: its class's, with a number."""
     from keras.src.utils.naming import to_snake_case
 
-    return re.sub(r"_\d+$", "", name) == to_snake_case(kind)
+    return re.sub(r"_\d+$", "", operation.name) == to_snake_case(type(operation).__name__)
 
 
 def numbered_prefixes(name: str) -> list[str]:

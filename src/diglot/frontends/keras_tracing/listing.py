@@ -12,8 +12,8 @@ from keras import Layer, Sequential
 from keras.src.models.functional import Functional
 from keras.src.utils.naming import to_snake_case
 
-from diglot.frontends.keras_tracing.graph import steps_of
-from diglot.frontends.keras_tracing.groups import is_automatic_name
+from diglot.frontends.keras_tracing.graph import runs_its_graph, steps_of
+from diglot.frontends.keras_tracing.groups import is_automatic
 
 _WIDTH = 96
 #: Arguments of layers that say how weights begin, not what is computed.
@@ -40,7 +40,7 @@ def listing(model: Layer) -> Listing | None:
     made = Listing(["import keras", "from keras import layers, ops", ""])
     if isinstance(model, Sequential):
         _sequential(made, model, "model")
-    elif isinstance(model, Functional) and type(model).call is Functional.call:
+    elif runs_its_graph(model):
         _functional(made, model, "model")
     else:
         return None
@@ -157,7 +157,7 @@ def _construct(layer: Layer) -> str:
         return _variable(layer.name, {})
     home = "layers." if type(layer).__module__.startswith("keras.") else ""
     said = _arguments(layer)
-    if not is_automatic_name(layer.name, type(layer).__name__):
+    if not is_automatic(layer):
         said.append(f'name="{layer.name}"')
     return f"{home}{type(layer).__name__}({', '.join(said)})"
 

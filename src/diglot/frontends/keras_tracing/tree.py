@@ -20,11 +20,11 @@ from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
-from diglot.frontends.keras_tracing.graph import Block
+from diglot.frontends.keras_tracing.graph import Block, runs_its_graph
+from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.tensor import constant
 from diglot.ir.weight_entry import WeightEntry
 
-_AUTOMATIC = re.compile(r"_\d+$")
 #: What Keras keeps on a layer for itself.
 _INTERNAL = frozenset(
     "_layers _metrics _losses _operations _functional _tracker _trainable_variables "
@@ -41,18 +41,6 @@ def identifier(name: str, taken: Any = ()) -> str:
     while made in taken or hasattr(nn.Module, made) or made in ("training", "source_class"):
         made += "_"
     return made
-
-
-def runs_its_graph(layer: Layer) -> bool:
-    """Tell whether a layer is a Functional model whose ``call`` is Keras's."""
-    return isinstance(layer, Functional) and type(layer).call is Functional.call
-
-
-def is_automatic(layer: Layer) -> bool:
-    """Tell whether a layer's name is the one that Keras gives: its class's, with a number."""
-    from keras.src.utils.naming import to_snake_case
-
-    return _AUTOMATIC.sub("", layer.name) == to_snake_case(type(layer).__name__)
 
 
 def named_members(layer: Any, kind: type) -> Iterator[tuple[tuple[str, ...], Any]]:
