@@ -85,7 +85,7 @@ class TorchDialect:
 
     def stands_apart(self, program: Program, member: Member) -> bool:
         """Weights that do not train are frozen after they are made."""
-        return member.kind == "layer" and is_frozen(program, member)
+        return member.kind == "layer" and bool(_frozen_weights(program, member))
 
     def attribute(self, name: str) -> str:
         """A name that hides nothing of nn.Module; an underscore that only Keras needed goes."""
@@ -227,12 +227,8 @@ class TorchDialect:
         return ast.ClassDef(name, [E("nn.Module")], [], parts, [])
 
 
-def is_frozen(program: Program, member: Member) -> bool:
-    """Whether a layer has weights that do not train."""
-    return bool(_frozen_weights(program, member))
-
-
 def _frozen_weights(program: Program, member: Member) -> list[str]:
+    """Which of a layer's weights do not train."""
     found = []
     for name, value in member.weights.items():
         parameters = [program.hub.parameters[n] for n in weight_nodes(value)]

@@ -16,6 +16,7 @@ from diglot.frontends.keras_layers.attention import (
     stock_module,
     stock_weights,
 )
+from diglot.frontends.keras_layers.core import run_embedding
 from diglot.frontends.keras_layers.records import LayerCall, Sample, Weight, bare, carried
 
 _TRANSPOSED = ("permute", (1, 0))
@@ -169,10 +170,6 @@ def _padded(own: Any) -> nn.Module:
     return bare(nn.Embedding, *own._embeddings.shape, padding_idx=own.padding_idx)
 
 
-def _embedded(run: LayerCall, inputs: torch.Tensor) -> torch.Tensor:
-    return run.module(inputs.to(torch.int64))
-
-
 def _padded_embedding(keras: Any, row: int) -> Any:
     from diglot.carried.embedding import PaddedEmbedding
 
@@ -182,7 +179,7 @@ def _padded_embedding(keras: Any, row: int) -> Any:
 carried(
     "PaddedEmbedding",
     make=_padded,
-    call=_embedded,
+    call=run_embedding,
     weights=lambda own: [Weight("embeddings", "weight")],
     samples=(
         Sample(functools.partial(_padded_embedding, row=0), ("int[3,4]<3",)),

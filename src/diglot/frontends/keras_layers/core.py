@@ -51,14 +51,15 @@ def _embedding(embedding: Any) -> nn.Module:
     return bare(nn.Embedding, *embedding._embeddings.shape)
 
 
-def _run_embedding(run: LayerCall, inputs: torch.Tensor) -> torch.Tensor:
+def run_embedding(run: LayerCall, inputs: torch.Tensor) -> torch.Tensor:
+    """Look up the rows of a table; Keras's ids may be of any integer type, those of torch are int64."""
     return run.module(inputs.to(torch.int64))
 
 
 layer(
     "Embedding",
     make=_embedding,
-    call=_run_embedding,
+    call=run_embedding,
     weights=lambda embedding: [Weight("embeddings", "weight")],
     samples=(
         Sample(lambda keras: keras.layers.Embedding(9, 5), ("int[2,4]<9",)),
