@@ -302,17 +302,16 @@ class _Step:
     def __init__(self, optimizer: Any, record: Record) -> None:
         self.keras, self.record = optimizer, record
         self.taken = int(_array(optimizer.iterations))
-        self.first = self.taken
         self.last_rate = self.rate(max(self.taken - 1, 0))
 
     def rate(self, step: int | None = None) -> float:
         """The rate of a step, from 0: the next one where none is given."""
         schedule = self.keras._learning_rate
-        if callable(schedule) and not hasattr(schedule, "assign"):
+        if self.scheduled():
             from keras.optimizers.schedules import LearningRateSchedule
 
-            scheduled = isinstance(schedule, LearningRateSchedule)
-            schedule = schedule(self.taken if step is None else step) if scheduled else schedule()
+            counted = isinstance(schedule, LearningRateSchedule)
+            schedule = schedule(self.taken if step is None else step) if counted else schedule()
         return float(_array(schedule))
 
     def scheduled(self) -> bool:

@@ -214,7 +214,7 @@ class KerasSession:
         watched = self._layers if modules else {}
         others = {id(v): v for v in self.model.non_trainable_variables} if training else {}
         # The states of a recurrent layer are no weights of the model, and written in either mode.
-        buffers = [e.target for e in self.weight_map.entries if e.kind == "buffer"]
+        buffers = {e.target for e in self.weight_map.entries if e.kind == "buffer"}
         others |= {id(v): v for n, v in self.variables.items() if n in buffers}
         kept = [(variable, _numpy(variable.value)) for variable in others.values()]
         with capture.recording(watched) as recorder:
