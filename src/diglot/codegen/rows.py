@@ -77,15 +77,7 @@ def _whole(node: ast.AST) -> bool:
 
 
 def _numbers(item: ast.expr) -> list[int]:
-    found: list[int] = []
-
-    class Visit(ast.NodeVisitor):
-        def visit_Constant(self, node: ast.Constant) -> None:
-            if _whole(node):
-                found.append(node.value)  # type: ignore[arg-type]
-
-    Visit().visit(item)
-    return found
+    return [node.value for node in _constants(item) if _whole(node)]  # type: ignore[misc]
 
 
 class _Blank(ast.NodeTransformer):
@@ -146,17 +138,13 @@ def _rank(name: str) -> int:
 
 def _last_size(instance: Instance, places: dict[int, str], outs: list[str]) -> str | None:
     """Return which of some parameters is the size of what the last layer gives."""
-    numbers = itertools.count()
-    last = None
-    for _, value in instance.inits:
-        for node in _constants(value):
-            name = places.get(next(numbers))
-            if name in outs and node is not None:
-                last = name
-    return last
+    count = sum(len(_constants(value)) for _, value in instance.inits)
+    named = (places.get(place) for place in reversed(range(count)))
+    return next((name for name in named if name in outs), None)
 
 
 def _constants(value: ast.expr) -> list[ast.Constant]:
+    """Return the constants of an expression, in the order in which they are written."""
     found: list[ast.Constant] = []
 
     class Visit(ast.NodeVisitor):

@@ -44,16 +44,17 @@ class _Value:
 class _Match:
     """How a form is got from a larger one: other constants, parts left out."""
 
-    constants: dict[int, Any] = dataclasses.field(default_factory=dict)  # id of a node -> value
-    without: set[str] = dataclasses.field(default_factory=set)  # attributes
-    plain: dict[int, str] = dataclasses.field(
-        default_factory=dict
-    )  # id of a sum -> the side that is left
-    padded: dict[int, ast.Call] = dataclasses.field(
-        default_factory=dict
-    )  # id of a node -> its padding
+    #: Id of a node -> its value.
+    constants: dict[int, Any] = dataclasses.field(default_factory=dict)
+    #: Attributes.
+    without: set[str] = dataclasses.field(default_factory=set)
+    #: Id of a sum -> the side that is left.
+    plain: dict[int, str] = dataclasses.field(default_factory=dict)
+    #: Id of a node -> its padding.
+    padded: dict[int, ast.Call] = dataclasses.field(default_factory=dict)
 
     def copy(self) -> _Match:
+        """Return one to go on with, which may turn out wrong."""
         return _Match(dict(self.constants), set(self.without), dict(self.plain), dict(self.padded))
 
 
@@ -212,9 +213,8 @@ def _without(value: _Value, match: _Match) -> list[_Value]:
         if _is_padding(node):
             return [value.parts[1]]
     if isinstance(node, ast.IfExp) and match.without & _parts_of(value.parts[1]):
-        return [
-            value.parts[2]
-        ]  # what a missing dropout, an identity, does while training changes nothing
+        # What an identity in the place of a dropout does while training changes nothing.
+        return [value.parts[2]]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         sides = [value.parts[0], value.parts[2]]
         return [b for a, b in (sides, sides[::-1]) if a.form == ("parameter", 0)]
@@ -288,7 +288,7 @@ class _Fill:
     def __init__(
         self, match: _Match, plain: dict[int, str], padded: dict[int, ast.Call], name: str
     ) -> None:
-        self.match, self.optional, self.padded = match, plain, padded
+        self.match, self.plain, self.padded = match, plain, padded
         self.before: list[tuple[str, ast.expr]] = []
         self.name = name  # for what a sum adds to the input
 
@@ -303,6 +303,7 @@ class _Fill:
         return [*first, dataclasses.replace(statement, node=node)]
 
     def visit(self, node: Any) -> Any:
+        """Return the copy of a node, or of a list of them."""
         if isinstance(node, list):
             return [self.visit(n) for n in node]
         if not isinstance(node, ast.AST):
@@ -316,9 +317,9 @@ class _Fill:
                 padding.args[1] = ast.Constant(_no_padding(padding))  # type: ignore[arg-type]
             padding.args = [made, ast.Constant(_constant(padding.args[1]))]
             return padding
-        if id(node) not in self.optional or not isinstance(made, ast.BinOp):
+        if id(node) not in self.plain or not isinstance(made, ast.BinOp):
             return made
-        return self._either(made, self.optional[id(node)], id(node) not in self.match.plain)
+        return self._either(made, self.plain[id(node)], id(node) not in self.match.plain)
 
     def _either(self, made: ast.BinOp, side: str, there: bool) -> ast.expr:
         """``x + out if self.residual else out``, where ``out`` is the ``side`` that is left without the input."""

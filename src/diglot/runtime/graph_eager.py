@@ -16,6 +16,7 @@ from diglot.literals import intended
 from diglot.runtime.graph_ops import REPLACED, attribute, definition
 
 _MOST_STEPS = 100_000
+_OUTPUTS = 64  # of an op that is not run, whose number of outputs nobody asks
 
 
 class _Dead:
@@ -106,7 +107,7 @@ class Interpreter:
             alive = [i for i, value in enumerate(inputs) if value is not _DEAD]
             return [inputs[alive[0]], np.int32(alive[0])] if alive else [_DEAD, _DEAD]
         if any(value is _DEAD for value in inputs):
-            return [_DEAD] * 64
+            return [_DEAD] * _OUTPUTS
         if key in self.held or node.op in VARIABLES:
             return [self._weight(node, key)]
         if node.op == "Const":
@@ -117,9 +118,8 @@ class Interpreter:
             return self._call(node.attr["f"].func.name, inputs)
         if node.op in self.functions:
             return self._call(node.op, inputs)
-        control = getattr(self, f"_{node.op.removeprefix('Stateless').lower()}", None)
-        if node.op in _CONTROL and control is not None:
-            return control(node, inputs)
+        if node.op in _CONTROL:
+            return _CONTROL[node.op](self, node, inputs)
         if node.op in _PLAIN:
             return _PLAIN[node.op](node, inputs)
         replaced = REPLACED[node.op](node, inputs) if node.op in REPLACED else None
@@ -156,7 +156,15 @@ class Interpreter:
         return [_DEAD, value] if taken else [value, _DEAD]
 
 
-_CONTROL = ("If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile", "Switch")
+_CONTROL = {
+    "If": Interpreter._if,
+    "StatelessIf": Interpreter._if,
+    "Case": Interpreter._case,
+    "StatelessCase": Interpreter._case,
+    "While": Interpreter._while,
+    "StatelessWhile": Interpreter._while,
+    "Switch": Interpreter._switch,
+}
 
 
 def _numpy(value: Any) -> np.ndarray:

@@ -32,6 +32,7 @@ class Listing:
 
     @property
     def text(self) -> str:
+        """The program as it is written to a file."""
         return "\n".join(self.lines) + "\n"
 
 
