@@ -18,7 +18,7 @@ def text_model():
     k = keras.layers
     x = tokens = keras.Input((None,), dtype="int32", name="tokens")
     x = k.Embedding(20, 8, mask_zero=True, name="embedding")(x)
-    x = k.Bidirectional(k.LSTM(6, return_sequences=True), name="both")(x)
+    x = k.Bidirectional(k.LSTM(6, return_sequences=True, name="lstm"), name="both")(x)
     x = k.GRU(5, return_sequences=True, go_backwards=True, name="gru")(x)
     x = k.SimpleRNN(4, name="last")(x)
     return keras.Model(tokens, k.Dense(3, name="head")(x), name="text")
