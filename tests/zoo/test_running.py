@@ -11,7 +11,7 @@ from diglot.cli import run
 from diglot.zoo import proving
 from diglot.zoo.proving import prove_pair
 
-pytestmark = pytest.mark.xdist_group("zoo-mnist-mlp")
+pytestmark = [pytest.mark.xdist_group("zoo-mnist-mlp"), pytest.mark.usefixtures("lent")]
 
 COMMAND = ["zoo", "run", "mnist-mlp", "--epochs", "1", "--faithful", "--json", "-o"]
 
