@@ -164,3 +164,28 @@ def test_constants_keep_their_digits(worker):
     assert "* 0.1" in translation.source and "0.1000000" not in translation.source
     proof = prove(translation, worker=worker)
     assert proof.verdict == "proven" and proof.worst < 1e-12, str(proof)
+
+
+NORMALIZED = {
+    "vectors": ((4,), lambda x: x),
+    "images": ((8, 9, 3), keras.layers.Conv2D(4, 3)),
+    "sequences": ((9, 3), keras.layers.Conv1D(4, 3)),
+}
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", NORMALIZED)
+def test_measured_statistics_are_weights(kind, given, worker):
+    """Their digits are those of 32 bits on both sides, and images have them channels first."""
+    shape, then = NORMALIZED[kind]
+    seen = np.random.default_rng(0).normal(3.0, 2.0, (50, shape[-1]))
+    if given:
+        normalized = keras.layers.Normalization(mean=seen.mean(0), variance=seen.var(0))
+    else:
+        normalized = keras.layers.Normalization()
+        normalized.adapt(seen)
+    x = keras.Input(shape)
+    made = diglot.translate(keras.Model(x, then(normalized(x))), to="torch")
+    proof = prove(made, worker=worker)
+    assert proof.verdict == "proven", str(proof) + proof.to_json()
+    assert "permute" not in made.source

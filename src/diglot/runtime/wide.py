@@ -22,6 +22,10 @@ WIDE = "float64"
 _WRITTEN = 1 << 20
 """No program says more numbers than that."""
 
+_MEASURED = {"Normalization": ("mean", "variance")}
+"""Attributes of layers that hold weights, not what a program says: the other side loads them, bit for
+bit, and so they are widened as variables are."""
+
 
 class Widened:
     """A live Keras model whose float variables, constants and policies are float64, until
@@ -84,13 +88,13 @@ class Widened:
                 if name.endswith("dtype") and value in NARROW:
                     self._set(operation, name, WIDE)
                 continue
-            wider = _widened(value)
+            wider = _widened(value, _exactly if _is_measured(operation, name) else _as_written)
             if wider is not value:
                 self._set(operation, name, wider)
         for node in getattr(operation, "_inbound_nodes", ()):
             for name in ("args", "kwargs"):  # constants that an op of a Functional model was given
                 value = getattr(node.arguments, name)
-                wider = _widened(value)
+                wider = _widened(value, _as_written)
                 if wider is not value:
                     self._set(node.arguments, name, wider)
 
@@ -121,15 +125,16 @@ def _numpy(value: Any) -> Any:
     return np.asarray(ops.convert_to_numpy(value)).astype(WIDE)
 
 
-def _widened(value: Any) -> Any:
-    """`value` with the float arrays and tensors in it made float64; itself where it holds none."""
+def _widened(value: Any, widen: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """`value` with the float arrays and tensors in it made float64 by `widen`; itself where it holds
+    none."""
     from keras.src import backend
 
     if isinstance(value, np.ndarray):
-        return _as_written(value) if str(value.dtype) in NARROW else value
+        return widen(value) if str(value.dtype) in NARROW else value
     if type(value) in (list, tuple, dict):
         items = value.values() if isinstance(value, dict) else value
-        wider = [_widened(item) for item in items]
+        wider = [_widened(item, widen) for item in items]
         if all(a is b for a, b in zip(wider, items, strict=True)):
             return value
         return (
@@ -140,8 +145,17 @@ def _widened(value: Any) -> Any:
         if hasattr(value, "assign") or not hasattr(value, "__array__"):
             return value  # a variable of the backend, or a symbol of a graph
         narrow = np.asarray(backend.convert_to_numpy(value))
-        return backend.convert_to_tensor(_as_written(narrow), dtype=WIDE)
+        return backend.convert_to_tensor(widen(narrow), dtype=WIDE)
     return value
+
+
+def _is_measured(operation: Any, name: str) -> bool:
+    return any(name in _MEASURED.get(kind.__name__, ()) for kind in type(operation).__mro__)
+
+
+def _exactly(value: np.ndarray) -> np.ndarray:
+    """A weight: the very number that its 32 bits hold."""
+    return value.astype(WIDE)
 
 
 def _as_written(value: np.ndarray) -> np.ndarray:

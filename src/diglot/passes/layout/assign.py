@@ -172,6 +172,8 @@ class Assigner:
             value.reshape([1] * (rank - len(shape)) + shape),
         )
         node.replace_input_with(argument, wide)
+        if sum(size != 1 for size in shape) <= 1:
+            wide.meta["layout"] = layout  # one axis: it is written where the layout has it
         self._need(node, wide, layout)
 
     def _axis(self, node: fx.Node) -> None:
@@ -264,18 +266,29 @@ class Assigner:
             "feature_order"
         ):
             return
-        if (
-            argument in self.hub.parameters
-            and argument.meta.get("layout") is None
-            and layout is not None
-        ):
-            if _stored_alone(self.hub, argument, node):
-                argument.meta["stored"] = argument.meta["layout"] = layout
+        if argument.meta.get("layout") is None and layout is not None:
+            made = self._of_one_weight(argument)
+            if _stored_alone(self.hub, made[-1], made[-2] if made[1:] else node):
+                for value in made:
+                    value.meta["layout"] = layout
+                made[-1].meta["stored"] = layout
                 return
         if argument in self.hub.constants and len(argument.users) == 1:
             argument.meta["layout"] = layout
             return
         node.replace_input_with(argument, self.convert(argument, layout, node))
+
+    def _of_one_weight(self, value: fx.Node) -> list[fx.Node]:
+        """``value``, and what it was made from, one after the other, where nothing else reads them: a weight
+        at the end of ``sqrt(w).clamp(1e-7)`` can be stored in the layout that the result is needed in."""
+        made = [value]
+        while made[-1] not in self.hub.parameters and len(made[-1].users) == 1:
+            rule = self.rules.get(target_name(made[-1]))
+            source = tensors(made[-1])
+            if rule is None or rule.layout != "elementwise" or len(source) != 1:
+                break
+            made.append(source[0])
+        return made
 
     def convert(self, value: fx.Node, layout: perms.Perm | None, before: fx.Node) -> fx.Node:
         """Return the value in another layout (one ``diglot.relayout`` node, shared by its readers)."""
