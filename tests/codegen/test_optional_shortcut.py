@@ -1,5 +1,8 @@
 """Blocks with and without a shortcut, with and without a stride, are one class."""
 
+import warnings
+
+import keras
 import numpy as np
 import torch
 from torch import nn
@@ -48,3 +51,29 @@ def test_one_class_with_flags_for_what_varies():
         expected = model(x).permute(0, 2, 3, 1).numpy()
     found = np.asarray(translated.model(x.permute(0, 2, 3, 1).numpy()))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class Residual(nn.Module):
+    """The shortcut is a projection, or a module that does nothing."""
+
+    def __init__(self, in_chs, out_chs):
+        super().__init__()
+        self.conv = nn.Conv2d(in_chs, out_chs, 3, padding=1)
+        self.skip = nn.Conv2d(in_chs, out_chs, 1) if in_chs != out_chs else nn.Identity()
+
+    def forward(self, x):
+        return torch.relu(self.conv(x) + self.skip(x))
+
+
+def test_a_shortcut_that_does_nothing_is_an_identity(tmp_path):
+    model = nn.Sequential(Residual(3, 5), Residual(5, 5), Residual(5, 4))
+    translated = diglot.translate(model, torch.randn(2, 3, 9, 7))
+    assert translated.source.count("class ") == 1
+    assert "if skip else layers.Identity()" in " ".join(translated.source.split())
+    assert diglot.prove(translated)
+    translated.model.save(tmp_path / "model.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # about a layer that was built and has nothing in it
+        back = keras.models.load_model(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(2, 9, 7, 3)).astype("float32")
+    np.testing.assert_array_equal(np.asarray(back(x)), np.asarray(translated.model(x)))

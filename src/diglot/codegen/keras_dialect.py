@@ -12,7 +12,8 @@ from diglot.codegen.expr import E, call, to_ast
 from diglot.codegen.opcall import Refusal
 from diglot.codegen.optional import merge_optional
 from diglot.codegen.trees import arguments, set_attribute
-from diglot.ir.hub import target_name
+from diglot.codegen.variants import merge_variants
+from diglot.ir.hub import Call, target_name
 
 if TYPE_CHECKING:
     from torch import fx
@@ -150,8 +151,9 @@ class KerasDialect:
         return f"layers.{place}"
 
     def merge(self, instances: list[Instance]) -> None:
-        """``self.part = … if part else None``."""
+        """``self.part = … if part else None``; ``layers.Identity()`` where the author did not say how."""
         merge_optional(instances)
+        merge_variants(instances, "layers.Identity()")
 
     def tree(
         self,
@@ -169,7 +171,9 @@ class KerasDialect:
             [ast.Expr(E("super().__init__(**kwargs)"))],
             [],
         )  # fmt: skip
-        parts_that_may_lack = {n for n, e in inits if n in params and isinstance(e, ast.IfExp)}
+        parts_that_may_lack = {
+            n: e.orelse for n, e in inits if n in params and isinstance(e, ast.IfExp)
+        }
         for param in params:
             if param not in parts_that_may_lack:
                 init.body.append(set_attribute(param, ast.Name(param, ast.Load())))
@@ -186,16 +190,32 @@ class KerasDialect:
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
         if params:
             parts.append(_get_config(params, parts_that_may_lack))
-        if first.region is program.hub.root and inits:
+        if inits and _is_built_by_keras(program, first.region):
             parts.append(_build_from_config())
         decorator = E("keras.saving.register_keras_serializable(package=p)", p=program.package)
         return ast.ClassDef(name, [E("layers.Layer")], [], parts, [decorator])
 
 
-def _get_config(params: list[str], optional: set[str]) -> ast.FunctionDef:
-    values = [E(f"self.{p} is not None") if p in optional else E(f"self.{p}") for p in params]
+def _get_config(params: list[str], optional: dict[str, ast.expr]) -> ast.FunctionDef:
+    """``optional`` are the parts that may lack, each with what stands for it then."""
+
+    def value(param: str) -> ast.expr:
+        if param not in optional:
+            return E(f"self.{param}")
+        if isinstance(optional[param], ast.Constant):
+            return E(f"self.{param} is not None")
+        return E(f"not isinstance(self.{param}, layers.Identity)")
+
+    values = [value(p) for p in params]
     config = ast.Dict([None, *map(to_ast, params)], [E("super().get_config()"), *values])
     return ast.FunctionDef("get_config", arguments(["self"]), [ast.Return(config)], [])
+
+
+def _is_built_by_keras(program: Program, region: Call) -> bool:
+    """Tell whether loading a file builds a layer before it is called: the root, or an item of a root Sequential."""
+    while region.parent is not None and program.is_sequential(region.parent):
+        region = region.parent
+    return region is program.hub.root
 
 
 def _build_from_config() -> ast.FunctionDef:

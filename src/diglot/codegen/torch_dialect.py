@@ -194,7 +194,7 @@ class TorchDialect:
     def merge(self, instances: list[Instance]) -> None:
         """``self.part = … if part else None``; ``nn.Identity()`` where the author did not say how."""
         merge_optional(instances)
-        merge_variants(instances)
+        merge_variants(instances, "nn.Identity()")
 
     def tree(
         self,

@@ -58,15 +58,16 @@ class _Match:
         return _Match(dict(self.constants), set(self.without), dict(self.plain), dict(self.padded))
 
 
-def merge_variants(instances: list[Instance]) -> None:
-    """Give instances that compute alike, but for a part that some lack, the same form, in place."""
+def merge_variants(instances: list[Instance], nothing: str) -> None:
+    """Give instances that compute alike, but for a part that some lack, the same form, in place; ``nothing``
+    makes the module that stands for a part that is missing (``nn.Identity()``)."""
     rest = [i for i in instances if _value_of(i) is not None]
     while len(rest) > 1:
         whole = max(rest, key=_size)
         others = [(i, _matched(whole, i)) for i in rest if i is not whole]
         found = {id(i): m for i, m in others if m is not None}
         if any(m.without or m.plain or m.padded or m.constants for m in found.values()):
-            _unify(whole, [(i, m) for i, m in others if m is not None])
+            _unify(whole, [(i, m) for i, m in others if m is not None], nothing)
         rest = [i for i in rest if i is not whole and id(i) not in found]
 
 
@@ -254,7 +255,7 @@ def _padded(ours: _Value, theirs: _Value, match: _Match) -> bool:
 # --- one form ----------------------------------------------------------------------------------------------
 
 
-def _unify(whole: Instance, others: list[tuple[Instance, _Match]]) -> None:
+def _unify(whole: Instance, others: list[tuple[Instance, _Match]], nothing: str) -> None:
     """Write all instances as the largest, each with its own constants and its flags for what it lacks."""
     lacking = set().union(*(m.without for _, m in others))
     plain = {node: side for _, m in others for node, side in m.plain.items()}
@@ -272,7 +273,7 @@ def _unify(whole: Instance, others: list[tuple[Instance, _Match]]) -> None:
                 made = open_numbers(_Fill(own, plain, padded, sum_name).visit(value))
             if name in lacking:
                 there = name not in match.without
-                made = E("made if there else nn.Identity()", made=made, there=there)
+                made = E(f"made if there else {nothing}", made=made, there=there)
             instance.inits.append((name, made))
 
 

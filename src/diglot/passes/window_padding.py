@@ -21,6 +21,7 @@ from typing import Any
 from torch import fx
 
 from diglot.ir.hub import Hub, target_name
+from diglot.ir.signs import is_never_negative
 from diglot.passes.layout.perms import permuted_dims
 
 _WINDOW = re.compile(r"aten\.(?P<kind>conv|max_pool)(?P<rank>[123])d(_with_indices)?\.default")
@@ -82,15 +83,6 @@ def _is(node: Any, names: set[str]) -> bool:
     return isinstance(node, fx.Node) and node.op == "call_function" and target_name(node) in names
 
 
-def _is_positive(node: Any) -> bool:
-    """Whether nothing is below zero: a maximum of it is one of its own values, with zeros beside them, too."""
-    while _is(node, _PERMUTES):
-        node = node.args[0]
-    if _is(node, {"aten.hardtanh.default"}):
-        return len(node.args) > 1 and node.args[1] >= 0
-    return _is(node, {"aten.relu.default", "aten.relu6.default", "aten.sigmoid.default"})
-
-
 def _numbers(value: Any, rank: int) -> list[int]:
     values = [value] if isinstance(value, int) else list(value)
     return values * (rank if len(values) == 1 else 1)
@@ -104,7 +96,7 @@ def _widths(pad: fx.Node, kind: str) -> list[tuple[int, int]] | None:
     at = 3 if by_name else 2
     value = pad.args[at] if len(pad.args) > at else pad.kwargs.get("value", 0)
     wanted = {0} if kind == "conv" else {-float("inf")}
-    if kind == "max_pool" and _is_positive(pad.args[0]):
+    if kind == "max_pool" and is_never_negative(pad.args[0]):
         wanted.add(0)
     if mode != "constant" or (value or 0) not in wanted or not all(type(p) is int for p in pads):
         return None

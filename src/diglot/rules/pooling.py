@@ -10,6 +10,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
+from diglot.ir.signs import is_never_negative
 from diglot.ir.sizes import is_static
 from diglot.rules.arguments import (
     Numbers,
@@ -112,13 +113,26 @@ def _max(op: OpCall) -> ast.expr:
     p = _pool(op)
     x = op.expr("self")
     same = p.padded and _is_same(p) and p.rank < 3
-    if p.padded and not same:
+    if p.padded and not same and is_never_negative(op.node.args[0]):
+        x = _zeros_around(op, p, x)  # no maximum is below the padding's zeros
+    elif p.padded and not same:
         if p.rank < 3 and getattr(
             op.writer, "plain", False
         ):  # in a Sequential everything is a layer
             return E("layer(x)", layer=op.layer(_max_layer(op)), x=x)
         x = pad_spatial(x, p.before, p.after, float("-inf"))
     return _pooled(op, p, "max", x, same)
+
+
+def _zeros_around(op: OpCall, p: _Pool, x: ast.expr) -> ast.expr:
+    """A layer where the pooling is one, too."""
+    if p.rank == 3 or not is_leaf(op, f"MaxPool{p.rank}d"):
+        return pad_spatial(x, p.before, p.after)
+    widths: Any = brief(p.before)
+    if p.before != p.after:
+        widths = tuple(zip(p.before, p.after, strict=True)) if p.rank > 1 else (*p.before, *p.after)
+    pad = call(f"layers.ZeroPadding{p.rank}D", widths)
+    return E("pad(x)", pad=op.layer(pad, suffix="pad"), x=x)
 
 
 def _pooled(op: OpCall, p: _Pool, kind: str, x: ast.expr, same: bool = False) -> ast.expr:
@@ -297,6 +311,11 @@ def _max_rules(rank: int) -> tuple[Rule, ...]:
         f"nn.MaxPool{n}(3, 2, 1, ceil_mode=True)",
         f"F.max_pool{n}(x, {_UNEVEN[rank]})",
         f"F.max_pool{n}(x, 2, 1)",
+        f"F.max_pool{n}(x.relu(), 3, 2, 1, ceil_mode=True)",
+    )
+    samples += tuple(
+        Sample("m(x.relu())", {"x": _SIZE[rank]}, f"nn.MaxPool{n}(3, 2, 1, ceil_mode={ceil})")
+        for ceil in (False, True)
     )
     return (
         Rule(
@@ -305,7 +324,7 @@ def _max_rules(rank: int) -> tuple[Rule, ...]:
             torch=f"nn.MaxPool{n}(kernel)",
             layer=_max_layer,
             topic="Max pool padding",
-            note="PyTorch pads both sides with minus infinity; the padding is written out.",
+            note="PyTorch pads both sides with minus infinity; the padding is written out (zeros after a ReLU).",
             samples=samples,
             **_FIELDS,
         ),

@@ -77,7 +77,12 @@ def _broadcast_shape(own: Any) -> tuple[int, ...]:
     """The shape of the statistics: leading axes of size 1 are left out, unless they are of images, where the
     channels come first in the end."""
     shape = list(own._broadcast_shape)
-    while len(own._broadcast_shape) < 4 and shape and shape[0] == 1 and len(shape) > max(1, len(own._keep_axis)):
+    while (
+        len(own._broadcast_shape) < 4
+        and shape
+        and shape[0] == 1
+        and len(shape) > max(1, len(own._keep_axis))
+    ):
         shape.pop(0)
     return tuple(shape)
 
@@ -86,7 +91,9 @@ def _normalization(own: Any) -> nn.Module:
     if own.input_mean is None:
         return Normalization(_broadcast_shape(own), own.invert)
     shape = _broadcast_shape(own)
-    mean, variance = (torch.from_numpy(np.array(v)).reshape(shape) for v in (own.mean, own.variance))
+    mean, variance = (
+        torch.from_numpy(np.array(v)).reshape(shape) for v in (own.mean, own.variance)
+    )
     module = Normalization(shape, own.invert)
     module.mean.copy_(mean)
     module.variance.copy_(variance)
