@@ -259,7 +259,7 @@ def fill_module(module: nn.Module, weight_map: WeightMap, arrays: dict[str, np.n
     current = {name: torch_numpy(held[name]) for name in wanted if name in held}
     with torch.no_grad():
         for name, array in weight_map.invert(arrays, current).items():
-            held[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            held[name].copy_(torch.from_numpy(np.array(array, order="C")))
 
 
 def torch_tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -125,7 +125,7 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     arrays = {name: value.detach().numpy() for name, value in own.items()}
     state = {
         e.target: torch.from_numpy(
-            np.ascontiguousarray(e.to_target([arrays[s] for s in e.sources]))
+            np.array(e.to_target([arrays[s] for s in e.sources]), order="C")  # also one of rank 0
         )
         for e in homes
     }

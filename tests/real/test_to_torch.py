@@ -213,6 +213,7 @@ ROUND_TRIPS = [
     "extras_text.make_masked_mean",
     "extras_vision.make_squeeze_excite",
     "extras_vision.make_conv3d",
+    "extras_vision.make_patches",
     "text_rnn.make_gru",
     "torch_transformers.make_encoder_only",
     "torch_transformers.make_gpt",
@@ -238,6 +239,21 @@ def test_there_and_back(name):
     )
     for ours, theirs in pairs:
         np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
+
+
+def test_patches_are_turned_once_where_they_become_a_sequence():
+    model, inputs = importlib.import_module("extras_vision").make_patches()
+    source = there_and_back.to_keras_and_back(model, inputs).source
+    assert "x = self.patch_embed(images).reshape(-1, 12, 16).transpose(1, 2)" in source
+    assert source.count("transpose") == 3  # and two that the author wrote
+
+
+def test_a_number_among_the_weights_stays_one():
+    """A buffer of rank 0, as a threshold, has no axis in the program either."""
+    model, inputs = importlib.import_module("extras").make_functional_style()
+    back = there_and_back.to_keras_and_back(model, inputs)
+    assert back.weights["threshold"].shape == ()
+    assert torch.equal(back.model.threshold, model.threshold)
 
 
 def test_a_masked_encoder_hands_its_states_on():

@@ -244,6 +244,11 @@ class Assigner:
         possible, result = perms.reshaped(layout, before, after)
         if possible:
             node.meta["layout"] = result
+            sequence = result == perms.channels_first(3) and len(before) > 3
+            if sequence and not self.to_keras and self.wants.features(node):
+                # Patches are turned once, where they become a sequence, not in front of each layer.
+                turned = self.convert(node, None, node)
+                node.replace_all_uses_with(turned, delete_user_cb=lambda user: user is not turned)
             return
         order = feature_order(node, self.rules, self.hub)
         if order is not None:

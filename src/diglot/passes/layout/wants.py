@@ -21,10 +21,30 @@ class Wants:
         self.to_keras = target == "keras"
         self._known: dict[fx.Node, bool] = {}
         self._fed: dict[fx.Node, bool] = {}
+        self._read: dict[fx.Node, bool] = {}
 
     def images(self, node: fx.Node) -> bool:
         """Tell whether a tensor should be kept in the target's order of an image's axes."""
         return self.channels_last(node) if self.to_keras else self.channels_first(node)
+
+    def features(self, node: fx.Node) -> bool:
+        """Tell whether a tensor reaches a Linear or a layer norm, which read its last axis, with its axes as they are."""
+        if node not in self._read:
+            self._read[node] = False
+            rank = node.meta["val"].dim()
+            self._read[node] = any(self._reads_last(user, rank) for user in node.users)
+        return self._read[node]
+
+    def _reads_last(self, user: fx.Node, rank: int) -> bool:
+        if user.op != "call_function":
+            return False
+        if is_mark(user):
+            return self.features(user)
+        rule = self.rules.get(target_name(user))
+        result = user.meta.get("val")
+        if rule is None or not isinstance(result, torch.Tensor) or result.dim() != rank:
+            return False
+        return rule.layout == "last" or (rule.layout in _THROUGH and self.features(user))
 
     def channels_first(self, node: fx.Node) -> bool:
         """Tell whether a channels-last tensor reaches a permute to channels-first in front of a spatial op."""
