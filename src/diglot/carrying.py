@@ -93,8 +93,11 @@ class ToKeras(Direction):
 
     def build(self) -> Any:
         """Import the program into this process; its weights are pulled."""
+        from diglot import origins
+
         model = build_model(self.translation.source)
         self.pull(model)
+        origins.remember(model, self.translation)
         return model
 
     def state(self, model: Any = None) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diglot import origins
 from diglot.codegen.pipeline import to_torch
 from diglot.codegen.source import Written, structure_json
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
@@ -28,7 +29,7 @@ def translate_keras(
     model: Any, example_inputs: Any, *, dynamic: Any, io_layout: str, trusted: bool
 ) -> Translation:
     """Translate a live Keras model into PyTorch source with its weights; see :func:`diglot.translate`."""
-    made = mirror(model, example_inputs, trusted=trusted)
+    made = mirror(model, example_inputs, trusted=trusted, names=origins.names(model))
     record = original.describe(model, _in_keras(made, example_inputs), None, trusted)
     return _translation(
         made, made.dynamic if dynamic is None else dynamic, io_layout, record, model

@@ -11,7 +11,7 @@ from diglot.codegen import author, names
 from diglot.codegen.expr import E, call
 from diglot.codegen.optional import Any_, Instance, Mask
 from diglot.codegen.reroll import reroll
-from diglot.codegen.statements import ListIndex, Member, Statement
+from diglot.codegen.statements import Member, Statement
 from diglot.ir.hub import Call
 
 if TYPE_CHECKING:
@@ -93,16 +93,21 @@ class Classes:
         writer = self.program.writer(region)
         inits: list[tuple[str, ast.expr]] = []
         for name, members in self.program.grouped_members(region):
-            if isinstance(members, list):
-                items = self._list([self._construct(m) for m in members])
-                inits.append((name, self.program.dialect.listed(items)))
-            else:
-                inits.append((name, self._construct(members)))
+            inits.append((name, self._attribute(members)))
         body = [
             dataclasses.replace(s, node=self.program.dense_indices(region, s.node))
             for s in writer.statements
         ]
         return Instance(region, writer, inits, reroll(body, inits, writer.params))
+
+    def _attribute(self, members: Any) -> ast.expr:
+        """Return a member's construction, or the list or dict of several."""
+        dialect = self.program.dialect
+        if isinstance(members, list):
+            return dialect.listed(self._list([self._attribute(m) for m in members]))
+        if isinstance(members, dict):
+            return dialect.keyed({key: self._attribute(m) for key, m in members.items()})
+        return dialect.absent() if members is None else self._construct(members)
 
     def _construct(self, member: Member) -> ast.expr:
         if member.child is None:
@@ -381,4 +386,4 @@ def _is_flag(context: tuple[str, str], values: list[Any]) -> bool:
     return context[1] == "value" and all(isinstance(v, (bool, Any_)) for v in values)
 
 
-__all__ = ["Classes", "Dissolve", "LayerClass", "ListIndex"]
+__all__ = ["Classes", "Dissolve", "LayerClass"]

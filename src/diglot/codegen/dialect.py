@@ -90,6 +90,14 @@ class Dialect(Protocol):
         """A list of layers, as an attribute."""
         ...
 
+    def keyed(self, items: dict[str, ast.expr]) -> ast.expr:
+        """A dict of layers, as an attribute."""
+        ...
+
+    def absent(self) -> ast.expr:
+        """What keeps the place of a list's item that nothing reads."""
+        ...
+
     def rows(self, items: list[ast.expr]) -> list[ast.expr]:
         """The items of a list of layers, as a person writes those that follow each other."""
         ...

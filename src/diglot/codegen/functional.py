@@ -21,7 +21,7 @@ from diglot.codegen.limits import refused
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.source import Written, statement_lines, structure_ast
-from diglot.codegen.statements import Member, Statement, weight_nodes
+from diglot.codegen.statements import Key, Member, Statement, weight_nodes
 from diglot.codegen.tree import dissolve
 from diglot.errors import Unsupported
 from diglot.ir.hub import Call, Hub, target_name
@@ -78,7 +78,7 @@ class FunctionalProgram(Program):
             self._writers[call].write()
         return self._writers[call]
 
-    def target_path(self, region: Call, key: tuple[str, int | None] | None) -> str:
+    def target_path(self, region: Call, key: Key | None) -> str:
         return key[0] if key else ""
 
 
@@ -89,9 +89,9 @@ class FunctionalWriter(RegionWriter):
         super().__init__(program, region)
         self.results: list[ast.expr] = []
         self.holder["weights"] = "argument"  # of build_model
-        self._applied: dict[tuple[str, int | None], int] = {}
+        self._applied: dict[Key, int] = {}
         self._batch_readers: list[fx.Node | None] = []
-        self._variables: dict[tuple[str, int | None], str] = {}
+        self._variables: dict[Key, str] = {}
         self._from_inputs: dict[fx.Node, bool] = {}
 
     def _refuse_sizes(self) -> None:
@@ -105,11 +105,11 @@ class FunctionalWriter(RegionWriter):
         self.left[port.node] = 1 << 20  # keras.Model reads it at the end
         self.exprs[port.node] = ast.Name(name, ast.Load())
 
-    def key(self, path: str) -> tuple[str, int | None]:
+    def key(self, path: str) -> Key:
         """Layers are told apart by name: the module's whole path."""
         return names.identifier(path.replace(".", "_")), None
 
-    def attribute(self, key: tuple[str, int | None]) -> ast.expr:
+    def attribute(self, key: Key) -> ast.expr:
         """The layer itself where it is applied; a variable where it is applied several times."""
         if key in self._variables:
             return ast.Name(self._variables[key], ast.Load())

@@ -10,7 +10,7 @@ import numpy as np
 from torch import fx
 
 from diglot.codegen.expr import E
-from diglot.codegen.statements import ListIndex, Member
+from diglot.codegen.statements import Key, Member, placed_at
 from diglot.ir.hub import Call, target_name
 from diglot.ir.weight_entry import WeightEntry
 
@@ -24,7 +24,7 @@ class Home:
     """One target weight: ``attribute`` below the layer at ``key`` of ``region`` (or the weight itself)."""
 
     region: Call
-    key: tuple[str, int | None]
+    key: Key
     attribute: str
     nodes: tuple[fx.Node, ...]
     steps: list[Any]
@@ -37,7 +37,7 @@ class Homes:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.homes: dict[tuple[str, tuple[str, int | None], str], Home] = {}
+        self.homes: dict[tuple[str, Key, str], Home] = {}
         self.of_node: dict[fx.Node, Home] = {}
         self._names: dict[str, list[str]] = {}
         for alias, canonical in program.hub.aliases.items():
@@ -89,7 +89,7 @@ class Homes:
     def settle(
         self,
         writer: RegionWriter,
-        key: tuple[str, int | None],
+        key: Key,
         weights: dict[str, Any],
         made_by: fx.Node,
     ) -> None:
@@ -153,7 +153,7 @@ class Homes:
     def _attribute(self, base: ast.expr, home: Home) -> ast.expr:
         result: ast.expr = ast.Attribute(base, home.key[0], ast.Load())
         if home.key[1] is not None:
-            result = ast.Subscript(result, ListIndex(home.key[1]), ast.Load())
+            result = placed_at(result, home.key[1])
         for part in filter(None, home.attribute.split(".")):
             result = ast.Attribute(result, part, ast.Load())
         return result
@@ -185,7 +185,7 @@ class Homes:
             key = owner.child_key(inner)
             base = ast.Attribute(base, key[0], ast.Load())
             if key[1] is not None:
-                base = ast.Subscript(base, ListIndex(key[1]), ast.Load())
+                base = placed_at(base, key[1])
         return base
 
     def _declare(self, writer: RegionWriter, node: fx.Node) -> Home | None:

@@ -132,6 +132,14 @@ class KerasDialect:
         """A plain list: Keras tracks it."""
         return items
 
+    def keyed(self, items: dict[str, ast.expr]) -> ast.expr:
+        """A plain dict: Keras tracks it."""
+        return to_ast(items)
+
+    def absent(self) -> ast.expr:
+        """``layers.Identity()``."""
+        return E("layers.Identity()")
+
     def rows(self, items: list[ast.expr]) -> list[ast.expr]:
         """One by one."""
         return items

@@ -41,7 +41,7 @@ class Loops:
         if first.function or self.program.is_sequential(first):
             return None
         key = writer.child_key(first)
-        if key[1] is None:
+        if not isinstance(key[1], int):
             return None
         calls = [first]
         chain: str | None = None
@@ -64,9 +64,9 @@ class Loops:
     ) -> str | None:
         """Return the parameter through which ``after`` takes the only result of ``before``."""
         key, last = writer.child_key(after), writer.child_key(before)
-        if after.function or key[0] != last[0] or key[1] is None or after.cls is not before.cls:
+        if after.function or key[0] != last[0] or after.cls is not before.cls:
             return None
-        if last[1] is None or key[1] != last[1] + 1:
+        if not (isinstance(key[1], int) and isinstance(last[1], int)) or key[1] != last[1] + 1:
             return None
         live = self.program.live_outputs(before)
         if len(live) != 1 or len(self.program.live_outputs(after)) != 1:

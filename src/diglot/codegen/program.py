@@ -57,6 +57,8 @@ class Program(TreeQueries):
         self.met: list[tuple[Rule, Call, fx.Node]] = []
         self.alias: dict[fx.Node, fx.Node] = {}
         self.limits = limits(hub) if self.dialect.limited else []
+        #: Whether a model's modules have the names they had in PyTorch before it was translated from there.
+        self.keeps_names = bool(getattr(model, "keeps_names", False))
         self.root_is_class = False  # whether a root nn.Sequential holds more than a Sequential can
         self.parts: dict[tuple[Call, fx.Node], Any] = {}
         self.made_by: dict[tuple[Call, str], fx.Node] = {}

@@ -23,6 +23,7 @@ from diglot.codegen.region_names import NameWriter
 from diglot.codegen.region_parts import PartWriter
 from diglot.codegen.region_sizes import SizeWriter
 from diglot.codegen.statements import (
+    Key,
     Member,
     Statement,
     flat,
@@ -43,7 +44,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
     def __init__(self, program: Program, region: Call) -> None:
         self.program = program
         self.call = region
-        self.members: dict[tuple[str, int | None], Member] = {}
+        self.members: dict[Key, Member] = {}
         self.statements: list[Statement] = []
         self.params: list[str] = []
         self.returns: list[fx.Node] = []

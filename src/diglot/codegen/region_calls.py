@@ -11,7 +11,7 @@ from torch import fx
 from diglot.codegen import names
 from diglot.codegen.expr import E, call, text, to_ast
 from diglot.codegen.opcall import Refusal
-from diglot.codegen.statements import Member, assignment
+from diglot.codegen.statements import Key, Member, assignment
 from diglot.ir.hub import Call, Port
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class CallWriter:
         source = self.relative(child.path) or child.path
         return Member(ast.Constant(None), source, child=child, kind="child")
 
-    def child_key(self: RegionWriter, child: Call) -> tuple[str, int | None]:
+    def child_key(self: RegionWriter, child: Call) -> Key:
         """The attribute that holds a child's layer."""
         if child.path in self.series:
             return self.series[child.path]

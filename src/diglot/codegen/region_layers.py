@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from diglot.codegen import names
 from diglot.codegen.expr import E
-from diglot.codegen.statements import ListIndex, Member, weight_nodes
+from diglot.codegen.statements import Key, Member, placed_at, weight_nodes
 from diglot.ir.sizes import shape_of
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ class LayerWriter:
             whole=bool(path) and self.relative(leaf) == path and self.program.is_leaf_module(leaf),
         )  # fmt: skip
 
-    def _fresh_key(
-        self: RegionWriter, key: tuple[str, int | None], node: fx.Node
-    ) -> tuple[str, int | None]:
+    def _fresh_key(self: RegionWriter, key: Key, node: fx.Node) -> Key:
         name, number = key[0], 2
         while (name, None) in self.members and self.program.made_by.get(
             (self.call, name)
@@ -97,19 +95,20 @@ class LayerWriter:
         self.program.made_by[(self.call, name)] = node
         return (name, None)
 
-    def key(self: RegionWriter, path: str) -> tuple[str, int | None]:
+    def key(self: RegionWriter, path: str) -> Key:
         """Turn a relative module path into an attribute, or a place in a list attribute."""
         column = self.program.columns.place(self.call, path)
         if column is not None:
             return column
-        parts = path.split(".")
-        if len(parts) > 1 and parts[-1].isdigit() and self._stands_alone(parts):
-            parts.pop()
+        parts = self.placed(path.split("."))
         if parts[0].isdigit():  # a layer of a sequence that is written as a class after all
             own = self.program.modules.get(".".join(filter(None, [self.call.path, parts[0]])))
             parts[0] = (
                 f"{names.snake(type(own).__name__)}_{parts[0]}" if own is not None else parts[0]
             )
+        holder = ".".join(filter(None, [self.call.path, *parts[:-1]]))
+        if len(parts) > 1 and isinstance(self.program.modules.get(holder), nn.ModuleDict):
+            return self.program.dialect.attribute("_".join(parts[:-1])), parts[-1]
         if len(parts) > 1 and parts[-1].isdigit():
             return self.program.dialect.attribute("_".join(parts[:-1])), int(parts[-1])
         beside = _BESIDE.fullmatch(parts[-1]) if len(parts) > 1 else None
@@ -119,6 +118,11 @@ class LayerWriter:
             return self.program.dialect.attribute(listed), int(beside[1])
         return self.program.dialect.attribute("_".join(parts)), None
 
+    def placed(self: RegionWriter, parts: list[str]) -> list[str]:
+        """Return a path's parts without the number of the only layer of a sequence."""
+        lonely = len(parts) > 1 and parts[-1].isdigit() and self._stands_alone(parts)
+        return parts[:-1] if lonely else parts
+
     def _stands_alone(self: RegionWriter, parts: list[str]) -> bool:
         """Tell whether an item is all that a mirror's sequence holds: its other layers have no module."""
         path = ".".join(filter(None, [self.call.path, *parts[:-1]]))
@@ -127,12 +131,12 @@ class LayerWriter:
             return False
         return sum(1 for child in holder.children() if any(True for _ in child.parameters())) == 1
 
-    def attribute(self: RegionWriter, key: tuple[str, int | None]) -> ast.expr:
+    def attribute(self: RegionWriter, key: Key) -> ast.expr:
         """Return ``self.name`` or ``self.name[i]`` (``i`` is made dense at the end)."""
         base = E(f"self.{key[0]}")
         if key[1] is None:
             return base
-        return ast.Subscript(base, ListIndex(key[1]), ast.Load())
+        return placed_at(base, key[1])
 
     def reversible(self: RegionWriter, weight: fx.Node) -> bool:
         """Tell whether an embedding's layer must give its table to a Linear, too: classes read it off the layer."""

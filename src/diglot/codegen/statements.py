@@ -45,6 +45,17 @@ class ListIndex(ast.Constant):
     """A place in a list attribute by the author's numbering; made dense when the class is finished."""
 
 
+#: An attribute, or an item of one: its number in a list, its key in a dict, or what leads to it through several.
+Key = tuple[str, int | str | tuple[int | str, ...] | None]
+
+
+def placed_at(holder: ast.expr, place: Any) -> ast.expr:
+    """``holder[place]``; for several places one after the other, ``holder[0]["norm"]``."""
+    for part in place if isinstance(place, tuple) else (place,):
+        holder = ast.Subscript(holder, ListIndex(part), ast.Load())
+    return holder
+
+
 def through(node: fx.Node) -> fx.Node:
     """Follow marks to the node that computed a value."""
     while is_mark(node):

@@ -13,7 +13,7 @@ from diglot.codegen.constants import band_limits, number
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.names import RESERVED_ATTRIBUTES, identifier, unique
 from diglot.codegen.optional import merge_optional
-from diglot.codegen.statements import Member, weight_nodes
+from diglot.codegen.statements import Member, placed_at, weight_nodes
 from diglot.codegen.trees import arguments, set_attribute
 from diglot.codegen.variants import merge_variants
 from diglot.ir.hub import target_name
@@ -153,6 +153,14 @@ class TorchDialect:
             return call("nn.ParameterList", items)
         return call("nn.ModuleList", items)
 
+    def keyed(self, items: dict[str, ast.expr]) -> ast.expr:
+        """``nn.ModuleDict({...})``."""
+        return call("nn.ModuleDict", to_ast(items))
+
+    def absent(self) -> ast.expr:
+        """``nn.Identity()``."""
+        return E("nn.Identity()")
+
     def rows(self, items: list[ast.expr]) -> list[ast.expr]:
         """Runs of like items as comprehensions."""
         return rows.rows(items)
@@ -244,7 +252,7 @@ def _frozen(program: Program, first: Instance) -> list[ast.expr]:
         member = first.writer.members[(name, index)]
         frozen = _frozen_weights(program, member) if member.kind == "layer" else []
         place = program.dense(first.region, (name, index))
-        base = f"self.{name}" if place is None else f"self.{name}[{place}]"
+        base = f"self.{name}" if place is None else text(placed_at(E(f"self.{name}"), place))
         trained = [
             n
             for n, value in member.weights.items()

@@ -21,7 +21,7 @@ from diglot.codegen.source import (
     line_map,
     structure_ast,
 )
-from diglot.codegen.statements import through
+from diglot.codegen.statements import Key, through
 from diglot.codegen.torch_dialect import TorchDialect
 from diglot.ir.hub import Hub
 
@@ -43,6 +43,14 @@ class TorchRegion(RegionWriter):
             own = [taken.get(node) or names.local(name) for node, name in given]
             self.params = [*own, *(n for n in self.params if n not in own)]
         return self
+
+    def key(self, path: str) -> Key:
+        """Turn a relative module path into an attribute; names that the model had in PyTorch are kept to the letter."""
+        first, *rest = self.placed(path.split("."))
+        if not self.program.keeps_names or first.isdigit() or not rest:
+            return super().key(path)
+        places = tuple(int(part) if part.isdigit() else part for part in rest)
+        return first, places if len(places) > 1 else places[0]
 
     def noun(self, node: fx.Node, noun: str) -> str:
         """What flows through a model without source lines (a Functional one) is ``x``, while no other value is."""

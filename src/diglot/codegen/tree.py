@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx, nn
 
 from diglot.codegen.region import RegionWriter
-from diglot.codegen.statements import ListIndex, Member
+from diglot.codegen.statements import Key, ListIndex, Member
 from diglot.ir.hub import Call, Hub, is_mark, target_name
 from diglot.ir.leaves import is_leaf_class
 
@@ -73,6 +73,7 @@ class TreeQueries:
     """Mixed into :class:`Program`."""
 
     hub: Hub
+    keeps_names: bool
 
     def lexical_parent(self: Program, region: Call) -> Call | None:
         """Return the region in whose source a call is written: a lambda's is where it was defined."""
@@ -130,10 +131,23 @@ class TreeQueries:
         result = []
         for name in sorted(singles, key=lambda n: (first[n], list(singles).index(n))):
             value = singles[name]
-            result.append(
-                (name, [value[i] for i in sorted(value)] if isinstance(value, dict) else value)
-            )
+            result.append((name, self._nested(value) if isinstance(value, dict) else value))
         return result
+
+    def _nested(self: Program, members: dict[Any, Any]) -> list[Any] | dict[str, Any]:
+        """Return the members of a list or dict attribute as lists and dicts; ``None`` keeps an item's place."""
+        held: dict[Any, Any] = {}
+        for index, member in members.items():
+            first, *rest = index if isinstance(index, tuple) else (index,)
+            if rest:
+                held.setdefault(first, {})[tuple(rest)] = member
+            else:
+                held[first] = member
+        made = {i: self._nested(m) if isinstance(m, dict) else m for i, m in held.items()}
+        if not all(isinstance(i, int) for i in made):
+            return {str(i): m for i, m in made.items()}
+        places = range(max(made) + 1) if self.keeps_names else sorted(made)
+        return [made.get(i) for i in places]
 
     def _order(self: Program, region: Call) -> dict[str, int]:
         module = self.modules.get(region.path)
@@ -144,11 +158,12 @@ class TreeQueries:
         ]
         return {name: i for i, name in enumerate(named)}
 
-    def dense(self: Program, region: Call, key: tuple[str, int | None]) -> int | None:
+    def dense(self: Program, region: Call, key: Key) -> Any:
         """Return the place of a list member when unused ones are left out."""
-        if key[1] is None:
-            return None
-        present = sorted(i for n, i in self.writer(region).members if n == key[0] and i is not None)
+        if not isinstance(key[1], int) or self.keeps_names:
+            return key[1]
+        members = self.writer(region).members
+        present = sorted(i for n, i in members if n == key[0] and isinstance(i, int))
         return present.index(key[1])
 
     def dense_indices(self: Program, region: Call, node: ast.AST) -> Any:
@@ -158,18 +173,17 @@ class TreeQueries:
         class Remap(ast.NodeTransformer):
             def visit_Subscript(self, item: ast.Subscript) -> ast.AST:
                 self.generic_visit(item)
-                if isinstance(item.slice, ListIndex) and isinstance(item.value, ast.Attribute):
-                    holder = item.value
-                    if isinstance(holder.value, ast.Name) and holder.value.id == "self":
-                        place = program.dense(region, (holder.attr, item.slice.value))
-                        item.slice = ast.Constant(place)
-                    else:
-                        item.slice = ast.Constant(item.slice.value)
+                if isinstance(item.slice, ListIndex):
+                    holder, place = item.value, item.slice.value
+                    own = isinstance(holder, ast.Attribute) and isinstance(holder.value, ast.Name)
+                    if own and holder.value.id == "self":
+                        place = program.dense(region, (holder.attr, place))
+                    item.slice = ast.Constant(place)
                 return item
 
         return Remap().visit(copy.deepcopy(node))
 
-    def target_path(self: Program, region: Call, key: tuple[str, int | None] | None) -> str:
+    def target_path(self: Program, region: Call, key: Key | None) -> str:
         """Return the attribute path, below the root layer, of a member of a region (or of the region itself)."""
         own = self._region_path(region)
         if key is None:
@@ -179,7 +193,8 @@ class TreeQueries:
             sources = [member.source for member in self.sequence(region)]
             return _join(own, self.dialect.sequence_place(place, sources))
         index = self.dense(region, key)
-        return _join(own, key[0] if index is None else f"{key[0]}.{index}")
+        places = index if isinstance(index, tuple) else () if index is None else (index,)
+        return ".".join(filter(None, [own, key[0], *map(str, places)]))
 
     def _region_path(self: Program, region: Call) -> str:
         parent = self.lexical_parent(region)
@@ -189,7 +204,7 @@ class TreeQueries:
 
     # --- Sequential -------------------------------------------------------------------------------------
 
-    def sequence_keys(self: Program, region: Call) -> list[tuple[str, int | None]]:
+    def sequence_keys(self: Program, region: Call) -> list[Key]:
         """Return the members of a Sequential in the order they are applied."""
         return [key for key, _ in self._sequence(region)]
 
@@ -197,18 +212,18 @@ class TreeQueries:
         """Return the layers of a Sequential in the order they are applied."""
         return [member for _, member in self._sequence(region)]
 
-    def _sequence(self: Program, region: Call) -> list[tuple[tuple[str, int | None], Member]]:
+    def _sequence(self: Program, region: Call) -> list[tuple[Key, Member]]:
         if region.path not in self._sequences:
             self._sequences[region.path] = self._plan_sequence(region)
         return self._sequences[region.path]
 
-    def _plan_sequence(self: Program, region: Call) -> list[tuple[tuple[str, int | None], Member]]:
+    def _plan_sequence(self: Program, region: Call) -> list[tuple[Key, Member]]:
         from diglot.codegen.classes import Dissolve
 
         writer: RegionWriter = self.writer(region)
         if len(writer.params) != 1 or writer.extra or len(self.live_outputs(region)) != 1:
             raise Dissolve(region)
-        found: list[tuple[tuple[str, int | None], Member]] = []
+        found: list[tuple[Key, Member]] = []
         previous = writer.params[0]
         for statement in writer.statements:
             if isinstance(statement.node, ast.Return):
@@ -260,11 +275,9 @@ class TreeQueries:
         return writer.relative(path) or ""
 
 
-def _peel(
-    writer: RegionWriter, value: ast.expr, innermost: str
-) -> list[tuple[str, int | None]] | None:
+def _peel(writer: RegionWriter, value: ast.expr, innermost: str) -> list[Key] | None:
     """Return the members in ``self.b(self.a(x))``, innermost first, or ``None`` if it is anything else."""
-    keys: list[tuple[str, int | None]] = []
+    keys: list[Key] = []
     while isinstance(value, ast.Call) and len(value.args) == 1 and not value.keywords:
         key = next(
             (k for k in writer.members if ast.dump(writer.attribute(k)) == ast.dump(value.func)),

@@ -8,12 +8,15 @@ plain torch.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from diglot.errors import BadInput
 from diglot.ir.weight_entry import WeightEntry
+
+if TYPE_CHECKING:
+    from diglot.frontends.keras_tracing.original_names import Names
 
 
 @dataclasses.dataclass
@@ -38,11 +41,14 @@ class Mirror:
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
-def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> Mirror:
+def mirror(
+    model: Any, example_inputs: Any = None, *, trusted: bool = False, names: Names | None = None
+) -> Mirror:
     """Return the mirror of a live Keras model (Functional, Sequential or subclassed).
 
     ``example_inputs``: what the model is called with (an array or tensor, a list or a dict of them; ids as
-    integers); made of the model's input shapes where not given. ``trusted`` lets Lambda layers run.
+    integers); made of the model's input shapes where not given. ``trusted`` lets Lambda layers run. ``names`` are those
+    that a model had in PyTorch before it was translated from there: it has them again.
 
     Raises :class:`diglot.errors.Unsupported` with every layer that cannot be translated, and
     :class:`diglot.errors.BadInput` where the model has no weights yet and no inputs to build them with.
@@ -58,22 +64,24 @@ def mirror(model: Any, example_inputs: Any = None, *, trusted: bool = False) -> 
             "expected a Keras model (keras.Model, or a keras.Layer that is called on tensors)",
             received=type(model).__name__,
         )
-    names, values, structure = as_inputs(model, example_inputs)
+    given_names, values, structure = as_inputs(model, example_inputs)
     if not model.built:
         raise BadInput(
             f"the model {model.name} has no weights yet",
             hint="call it once on data, or pass example_inputs",
         )
-    tree = Tree(trusted)
-    inner = only_layer(model, structure, names)
+    tree = Tree(trusted, names)
+    inner = only_layer(model, structure, given_names)
     module = tree.build(model, inner)
     trace = Trace(tree)
     for part in module.modules():
         if hasattr(part, "source_path"):
             part.trace = trace
     module.eval()
-    inputs: Any = dict(zip(names, values, strict=True)) if structure == "dict" else tuple(values)
+    inputs: Any = (
+        dict(zip(given_names, values, strict=True)) if structure == "dict" else tuple(values)
+    )
     given = values[0] if structure == "single" else inputs
     keys = output_keys(model, inner) if inner is not None else None
-    sizes = declared_sizes(model, names)
-    return Mirror(module, tree.entries, given, names, keys, sizes, tree.layers, tree.left_out)
+    sizes = declared_sizes(model, given_names)
+    return Mirror(module, tree.entries, given, given_names, keys, sizes, tree.layers, tree.left_out)

@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-import keyword
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import torch
 from keras import Layer, Sequential
-from keras.src.backend.common.variables import Variable as KerasVariable
 from keras.src.models.functional import Functional
 from torch import nn
 
 from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.activation import activation_module
-from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
+from diglot.frontends.keras_layers.records import LayerRecord, with_masks
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph
 from diglot.frontends.keras_tracing.groups import is_automatic
-from diglot.frontends.keras_tracing.tensor import constant
-from diglot.ir.weight_entry import WeightEntry
-
-#: What Keras keeps on a layer for itself.
-_INTERNAL = frozenset(
-    "_layers _metrics _losses _operations _functional _tracker _trainable_variables "
-    "_non_trainable_variables _seed_generators _inbound_nodes _outbound_nodes _call_signature "
-    "_compile_metrics _compile_loss optimizer _optimizer _loss_tracker _saved_model_inputs_spec".split()
-)
-
-
-def identifier(name: str, taken: Any = ()) -> str:
-    """Return a name as a Python identifier that a torch module can have for an attribute."""
-    made = re.sub(r"\W", "_", name).lstrip("_") or "layer"
-    if made[0].isdigit() or keyword.iskeyword(made):
-        made = f"layer_{made}"
-    while made in taken or hasattr(nn.Module, made) or made in ("training", "source_class"):
-        made += "_"
-    return made
-
-
-def named_members(layer: Any, kind: type) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield ``(path, member)`` for each member of ``kind`` in a layer's attributes, lists and dicts included."""
-    for name, value in vars(layer).items():
-        # TensorFlow keeps books of its own in attributes that begin with _self_.
-        if name not in _INTERNAL and not name.startswith("_self_"):
-            yield from _members((name,), value, kind)
-
-
-def _members(
-    path: tuple[str, ...], value: Any, kind: type
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, kind):
-        yield path, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _members((*path, str(index)), item, kind)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _members((*path, str(key)), item, kind)
+from diglot.frontends.keras_tracing.original_names import Names
+from diglot.frontends.keras_tracing.weights import Weights, identifier, join, named_members
 
 
 class Gap(nn.Identity):
@@ -116,17 +73,15 @@ def output_keys(model: Layer, layer: Layer) -> dict[str, int] | None:
     return {key: made.index(id(tensor)) for key, tensor in struct.items()}
 
 
-class Tree:
+class Tree(Weights):
     """Builds the modules of a model. ``paths`` says where each layer's module is, ``entries`` where its weights are."""
 
-    def __init__(self, trusted: bool = False) -> None:
+    def __init__(self, trusted: bool = False, names: Names | None = None) -> None:
+        super().__init__(names)
         self.trusted = trusted
         self.paths: dict[int, str] = {}
         self.layers: dict[str, Layer | Block] = {}
         self.records: dict[int, LayerRecord | None] = {}
-        self.entries: list[WeightEntry] = []
-        self.variables: dict[int, int] = {}  # id of a Keras variable -> its entry
-        self.keep: list[Any] = []  # the variables, so that no id is given twice
         self.problems: list[Problem] = []
         self._within: list[Layer] = []
         self.left_out: list[dict[str, str]] = []  # what layers do in training alone
@@ -150,6 +105,7 @@ class Tree:
         if widths == {"float64"}:
             root.double()
         self.fill(root)
+        root.keeps_names = self.names is not None
         return root
 
     # --- modules -----------------------------------------------------------------------------------------
@@ -209,7 +165,7 @@ class Tree:
         for name, (part, attribute) in parts.items():
             self._place(part, module, name, f"{path}.{name}", f"{keras_path}.{attribute}")
         for weight in record.weights(layer) if record.weights is not None else ():
-            self._weight(layer, module, weight, path, keras_path)
+            self.weight(layer, module, weight, path, keras_path)
         return module
 
     def _activation(
@@ -236,26 +192,34 @@ class Tree:
 
     def _written_out(self, layer: Layer, path: str, keras_path: str) -> nn.Module:
         children = list(self._children(layer))
+        items = self._items(children, path) if isinstance(layer, Sequential) else None
         indexed = isinstance(layer, Sequential) and all(is_automatic(c) for _, c, _ in children)
-        cls = mirror_class(layer, nn.Sequential if indexed else nn.Module)
+        cls = mirror_class(layer, nn.Sequential if indexed or items else nn.Module)
         module = cls()
         module.source_path = path
         module.__dict__["source_layer"] = (
             layer  # no child, though Keras on torch has modules for layers
         )
         module.keras_path = keras_path
-        self._own_weights(layer, module, path, keras_path)
+        self.own_weights(layer, module, path, keras_path)
         blocks = plan(layer) if runs_its_graph(layer) else None
         if blocks is not None:
             self.plans[id(layer)] = blocks
             self._members(blocks, None, module, path, keras_path)
             return module
+        if items:
+            for name, child, attribute in items:
+                self._place(child, module, name, join(path, name), join(keras_path, attribute))
+            return module
         if indexed:
             for _, child, attribute in children:
-                self._item(child, module, path, _join(keras_path, attribute))
+                self._item(child, module, path, join(keras_path, attribute))
             return module
         for names, child, attribute in children:
-            self._place_below(child, module, names, path, _join(keras_path, attribute))
+            said = self._said(child, path)
+            if said and (len(said) == 1 or child.weights):
+                names = said
+            self._place_below(child, module, names, path, join(keras_path, attribute))
         return module
 
     def _members(
@@ -269,15 +233,15 @@ class Tree:
                 held, _, place = own.partition(".")
                 if held not in module._modules:
                     module.add_module(held, nn.ModuleList())
-                self._block(plan, step, module._modules[held], place, _join(path, own), keras_path)
+                self._block(plan, step, module._modules[held], place, join(path, own), keras_path)
                 continue
             name = own if own.isdigit() else identifier(own, taken)
             taken.add(name)
             if isinstance(step, Block):
-                self._block(plan, step, module, name, _join(path, name), keras_path)
+                self._block(plan, step, module, name, join(path, name), keras_path)
             else:
-                below = _join(keras_path, step.name)
-                self._place(step.operation, module, name, _join(path, name), below)
+                below = join(keras_path, step.name)
+                self._place(step.operation, module, name, join(path, name), below)
 
     def _block(
         self, plan: Plan, block: Block, parent: nn.Module, name: str, path: str, keras_path: str
@@ -313,10 +277,45 @@ class Tree:
             if id(child) not in seen:
                 yield (identifier(child.name),), child, f"_layers.{layer._layers.index(child)}"
 
+    def _said(self, child: Layer, path: str) -> tuple[str, ...] | None:
+        """Return what PyTorch called a layer below the module at ``path``, where the model comes from there."""
+        if self.names is None:
+            return None
+        return self.names.below(child, keras_layers.find(child) is not None, path)
+
+    def _items(self, children: list[Any], path: str) -> list[tuple[str, Layer, str]] | None:
+        """Return the items of a sequence under the names that they had in PyTorch; None where these are not known.
+
+        Layers that PyTorch has none for (padding before a convolution) get no place; those without a name of their
+        own get the numbers between.
+        """
+        said = [self._said(child, path) for _, child, _ in children]
+        taken = {known[0] for known in said if known}
+        if not taken or any(len(known) > 1 for known in said if known):
+            return None
+        found: list[tuple[str, Layer, str]] = []
+        place = -1
+        for (names, child, attribute), known in zip(children, said, strict=True):
+            record = keras_layers.find(child)
+            if known:
+                name = known[0]
+                place = int(name) if name.isdigit() else place
+            elif record is None or record.weights is not None:
+                return None
+            elif not all(name.isdigit() for name in taken):
+                name = identifier(names[0], taken)
+            elif str(place + 1) in taken or record.make is None:
+                continue
+            else:
+                place += 1
+                name = str(place)
+            found.append((name, child, attribute))
+        return found
+
     def _item(self, child: Layer, module: nn.Module, path: str, keras_path: str) -> None:
         """Append a layer to a ``nn.Sequential``, and its activation as an item of its own."""
         place = str(len(module._modules))
-        own = _join(path, place)
+        own = join(path, place)
         self._place(child, module, place, own, keras_path)
         if place not in module._modules:
             module.add_module(place, Gap())
@@ -325,7 +324,7 @@ class Tree:
         if stock is not None and record is not None and record.activates:
             after = str(len(module._modules))
             module.add_module(after, stock)
-            self.activations[own] = _join(path, after)
+            self.activations[own] = join(path, after)
 
     def _place_below(
         self, child: Layer, module: nn.Module, names: tuple[str, ...], path: str, keras_path: str
@@ -340,7 +339,9 @@ class Tree:
         own = names[-1]
         if not own.isidentifier() and not own.isdigit():
             own = identifier(own)
-        self._place(child, parent, own, _join(path, ".".join([*names[:-1], own])), keras_path)
+        if self.names is not None and own in parent._modules and not child.weights:
+            return  # its place is that of a layer with weights
+        self._place(child, parent, own, join(path, ".".join([*names[:-1], own])), keras_path)
         if own.isdigit() and own not in parent._modules:
             self._fill_gap(parent, own)
 
@@ -348,134 +349,6 @@ class Tree:
         """A list's item without a module of its own keeps its place, so that the others keep theirs."""
         parent.add_module(name, Gap())
 
-    # --- weights -----------------------------------------------------------------------------------------
-
-    def _weight(
-        self, layer: Layer, module: nn.Module, weight: Weight, path: str, keras_path: str
-    ) -> None:
-        variable: Any = layer
-        for part in weight.keras.split("."):
-            variable = variable[int(part)] if part.isdigit() else getattr(variable, part)
-        names = (weight.torch,) if isinstance(weight.torch, str) else weight.torch
-        tensors = [_tensor(module, name) for name in names]
-        for tensor in tensors:
-            if isinstance(tensor, nn.Parameter) and not variable.trainable:
-                tensor.requires_grad_(False)
-        self._entry(
-            variable,
-            f"{keras_path}.{weight.keras}" if keras_path else weight.keras,
-            [_join(path, n) for n in names],
-            tensors,
-            weight.steps,
-            weight.combine,
-        )
-
-    def _own_weights(self, layer: Layer, module: nn.Module, path: str, keras_path: str) -> None:
-        """Make parameters and buffers of the variables that a layer holds itself."""
-        trainable = {id(v) for v in layer._trainable_variables}
-        members = list(named_members(layer, KerasVariable))
-        named = {id(v): p for p, v in members}
-        parts = layer._flatten_layers(include_self=False)
-        theirs = {
-            id(v) for p in parts for v in (*p._trainable_variables, *p._non_trainable_variables)
-        }
-        own = [*layer._trainable_variables, *layer._non_trainable_variables]
-        # The states of a recurrent layer are variables that Keras does not count among its weights.
-        counted = {id(v) for v in layer.weights}
-        own += [v for _, v in members if id(v) not in counted]
-        for index, variable in enumerate(own):
-            if (
-                variable.dtype == "string"
-                or id(variable) in self.variables
-                or id(variable) in theirs
-            ):
-                continue
-            names = named.get(id(variable), (variable.name,))
-            kind = (
-                "_trainable_variables" if id(variable) in trainable else "_non_trainable_variables"
-            )
-            place = index if id(variable) in trainable else index - len(layer._trainable_variables)
-            attribute = ".".join(names) if id(variable) in named else f"{kind}.{place}"
-            value = torch.zeros(
-                tuple(variable.shape), dtype=constant(np.zeros((), variable.dtype)).dtype
-            )
-            name = identifier("_".join(names), (*module._parameters, *module._buffers))
-            if id(variable) in trainable and value.dtype.is_floating_point:
-                module.register_parameter(
-                    name, nn.Parameter(value, requires_grad=variable.trainable)
-                )
-            else:
-                module.register_buffer(name, value)
-            self._entry(
-                variable,
-                _join(keras_path, attribute),
-                [_join(path, name)],
-                [_tensor(module, name)],
-                (),
-                None,
-            )
-
-    def _entry(
-        self,
-        variable: Any,
-        target: str,
-        sources: list[str],
-        tensors: list[torch.Tensor],
-        steps: Any,
-        combine: Any,
-    ) -> None:
-        if id(variable) in self.variables:
-            return
-        self.variables[id(variable)] = len(self.entries)
-        self.keep.append(variable)
-        self.entries.append(
-            WeightEntry(
-                target=target,
-                sources=sources,
-                shape=tuple(variable.shape),
-                source_shapes=[tuple(t.shape) for t in tensors],
-                combine=combine,
-                steps=steps,
-                dtype=str(variable.dtype),
-                trainable=bool(variable.trainable),
-                kind="parameter" if isinstance(tensors[0], nn.Parameter) else "buffer",
-            )
-        )
-
-    def fill(self, root: nn.Module) -> None:
-        """Fill the module's weights with the Keras model's values, by the entries read backwards."""
-        state = {
-            name: value.detach().numpy() for name, value in root.state_dict(keep_vars=True).items()
-        }
-        filled: dict[str, np.ndarray] = {}
-        for variable, entry in zip(self.keep, self.entries, strict=True):
-            current = [filled.get(name, state[name]) for name in entry.sources]
-            filled.update(
-                zip(entry.sources, entry.to_source(_array(variable), current), strict=True)
-            )
-        for name, parameter in root.named_parameters():
-            if parameter.requires_grad and name not in filled:
-                raise RuntimeError(f"{name}: no weight of the Keras model fills it")
-        with torch.no_grad():
-            for name, value in filled.items():
-                _tensor(root, name).copy_(torch.from_numpy(np.array(value, order="C")))
-
 
 def _makes_masks(layer: Layer) -> bool:
     return bool(getattr(layer, "mask_zero", False)) or type(layer).__name__ == "Masking"
-
-
-def _array(variable: Any) -> np.ndarray:
-    from keras import ops
-
-    return np.asarray(ops.convert_to_numpy(variable))
-
-
-def _join(*parts: str) -> str:
-    return ".".join(p for p in parts if p)
-
-
-def _tensor(module: nn.Module, name: str) -> torch.Tensor:
-    """The parameter or buffer of a dotted name."""
-    path, _, last = name.rpartition(".")
-    return getattr(module.get_submodule(path), last)

@@ -28,7 +28,7 @@ class Wants:
         return self.channels_last(node) if self.to_keras else self.channels_first(node)
 
     def features(self, node: fx.Node) -> bool:
-        """Tell whether a tensor reaches a Linear or a layer norm, which read its last axis, with its axes as they are."""
+        """Tell whether a tensor reaches a Linear or a layer norm (they read the last axis) as it is."""
         if node not in self._read:
             self._read[node] = False
             rank = node.meta["val"].dim()

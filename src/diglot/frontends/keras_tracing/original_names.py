@@ -1,0 +1,61 @@
+"""What modules and weights are called in the PyTorch model that a Keras model was translated from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diglot.ir.weight_entry import WeightEntry
+
+
+class Names:
+    """Of a Keras model's layers and variables, by identity.
+
+    ``layers``: pairs of a layer and its module's path. ``variables``: pairs of a variable and the entry that made it.
+    ``shares``: the PyTorch arrays, by name, that such an entry adds up; Keras holds their sum.
+    """
+
+    def __init__(
+        self,
+        layers: list[tuple[Any, str]],
+        variables: list[tuple[Any, WeightEntry]],
+        shares: Mapping[str, np.ndarray],
+    ) -> None:
+        self._keep = (layers, variables)  # so that no id is given twice
+        self._paths = {id(layer): path for layer, path in layers}
+        self._entries = {id(variable): entry for variable, entry in variables}
+        self.shares = shares
+
+    def entry(self, variable: Any) -> WeightEntry | None:
+        """The entry that a variable was made by."""
+        return self._entries.get(id(variable))
+
+    def path(self, layer: Any, leaf: bool) -> str | None:
+        """The path of a layer's module; of a ``leaf``, else that of the module which holds all its weights."""
+        known = self._paths.get(id(layer))
+        if known is not None or not leaf:
+            return known
+        sources = [s for v in layer.weights if (e := self.entry(v)) for s in e.sources]
+        owners = {source.rpartition(".")[0] for source in sources}
+        return owners.pop() if len(owners) == 1 else None
+
+    def below(self, layer: Any, leaf: bool, path: str) -> tuple[str, ...] | None:
+        """The names that lead from the module at ``path`` down to a layer's; None where they do not."""
+        known = self.path(layer, leaf)
+        prefix = f"{path}." if path else ""
+        if not known or not known.startswith(prefix):
+            return None
+        return tuple(known[len(prefix) :].split("."))
+
+    def current(self, variable: Any, wanted: WeightEntry) -> list[np.ndarray] | None:
+        """The arrays that a variable's value was added up from, in the order of ``wanted``'s sources."""
+        entry = self.entry(variable)
+        if entry is None or entry.combine != "sum" or wanted.combine != "sum":
+            return None
+        found = [self.shares[name] for name in entry.sources if name in self.shares]
+        same = entry.steps == wanted.steps and [a.shape for a in found] == list(
+            wanted.source_shapes
+        )
+        return found if same else None

@@ -1,0 +1,195 @@
+"""How the mirror's weights are made of a Keras model's variables: one entry of the weight map for each."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from keras import Layer
+from keras.src.backend.common.variables import Variable as KerasVariable
+from torch import nn
+
+from diglot.frontends.keras_layers.records import Weight
+from diglot.frontends.keras_tracing.original_names import Names
+from diglot.frontends.keras_tracing.tensor import constant
+from diglot.ir.weight_entry import WeightEntry
+
+#: What Keras keeps on a layer for itself.
+_INTERNAL = frozenset(
+    "_layers _metrics _losses _operations _functional _tracker _trainable_variables "
+    "_non_trainable_variables _seed_generators _inbound_nodes _outbound_nodes _call_signature "
+    "_compile_metrics _compile_loss optimizer _optimizer _loss_tracker _saved_model_inputs_spec".split()
+)
+
+
+def identifier(name: str, taken: Any = ()) -> str:
+    """Return a name as a Python identifier that a torch module can have for an attribute."""
+    made = re.sub(r"\W", "_", name).lstrip("_") or "layer"
+    if made[0].isdigit() or keyword.iskeyword(made):
+        made = f"layer_{made}"
+    while made in taken or hasattr(nn.Module, made) or made in ("training", "source_class"):
+        made += "_"
+    return made
+
+
+def named_members(layer: Any, kind: type) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield ``(path, member)`` for each member of ``kind`` in a layer's attributes, lists and dicts included."""
+    for name, value in vars(layer).items():
+        # TensorFlow keeps books of its own in attributes that begin with _self_.
+        if name not in _INTERNAL and not name.startswith("_self_"):
+            yield from _members((name,), value, kind)
+
+
+def _members(
+    path: tuple[str, ...], value: Any, kind: type
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, kind):
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _members((*path, str(index)), item, kind)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _members((*path, str(key)), item, kind)
+
+
+class Weights:
+    """The entries of a model's variables. ``entries`` says which of the mirror's weights each variable is made of."""
+
+    def __init__(self, names: Names | None) -> None:
+        self.names = names
+        self.entries: list[WeightEntry] = []
+        self.variables: dict[int, int] = {}  # id of a Keras variable -> its entry
+        self.keep: list[Any] = []  # the variables, so that no id is given twice
+
+    def weight(
+        self, layer: Layer, module: nn.Module, weight: Weight, path: str, keras_path: str
+    ) -> None:
+        variable: Any = layer
+        for part in weight.keras.split("."):
+            variable = variable[int(part)] if part.isdigit() else getattr(variable, part)
+        names = (weight.torch,) if isinstance(weight.torch, str) else weight.torch
+        tensors = [_tensor(module, name) for name in names]
+        for tensor in tensors:
+            if isinstance(tensor, nn.Parameter) and not variable.trainable:
+                tensor.requires_grad_(False)
+        self._entry(
+            variable,
+            f"{keras_path}.{weight.keras}" if keras_path else weight.keras,
+            [join(path, n) for n in names],
+            tensors,
+            weight.steps,
+            weight.combine,
+        )
+
+    def own_weights(self, layer: Layer, module: nn.Module, path: str, keras_path: str) -> None:
+        """Make parameters and buffers of the variables that a layer holds itself."""
+        trainable = {id(v) for v in layer._trainable_variables}
+        members = list(named_members(layer, KerasVariable))
+        named = {id(v): p for p, v in members}
+        parts = layer._flatten_layers(include_self=False)
+        theirs = {
+            id(v) for p in parts for v in (*p._trainable_variables, *p._non_trainable_variables)
+        }
+        own = [*layer._trainable_variables, *layer._non_trainable_variables]
+        # The states of a recurrent layer are variables that Keras does not count among its weights.
+        counted = {id(v) for v in layer.weights}
+        own += [v for _, v in members if id(v) not in counted]
+        for index, variable in enumerate(own):
+            if (
+                variable.dtype == "string"
+                or id(variable) in self.variables
+                or id(variable) in theirs
+            ):
+                continue
+            names = named.get(id(variable), (variable.name,))
+            kind = (
+                "_trainable_variables" if id(variable) in trainable else "_non_trainable_variables"
+            )
+            place = index if id(variable) in trainable else index - len(layer._trainable_variables)
+            attribute = ".".join(names) if id(variable) in named else f"{kind}.{place}"
+            value = torch.zeros(
+                tuple(variable.shape), dtype=constant(np.zeros((), variable.dtype)).dtype
+            )
+            name = identifier("_".join(names), (*module._parameters, *module._buffers))
+            if id(variable) in trainable and value.dtype.is_floating_point:
+                module.register_parameter(
+                    name, nn.Parameter(value, requires_grad=variable.trainable)
+                )
+            else:
+                module.register_buffer(name, value)
+            self._entry(
+                variable,
+                join(keras_path, attribute),
+                [join(path, name)],
+                [_tensor(module, name)],
+                (),
+                None,
+            )
+
+    def _entry(
+        self,
+        variable: Any,
+        target: str,
+        sources: list[str],
+        tensors: list[torch.Tensor],
+        steps: Any,
+        combine: Any,
+    ) -> None:
+        if id(variable) in self.variables:
+            return
+        self.variables[id(variable)] = len(self.entries)
+        self.keep.append(variable)
+        self.entries.append(
+            WeightEntry(
+                target=target,
+                sources=sources,
+                shape=tuple(variable.shape),
+                source_shapes=[tuple(t.shape) for t in tensors],
+                combine=combine,
+                steps=steps,
+                dtype=str(variable.dtype),
+                trainable=bool(variable.trainable),
+                kind="parameter" if isinstance(tensors[0], nn.Parameter) else "buffer",
+            )
+        )
+
+    def fill(self, root: nn.Module) -> None:
+        """Fill the module's weights with the Keras model's values, by the entries read backwards."""
+        state = {
+            name: value.detach().numpy() for name, value in root.state_dict(keep_vars=True).items()
+        }
+        filled: dict[str, np.ndarray] = {}
+        for variable, entry in zip(self.keep, self.entries, strict=True):
+            current = [filled.get(name, state[name]) for name in entry.sources]
+            if self.names is not None:
+                current = self.names.current(variable, entry) or current
+            filled.update(
+                zip(entry.sources, entry.to_source(_array(variable), current), strict=True)
+            )
+        for name, parameter in root.named_parameters():
+            if parameter.requires_grad and name not in filled:
+                raise RuntimeError(f"{name}: no weight of the Keras model fills it")
+        with torch.no_grad():
+            for name, value in filled.items():
+                _tensor(root, name).copy_(torch.from_numpy(np.array(value, order="C")))
+
+
+def _array(variable: Any) -> np.ndarray:
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(variable))
+
+
+def join(*parts: str) -> str:
+    return ".".join(p for p in parts if p)
+
+
+def _tensor(module: nn.Module, name: str) -> torch.Tensor:
+    """The parameter or buffer of a dotted name."""
+    path, _, last = name.rpartition(".")
+    return getattr(module.get_submodule(path), last)
