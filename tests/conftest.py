@@ -26,7 +26,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 with contextlib.suppress(ImportError):
     import torchvision_stub  # noqa: F401
 
+import shared_keras
 import torch
+
+from diglot import runtime
 
 # Speed is measured in benchmarks: on busy cores drawing an example may take a second.
 settings.register_profile("diglot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,6 +61,18 @@ def pytest_collection_modifyitems(items):
         if grouped != item.nodeid:
             item._id = type(item._id).parse(grouped)
     return result
+
+
+@pytest.fixture(scope="session")
+def worker():
+    """The Keras process that the tests share, which proofs without one of their own then use, too."""
+    return shared_keras.keras_worker()
+
+
+@pytest.fixture
+def commands(worker, monkeypatch):
+    """Commands that run in the tests' process take the tests' Keras process, and start none."""
+    monkeypatch.setattr(runtime, "start_worker", contextlib.ExitStack)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -67,20 +67,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def worker():
-    """One Keras process for all commands; they may not close it."""
-    with runtime.KerasWorker() as keras_process:
-        yield types.SimpleNamespace(
-            call=keras_process.call, observe=keras_process.observe, close=lambda: None
-        )
-
-
 @pytest.fixture
 def diverge(folder, worker, capsys, monkeypatch):
     """Run the command in the folder; gives its exit code and what it prints as JSON."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(runtime, "start_worker", lambda: worker)
+    # The tests' process serves all commands; they may not close it.
+    lent = types.SimpleNamespace(call=worker.call, observe=worker.observe, close=lambda: None)
+    monkeypatch.setattr(runtime, "start_worker", lambda: lent)
 
     def run(*arguments):
         capsys.readouterr()

@@ -9,6 +9,8 @@ from torch.export import Dim
 from diglot.rebuild import rebuild
 from diglot.sources import load_source
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 AUTO = Dim.AUTO
 
 

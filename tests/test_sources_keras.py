@@ -204,6 +204,7 @@ def test_what_can_only_be_keras(tmp_path):
         (["timm:resnet18", "--trust"], "go with --to torch"),
     ],
 )
+@pytest.mark.usefixtures("commands")
 def test_the_command_ends_with_2_and_writes_nothing(files, tmp_path, capsys, arguments, message):
     given = [a.format(files=files) for a in arguments]
     code = cli.run(["translate", *given, "-o", str(tmp_path / "out"), "--json"])

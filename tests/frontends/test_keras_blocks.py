@@ -10,6 +10,8 @@ from keras import layers
 
 import diglot
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "to_torch"
 
 

@@ -9,13 +9,6 @@ tf = pytest.importorskip("tensorflow")
 
 import diglot  # noqa: E402
 from diglot.errors import Unsupported  # noqa: E402
-from diglot.runtime import KerasWorker  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def worker():
-    with KerasWorker() as keras_worker:
-        yield keras_worker
 
 
 class TokenAndPositionEmbedding(layers.Layer):

@@ -7,6 +7,8 @@ from torch import nn
 import diglot
 from diglot.errors import BadInput
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 
 class VAE(nn.Module):
     """Samples in training, takes the mean in evaluation; its decoder has batch norm and dropout."""

@@ -1,9 +1,12 @@
 """Models that draw random numbers: translated, and compared with every draw at one fixed value."""
 
+import pytest
 import torch
 from torch import nn
 
 import diglot
+
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
 
 
 class VAE(nn.Module):

@@ -11,6 +11,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import diglot
 from diglot.errors import DataDependent, Unsupported
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 
 class Packed(nn.Module):
     """Token ids and their lengths through a recurrent layer that stops where each text ends."""

@@ -6,15 +6,10 @@ import pytest
 import torch
 import twins
 
+from diglot import runtime
 from diglot.codegen.weights import TensorSpec, WeightEntry, WeightMap
 from diglot.parity.prove import prove
 from diglot.runtime import KerasWorker
-
-
-@pytest.fixture(scope="module")
-def worker():
-    with KerasWorker() as worker:
-        yield worker
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "tagger", "attention"])
@@ -218,19 +213,30 @@ def test_a_heavy_model_is_compared_in_every_mode_but_not_in_all_combinations(wor
     assert {c.sizes["s0"] for c in outputs} == {1, 2, 3}
 
 
-def test_without_a_worker_of_its_own(tmp_path):
+def test_without_a_worker_of_its_own(tmp_path, monkeypatch):
     """One is started, and ended."""
+    monkeypatch.setattr(runtime, "_spare", [])  # that of other tests
     twin = twins.mlp().write(tmp_path / "out")
     assert prove(twin, steps=0)
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-@pytest.mark.parametrize("name", ["mlp", "tagger"])
-def test_on_other_backends(name, backend, tmp_path):
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(b, marks=pytest.mark.xdist_group(f"prove-{b}")) for b in ("torch", "jax")],
+)
+def other(request):
+    """A backend that is not TensorFlow, and a process of it."""
+    backend = request.param
     pytest.importorskip(backend, reason=f'{backend} is not installed: pip install ".[{backend}]"')
-    with KerasWorker(backend) as other:
-        twin = getattr(twins, name)().write(tmp_path / "out", other)
-        proof = prove(twin, worker=other, backend=backend, thorough=False)
+    with KerasWorker(backend) as started:
+        yield backend, started
+
+
+@pytest.mark.parametrize("name", ["mlp", "tagger"])
+def test_on_other_backends(name, other, tmp_path):
+    backend, process = other
+    twin = getattr(twins, name)().write(tmp_path / "out", process)
+    proof = prove(twin, worker=process, backend=backend, thorough=False)
     assert proof.verdict == "proven", str(proof)
     assert proof.versions["backend"] == backend
 

@@ -11,13 +11,6 @@ from keras import ops
 
 import diglot
 from diglot.parity.prove import prove
-from diglot.runtime import KerasWorker
-
-
-@pytest.fixture(scope="module")
-def worker():
-    with KerasWorker() as worker:
-        yield worker
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "tagger", "attention"])

@@ -8,6 +8,8 @@ from torch import nn
 
 import diglot
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 
 class DropPath(nn.Module):
     """timm's."""

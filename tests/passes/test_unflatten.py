@@ -7,6 +7,8 @@ from torch import nn
 
 import diglot
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 
 class Project(nn.Module):
     """A Linear with what usually follows it, in a module of its own."""

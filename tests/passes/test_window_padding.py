@@ -8,6 +8,8 @@ from keras import layers
 
 import diglot
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", None])
 def test_zeros_before_a_maximum_are_its_padding_where_nothing_is_below_zero(activation):

@@ -1,6 +1,7 @@
 """Input that cannot be translated: one clear sentence, the right exit code, nothing lost.
 
-These run the command line as a user does, in a process of its own, on the files of tests/models.
+These run the command line on the files of tests/models: as a user does, in a process of its own, where the process
+counts, and else in this one.
 """
 
 import json
@@ -16,6 +17,7 @@ import refused
 from real_models import MODELS, ROOT, translated
 
 import diglot
+from diglot import cli
 from diglot.errors import DataDependent, Unsupported
 
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "200"}
@@ -33,6 +35,21 @@ def run(*arguments, cwd, prefix=(), code="from diglot.cli import main; main()", 
         timeout=timeout,
     )
     return finished.returncode, finished.stdout, finished.stderr
+
+
+@pytest.fixture
+def here(commands, capsys, monkeypatch, tmp_path):
+    """One `diglot …` as ``run`` gives it, in this process and with the tests' Keras process: imports take seconds."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def run_here(*arguments):
+        capsys.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_here
 
 
 def line_of(text):
@@ -58,7 +75,7 @@ def test_unsupported_operations_are_all_listed_with_their_lines():
     assert "svd" in text and "fft" in text
 
 
-def test_unsupported_operations_write_nothing_and_exit_3(tmp_path):
+def test_unsupported_operations_write_nothing_and_exit_3(here, tmp_path):
     source = f"{MODELS / 'refused.py'}:make_unsupported_ops"
     code, out, err = run("translate", source, "-o", "out", cwd=tmp_path)
     assert code == 3, err
@@ -66,18 +83,18 @@ def test_unsupported_operations_write_nothing_and_exit_3(tmp_path):
     for text in ("svdvals", "rfft"):
         assert f"refused.py:{line_of(text)}" in err
     assert not list(tmp_path.iterdir())
-    code, out, _ = run("translate", source, "-o", "out", "--json", cwd=tmp_path)
+    code, out, _ = here("translate", source, "-o", "out", "--json")
     assert code == 3
     problems = json.loads(out)["error"]["problems"]
     assert len(problems) >= 2 and all(problem["where"] for problem in problems)
 
 
-def test_a_model_that_branches_on_data_is_refused_with_its_line(tmp_path):
+def test_a_model_that_branches_on_data_is_refused_with_its_line(here, tmp_path):
     with pytest.raises(DataDependent) as caught:
         diglot.translate(*refused.make_branches_on_data())
     assert f"refused.py:{line_of('if x.sum() > 0')}" in str(caught.value)
     source = f"{MODELS / 'refused.py'}:make_branches_on_data"
-    code, _, err = run("translate", source, "-o", "out", cwd=tmp_path)
+    code, _, err = here("translate", source, "-o", "out")
     assert code == 2, err
     assert_clear(err)
     assert f"refused.py:{line_of('if x.sum() > 0')}" in err
@@ -95,22 +112,22 @@ class Bomb:
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin", "model.pkl", "model.pt2"])
-def test_a_pickle_that_would_run_code_runs_none(tmp_path, name):
+def test_a_pickle_that_would_run_code_runs_none(here, tmp_path, name):
     (tmp_path / name).write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
-    code, _, err = run("translate", name, "-o", "out", cwd=tmp_path)
+    code, _, err = here("translate", name, "-o", "out")
     assert code == 2, err
     assert_clear(err)
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "out").exists()
 
 
-def test_a_hugging_face_folder_with_a_pickle_that_would_run_code(tmp_path):
+def test_a_hugging_face_folder_with_a_pickle_that_would_run_code(here, tmp_path):
     pytest.importorskip("transformers")
     folder = tmp_path / "bert"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
-    code, _, err = run("translate", "hf:bert", "-o", "out", cwd=tmp_path)
+    code, _, err = here("translate", "hf:bert", "-o", "out")
     assert code == 2, err
     assert_clear(err)
     assert not (tmp_path / "ran").exists()
@@ -126,9 +143,9 @@ def test_a_hugging_face_folder_with_a_pickle_that_would_run_code(tmp_path):
         ("int64[5,28,28]", "mnist_mlp.py"),
     ],
 )
-def test_a_wrong_input_is_told(tmp_path, given, told):
+def test_a_wrong_input_is_told(here, tmp_path, given, told):
     source = f"{MODELS / 'mnist_mlp.py'}:make"
-    code, _, err = run("translate", source, "--input", given, "-o", "out", cwd=tmp_path)
+    code, _, err = here("translate", source, "--input", given, "-o", "out")
     assert code == 2, err
     assert_clear(err)
     assert told in err
@@ -157,11 +174,11 @@ def test_a_missing_extra_is_named_with_the_command(tmp_path, source, package, ex
     assert not list(tmp_path.iterdir())
 
 
-def test_an_output_folder_that_holds_something_else_is_left_alone(tmp_path):
+def test_an_output_folder_that_holds_something_else_is_left_alone(here, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("four years")
     source = f"{MODELS / 'mnist_mlp.py'}:make"
-    code, _, err = run("translate", source, "-o", "out", cwd=tmp_path)
+    code, _, err = here("translate", source, "-o", "out")
     assert code == 2, err
     assert_clear(err)
     assert "thesis.txt" in err
@@ -199,7 +216,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
     assert out.split() == ["kept"]
 
 
-def test_what_does_not_prove_is_kept_and_marked(tmp_path):
+def test_what_does_not_prove_is_kept_and_marked(here, tmp_path):
     """Somebody edits the generated program: `prove` says so, and keeps the files."""
     result = translated("resnet", "make")
     out = tmp_path / "out"
@@ -208,7 +225,7 @@ def test_what_does_not_prove_is_kept_and_marked(tmp_path):
     source = program.read_text()
     assert "momentum=0.9" in source and "epsilon=1e-05" in source.replace("1e-5", "1e-05")
     program.write_text(source.replace("1e-05", "1e-03").replace("1e-5", "1e-3"))
-    code, stdout, err = run("prove", "out", "--json", cwd=tmp_path)
+    code, stdout, err = here("prove", "out", "--json")
     assert code == 1, err
     told = json.loads(stdout)
     assert told["verdict"] == "differs"

@@ -11,6 +11,8 @@ from torch import nn
 
 import diglot
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 
 class ClassToken(nn.Module):
     """A class token in front of the patches, learned positions of a range, a state of zeros."""

@@ -13,13 +13,8 @@ import diglot  # noqa: E402
 from diglot.cli import run  # noqa: E402
 from diglot.errors import BadInput  # noqa: E402
 from diglot.frontends.tensorflow_graph import read_frozen, read_saved_model  # noqa: E402
-from diglot.runtime import KerasWorker  # noqa: E402
 
-
-@pytest.fixture(scope="module")
-def worker():
-    with KerasWorker() as keras_worker:
-        yield keras_worker
+pytestmark = pytest.mark.usefixtures("commands")
 
 
 def proven(source, worker):

@@ -14,6 +14,8 @@ import diglot
 from diglot.cli import app
 from diglot.frontends.tensorflow_graph import read_saved_model
 
+pytestmark = pytest.mark.usefixtures("commands")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -2,8 +2,11 @@
 
 import keras
 import mirrors
+import pytest
 
 import diglot
+
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
 
 
 def test_a_mobile_net_is_proven():

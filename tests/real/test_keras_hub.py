@@ -11,9 +11,12 @@ from diglot import cli
 from diglot.errors import BadInput
 from diglot.sources_keras import load_keras_source
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("keras_hub") is None, reason="keras-hub is not installed ([hub])"
-)
+pytestmark = [
+    pytest.mark.usefixtures("commands"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("keras_hub") is None, reason="keras-hub is not installed ([hub])"
+    ),
+]
 SIZES = "vocabulary_size=50, num_layers=2, hidden_dim=16, intermediate_dim=24"
 GROUPED = f"{SIZES}, num_query_heads=4, num_key_value_heads=2"
 

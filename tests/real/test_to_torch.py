@@ -13,6 +13,8 @@ from keras import layers, ops
 
 import diglot
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 # -- the zoo's hand-written Keras models ----------------------------------------------------------------
 
 

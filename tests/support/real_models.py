@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shared_keras
 import torch
 
 import diglot
 from diglot.parity.prove import Proof
-from diglot.runtime import KerasWorker, start_worker
 from diglot.translation import Translation
 
 ROOT = Path(__file__).parents[2]
@@ -50,17 +50,9 @@ def _workplace() -> tempfile.TemporaryDirectory:
 
 
 @functools.cache
-def _keras_worker() -> KerasWorker:
-    """One Keras process for all translations of this process: its imports take seconds."""
-    worker = start_worker()
-    atexit.register(worker.close)
-    return worker
-
-
-@functools.cache
 def translated(module: str, factory: str = "make", **options: Any) -> Translated:
     """Translate `factory` of tests/models/`module`.py and save the result, once."""
-    _keras_worker()
+    shared_keras.keras_worker()
     model, example_inputs = getattr(importlib.import_module(module), factory)()
     translation = diglot.translate(model, example_inputs, to="keras", **options)
     name = "-".join([module, factory, *map(str, options.values())])

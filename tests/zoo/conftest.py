@@ -4,17 +4,9 @@ import contextlib
 
 import pytest
 
-from diglot.runtime import start_worker
 from diglot.training.supervise import TrainingProcess
 from diglot.zoo import running
 from diglot.zoo.doc_classifier import pair as doc_classifier
-
-
-@pytest.fixture(scope="session")
-def keras_worker():
-    """The Keras process of all proofs: its imports take seconds."""
-    with start_worker() as worker:
-        yield worker
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +25,7 @@ def processes():
 
 
 @pytest.fixture(scope="module")
-def lent(processes, keras_worker):
+def lent(processes, worker):
     """Runs take the processes of the tests, and no new ones, whose imports take seconds each time.
 
     That a process of its own finishes what another began is held by tests/training.

@@ -29,7 +29,7 @@ def torch_model(pair, setting):
 
 
 @pytest.mark.parametrize("name", pairs())
-def test_the_two_models_are_proven(name, tmp_path, keras_worker):
+def test_the_two_models_are_proven(name, tmp_path, worker):
     pair = find_pair(name)
     proof = prove_pair(pair, pair.setting("fast"), tmp_path)
     assert proof.verdict == "proven", str(proof)

@@ -16,6 +16,8 @@ from diglot.frontends.tensorflow_graph import mirror_of, read_saved_model
 pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 
+pytestmark = pytest.mark.usefixtures("worker")  # of the proofs
+
 _SMALL = {"d_model": 16, "num_heads": 4, "num_layers": 2, "d_ff": 24, "max_length": 32}
 MODELS = {
     "mnist_mlp": {},
