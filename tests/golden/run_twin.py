@@ -1,6 +1,8 @@
-"""Run a hand-written twin on weights and inputs from an npz file, in a process without PyTorch.
+"""Run hand-written twins on weights and inputs from npz files, in a process without PyTorch.
 
-python run_twin.py TWIN.py ARRAYS.npz OUTPUT.npz '{"keyword": "of build_model"}'
+python run_twin.py reads jobs from stdin, one JSON array a line, and answers each with a line, "done" or an error:
+
+    ["TWIN.py", "ARRAYS.npz", "OUTPUT.npz", {"keyword": of build_model}]
 
 ARRAYS holds `weight:NAME` for every entry of the PyTorch state_dict, and `input:0`, `input:1`, …
 as the twin takes them. OUTPUT receives `output`, and `reloaded`: the output after saving the
@@ -10,6 +12,7 @@ model as .keras and loading it again.
 import importlib.util
 import json
 import sys
+import traceback
 from pathlib import Path
 
 import keras
@@ -56,11 +59,14 @@ def assign(root, name: str, value: np.ndarray) -> None:
     getattr(layer, SUFFIXES.get(kind, KERNEL)[last]).assign(value)
 
 
-def main(twin: str, arrays: str, output: str, options: str) -> None:
+def run(twin: str, arrays: str, output: str, options: dict) -> None:
+    """Do one job, as in a new process: nothing that an earlier twin registered is known."""
+    keras.saving.get_custom_objects().clear()
+    keras.backend.clear_session()
     spec = importlib.util.spec_from_file_location("twin", twin)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    model = module.build_model(**json.loads(options))
+    model = module.build_model(**options)
     root = next(layer for layer in model.layers if layer.weights)
 
     data = np.load(arrays)
@@ -77,5 +83,16 @@ def main(twin: str, arrays: str, output: str, options: str) -> None:
     np.savez(output, output=model(inputs), reloaded=again(inputs))
 
 
+def main() -> None:
+    assert "torch" not in sys.modules
+    for line in sys.stdin:
+        try:
+            run(*json.loads(line))
+        except Exception:
+            print(json.dumps(traceback.format_exc()), flush=True)
+        else:
+            print("done", flush=True)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

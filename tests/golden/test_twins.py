@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.xdist_group("golden-twins")
+
 HERE = Path(__file__).parent
 TWINS = {
     # twin: (model file, factory, keyword arguments of the twin's build_model)
@@ -21,8 +23,23 @@ TWINS = {
 }
 
 
+@pytest.fixture(scope="module")
+def keras_alone():
+    """Keras in a process without PyTorch, for all twins; see run_twin.py for the jobs that it takes."""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with subprocess.Popen(
+        [sys.executable, HERE / "run_twin.py"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+
+
 @pytest.mark.parametrize("name", TWINS)
-def test_the_twin_computes_what_pytorch_computes(name, tmp_path, monkeypatch):
+def test_the_twin_computes_what_pytorch_computes(name, keras_alone, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE.parent / "models"))
     factory, options = TWINS[name]
     model, inputs = getattr(importlib.import_module(name), factory)()
@@ -39,11 +56,11 @@ def test_the_twin_computes_what_pytorch_computes(name, tmp_path, monkeypatch):
         if not key.endswith("num_batches_tracked"):
             arrays[f"weight:{key}"] = value.numpy()
     np.savez(tmp_path / "in.npz", **arrays)
-    command = [sys.executable, HERE / "run_twin.py", HERE / "twins" / f"{name}.py"]
-    command += [tmp_path / "in.npz", tmp_path / "out.npz", json.dumps(options)]
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
+    files = (HERE / "twins" / f"{name}.py", tmp_path / "in.npz", tmp_path / "out.npz")
+    keras_alone.stdin.write(json.dumps([*map(str, files), options]) + "\n")
+    keras_alone.stdin.flush()
+    answer = keras_alone.stdout.readline()
+    assert answer == "done\n", answer
 
     found = np.load(tmp_path / "out.npz")
     expected = expected.permute(0, 2, 3, 1) if name == "unet" else expected
