@@ -18,8 +18,11 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
-def looked(request, files, tmp_path):
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(f"zoo-{name}")) for name in KINDS],
+)
+def looked(request, files, tmp_path_factory):
     """A pair's name, and what its extras keep of both of its models with the same weights."""
     pair = find_pair(request.param)
     setting = pair.setting("fast")
@@ -29,16 +32,16 @@ def looked(request, files, tmp_path):
     twin = pair.keras().build_model(**setting.model)
     set_weights(pair, twin, state, setting.model)
     data = {**setting.data, **files(pair)[1]}
-    runs = {}
+    runs, place = {}, tmp_path_factory.mktemp("looked")
     for framework, live in (("torch", model), ("keras", twin)):
-        folder = tmp_path / framework
+        folder = place / framework
         folder.mkdir()
         job = Job(
             pair.task_name, framework, str(folder), "", dict(setting.model), data, setting.recipe
         )
         kept = pair.keep_attention(job, live)
         runs[framework] = {"extras": {"attention": kept}}
-    return request.param, runs, tmp_path
+    return request.param, runs, place
 
 
 def test_both_frameworks_look_at_the_same_and_where_they_may(looked):

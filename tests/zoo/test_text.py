@@ -10,7 +10,6 @@ import torch
 from diglot.errors import BadInput, MissingExtra
 from diglot.runtime.exchange import write_arrays
 from diglot.training import Job
-from diglot.training.supervise import TrainingProcess
 from diglot.training.torch_loop import state_of
 from diglot.zoo import find_pair
 from diglot.zoo.decoder_only.pair import PROMPT
@@ -84,7 +83,7 @@ def test_perplexity_is_of_all_tokens_together():
 
 @needs_corpus
 @pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_perplexity_falls_in_both(framework, tmp_path):
+def test_perplexity_falls_in_both(framework, tmp_path, processes):
     """From about the size of the vocabulary to less than half of it, and the model writes."""
     pair = find_pair("decoder-only")
     setting = pair.setting("fast").but({"max_length": "32"})  # what is written is as long
@@ -102,8 +101,7 @@ def test_perplexity_falls_in_both(framework, tmp_path):
         setting.recipe.but(epochs=1),
         logs=False,
     )
-    with TrainingProcess(framework) as process:
-        result = process.train(job)
+    result = processes(framework).train(job)
     before = result["history"]["before"]["validation_perplexity"]
     after = result["history"]["epochs"][-1]["validation_perplexity"]
     assert 900 < before < 1500
