@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,9 +41,11 @@ def translate_keras(
 def translate_graph(
     source: Any, example_inputs: Any, *, dynamic: Any, io_layout: str
 ) -> Translation:
-    """Translate a TensorFlow graph that was read (a SavedModel's signature, a frozen graph) into PyTorch source."""
-    from diglot.frontends.tensorflow_graph import mirror_of
+    """Translate a TensorFlow graph into PyTorch source: one that was read, or a live ``ConcreteFunction``."""
+    from diglot.frontends.tensorflow_graph import GraphSource, mirror_of, read_concrete
 
+    if not isinstance(source, GraphSource):
+        source = read_concrete(source)
     given = example_inputs
     if given is not None and not isinstance(given, (list, tuple)):
         given = [given]
@@ -49,15 +53,22 @@ def translate_graph(
     inputs = read.example_inputs[0] if len(read.example_inputs) == 1 else read.example_inputs
     entries = [entry for entry in read.entries if entry.target in read.nodes]
     made = Mirror(read.module, entries, inputs, [spec.name for spec in read.inputs])
+    held = None
+    origin = source.origin
+    if not origin and source.save is not None:
+        held = tempfile.TemporaryDirectory(prefix="diglot-graph-")
+        origin = source.save(Path(held.name))
     record = {
         "kind": "graph",
-        **source.origin,
+        **origin,
         "call": "list",
         "inputs": [{"dtype": spec.dtype} for spec in read.inputs],
         "structure": source.structure,
         "weights": read.nodes,
     }
-    return _translation(made, read.dynamic if dynamic is None else dynamic, io_layout, record, None)
+    done = _translation(made, read.dynamic if dynamic is None else dynamic, io_layout, record, None)
+    done.held = held
+    return done
 
 
 def _translation(

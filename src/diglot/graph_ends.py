@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,3 +17,26 @@ class GraphEnds:
 
 
 WHOLE = GraphEnds()
+
+
+def returned(structure: Any, results: Sequence[Any]) -> Any:
+    """What a graph returns, of its outputs in order.
+
+    ``structure`` is ``"tensor"``, ``"tuple"``, the names of a dict, or ``{"nest": …}``: a nest of dicts and lists with
+    the outputs' numbers in it.
+    """
+    if structure == "tensor":
+        return results[0]
+    if structure == "tuple":
+        return tuple(results)
+    if isinstance(structure, list):
+        return dict(zip(structure, results, strict=True))
+    return _filled(structure["nest"], results)
+
+
+def _filled(nest: Any, results: Sequence[Any]) -> Any:
+    if isinstance(nest, dict):
+        return {key: _filled(value, results) for key, value in nest.items()}
+    if isinstance(nest, list):
+        return tuple(_filled(value, results) for value in nest)
+    return None if nest is None else results[nest]

@@ -36,7 +36,8 @@ def translate(
     """Translate a model into source code of the other framework, with its weights.
 
     Args:
-        model: an ``nn.Module``, or with ``to="torch"`` a Keras model. It is not changed.
+        model: an ``nn.Module``; or with ``to="torch"`` a Keras model, a ``tf.function``'s ``ConcreteFunction`` or
+            what ``read_saved_model`` and ``read_frozen`` give. It is not changed.
         example_inputs: a tensor or array, a tuple of them or a dict of keyword arguments, in the source's layout.
             A Keras model that declares its inputs needs none.
         to: ``"keras"`` or ``"torch"``.
@@ -53,10 +54,11 @@ def translate(
         Unsupported: listing every op that has no translation, with its source line.
     """
     _check(model, to, io_layout, style)
-    if to == "torch" and _is_graph(model):
+    graph = _graph(model) if to == "torch" else None
+    if graph is not None:
         from diglot.from_keras import translate_graph
 
-        return translate_graph(model, example_inputs, dynamic=dynamic, io_layout=io_layout)
+        return translate_graph(graph, example_inputs, dynamic=dynamic, io_layout=io_layout)
     if to == "torch":
         from diglot.from_keras import translate_keras
 
@@ -79,8 +81,13 @@ def _check(model: Any, to: str, io_layout: str, style: str) -> None:
     if to == "keras" and (from_keras or not isinstance(model, nn.Module)):
         hint = "a Keras model is translated with to='torch'" if from_keras else None
         raise UsageError("expected a torch.nn.Module", received=type(model).__name__, hint=hint)
-    if to == "torch" and not from_keras and not _is_graph(model):
-        raise UsageError("expected a Keras model", received=type(model).__name__)
+    if to == "torch" and not from_keras and _graph(model) is None:
+        raise UsageError(
+            "expected a Keras model or a TensorFlow graph",
+            received=type(model).__name__,
+            hint="a tf.function is named by its graph: function.get_concrete_function(…); a SavedModel or .pb is "
+            "read with diglot.frontends.tensorflow_graph",
+        )
     if to == "torch" and style != "layers":
         raise UsageError("unknown style", expected="'layers': PyTorch has no other", received=style)
     if io_layout not in ("native", "same"):
@@ -97,10 +104,19 @@ def _is_keras(model: Any) -> bool:
     return keras is not None and isinstance(model, keras.Layer)
 
 
-def _is_graph(model: Any) -> bool:
-    """Tell whether a source is a TensorFlow graph that was read from a file or a function."""
+def _graph(model: Any) -> Any:
+    """A TensorFlow graph that was read, or the function whose graph a source is; else ``None``.
+
+    Nothing is imported for a source that is none.
+    """
     read = sys.modules.get("diglot.frontends.tensorflow_graph")
-    return read is not None and isinstance(model, read.GraphSource)
+    if read is not None and isinstance(model, read.GraphSource):
+        return model
+    if "tensorflow" not in sys.modules:
+        return None
+    from diglot.frontends.tensorflow_graph import concrete
+
+    return concrete(model)
 
 
 def only_batch(example_inputs: Any) -> Any:

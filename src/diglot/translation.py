@@ -34,6 +34,7 @@ class Translation:
         weights: for a translation to PyTorch, what ``model.safetensors`` holds: tensors or arrays by
             ``state_dict`` name.
         live: the live target, if it has been built.
+        held: the folder of a source that lived in the process only; it goes with the translation.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Translation:
         self.directory = directory
         self.weights = dict(weights or {})
         self.live: Any = None
+        self.held: Any = None
         self._way: Direction = (ToTorch if weight_map.to_torch else ToKeras)(self)
 
     def __repr__(self) -> str:

@@ -233,13 +233,42 @@ def test_a_graph_that_would_write_a_file_is_not_run(tmp_path):
         refuse_effects(definition, ["y:0"])
 
 
-def test_a_live_function_is_translated_and_its_proof_asks_for_a_file(tmp_path, worker):
-    from diglot.frontends.tensorflow_graph import read_concrete
+class Live(tf.Module):
+    def __init__(self):
+        super().__init__()
+        generator = tf.random.Generator.from_seed(2)
+        self.w = tf.Variable(generator.normal([4, 3]), name="w")
+        self.other = tf.Variable(generator.normal([3]), name="w")  # TensorFlow allows a name twice
+        self.fixed = tf.Variable(generator.normal([3]), name="fixed", trainable=False)
+        self.constant = generator.normal([3])
 
-    model = Several()
-    function = model.score.get_concrete_function()
-    translation = diglot.translate(read_concrete(function), to="torch")
+    @tf.function
+    def nested(self, x, y):
+        product = x @ self.w
+        return {
+            "a": {"b": tf.nn.relu(product + self.other), "c": [y * self.fixed, y + self.constant]},
+            "d": tf.reduce_mean(product, 1),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def several(self, x):
+        return tf.tanh(x @ self.w), x * 0.5
+
+
+def test_a_live_function_is_proven_from_what_is_written_of_it(tmp_path, worker):
+    live = Live()
+    specs = [tf.TensorSpec([None, n], tf.float32) for n in (4, 3)]
+    translation = proven(live.nested.get_concrete_function(*specs), worker)
+    assert '"c": [y * self.fixed, y + self.y]},' in translation.source
+    trained = {e.target: e.trainable for e in translation.weight_map.entries}
+    assert trained == {"w": True, "w__1": True, "fixed": False}
     translation.save(tmp_path / "out")
-    assert "nn.Linear(6, 4)" in translation.source
-    with pytest.raises(BadInput, match="save it"):
-        diglot.prove(translation, worker=worker)
+    del translation
+    assert diglot.prove(diglot.load(tmp_path / "out"), worker=worker).verdict == "proven"
+
+
+def test_a_function_with_a_signature_needs_no_other(worker):
+    live = Live()
+    assert "return [torch.tanh(self.w(x)), x * 0.5]" in proven(live.several, worker).source
+    with pytest.raises(BadInput, match="get_concrete_function"):
+        diglot.translate(live.nested, to="torch")

@@ -85,7 +85,7 @@ class Classes:
         variants: dict[str, list[Instance]] = {}
         for instance in instances:
             variants.setdefault(_dump(instance, mask=True), []).append(instance)
-        base = names.class_name(instances[0].region.class_name)
+        base = self.program.dialect.class_name(instances[0].region.class_name)
         for members in variants.values():
             self._build_class(base, members, len(variants) > 1, list(variants.values()))
 

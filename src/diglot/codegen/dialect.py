@@ -45,6 +45,10 @@ class Dialect(Protocol):
         """Whether a layer needs a line of its own beside its construction, which a sequence has no place for."""
         ...
 
+    def class_name(self, name: str) -> str:
+        """A name for a class of the program."""
+        ...
+
     def attribute(self, name: str) -> str:
         """A name that an attribute of a layer may have."""
         ...

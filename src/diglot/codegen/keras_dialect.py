@@ -82,6 +82,10 @@ class KerasDialect:
         """A name that hides nothing of keras.layers.Layer."""
         return names.attribute(name)
 
+    def class_name(self, name: str) -> str:
+        """A name that is not of a class that every program imports."""
+        return names.class_name(name)
+
     def is_pure(self, function: str) -> bool:
         """Functions of ``keras.ops`` and layers without weights."""
         return function.startswith(("ops.", "RepeatBatch", "Constant"))

@@ -94,6 +94,10 @@ class TorchDialect:
             name = name[:-1]
         return f"{name}_" if name in _RESERVED or name.startswith("__") else name
 
+    def class_name(self, name: str) -> str:
+        """Any name but that of ``torch.nn.functional``: the rest of ``nn`` is imported whole."""
+        return f"{name}_" if name == "F" else identifier(name)
+
     def is_pure(self, function: str) -> bool:
         """Everything but a module's call."""
         return not function.startswith("self.")

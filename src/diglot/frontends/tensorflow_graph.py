@@ -6,7 +6,8 @@ become modules, its matrix products, convolutions, normalisations and tables the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class Mirror:
 class GraphSource:
     """A graph that was read: what goes in and out, and how its outputs are returned.
 
-    ``origin`` says where it can be run: {path, tags, feeds, fetches}, the last two names of tensors.
+    ``origin`` says where it can be run: {path, tags, feeds, fetches}, the last two names of tensors. What lives in this
+    process only has none: ``save`` writes it into a folder first, and returns it.
     """
 
     graph: Graph
@@ -64,6 +66,7 @@ class GraphSource:
     structure: Any = "tensor"
     name: str = "Model"
     origin: dict[str, Any] = field(default_factory=dict)
+    save: Callable[[Path], dict[str, Any]] | None = None
 
 
 def example_tensor(spec: InputSpec, size: int, seed: int = 0) -> torch.Tensor:
@@ -138,12 +141,34 @@ def _examples(source: GraphSource, given: Sequence[Any] | None) -> list[torch.Te
 
 def read_concrete(function: Any, names: dict[int, str] | None = None) -> GraphSource:
     """The graph of a ``tf.function``'s ``ConcreteFunction``; its variables hold their values."""
-    from diglot.frontends.tensorflow.functions import read_function, structure_of
+    from diglot.frontends.tensorflow.functions import read_function, save, structure_of
 
     graph = read_function(function, names)
     inputs = [_spec(node) for node in graph.inputs]
-    name = str(getattr(function, "name", "") or graph.name)
-    return GraphSource(graph, inputs, structure_of(function.graph), name)
+    source = GraphSource(graph, inputs, structure_of(function.graph), graph.name)
+    source.save = lambda folder: save(function, graph, folder)
+    return source
+
+
+def concrete(model: Any) -> Any:
+    """The ``ConcreteFunction`` that a source is; of a ``tf.function`` with an input signature, its only one.
+
+    ``None`` for any other object. Raises :class:`BadInput` for a ``tf.function`` that takes what it is given.
+    """
+    tf: Any = sys.modules.get("tensorflow")
+    kinds = getattr(getattr(tf, "types", None), "experimental", None)
+    if kinds is None:
+        return None
+    if isinstance(model, kinds.ConcreteFunction):
+        return model
+    if not isinstance(model, kinds.PolymorphicFunction):
+        return None
+    if model.input_signature is None:
+        raise BadInput(
+            "the tf.function has no input signature: it has a graph for each kind of input",
+            hint="choose one: function.get_concrete_function(tf.TensorSpec([None, 3], tf.float32))",
+        )
+    return model.get_concrete_function()
 
 
 def read_saved_model(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from diglot.graph_ends import returned
+from diglot.graph_loops import functional
 from diglot.runtime.graph_eager import Interpreter
 from diglot.runtime.graph_files import GraphFile
 
@@ -27,7 +29,7 @@ class GraphModel:
         self.record = record
         self.file = GraphFile(record, folder)
         self.floatx = floatx
-        definition = self.file.definition
+        definition = functional(self.file.definition)
         held: dict[str, Any] = {}
         values = self.file.variables(record["fetches"])
         nodes = {node.name: node for node in definition.node}
@@ -66,7 +68,4 @@ class GraphModel:
         else:
             arrays = [np.asarray(value) for value in inputs]
             results = [tf.constant(array) for array in self.file.run(feeds, fetches, arrays)]
-        structure = self.record["structure"]
-        if isinstance(structure, list):
-            return dict(zip(structure, results, strict=True))
-        return results[0] if structure == "tensor" else results
+        return returned(self.record["structure"], results)

@@ -15,7 +15,13 @@ from diglot.frontends.tensorflow import scope as runs
 from diglot.frontends.tensorflow import tree, values
 from diglot.frontends.tensorflow.graph import Node, Out
 from diglot.frontends.tensorflow.lowering import Lowered
-from diglot.frontends.tensorflow.names import Names, distinguished, weight_name
+from diglot.frontends.tensorflow.names import (
+    Names,
+    distinguished,
+    is_function,
+    variables_first,
+    weight_name,
+)
 from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.scope import Body, Root, Scope, class_for
 from diglot.frontends.tensorflow.tree import Path, Place
@@ -37,7 +43,8 @@ class Weight:
 class Layer:
     """What a node of op ``Layer`` holds: how to make the module, run it and fill it.
 
-    ``function(call, module, *inputs)`` runs it. Layers of the same ``kind``, ``options`` and weights are one module.
+    ``function(call, module, *inputs)`` runs it; ``fixed`` are parameters that no weight of the source is. Layers
+    of the same ``kind``, ``options`` and weights are one module.
     """
 
     kind: type[nn.Module]
@@ -45,6 +52,7 @@ class Layer:
     weights: list[Weight]
     function: Callable[..., Any]
     path: Path
+    fixed: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def key(self) -> tuple:
         holders = tuple((w.node, w.parameters, w.steps) for w in self.weights)
@@ -83,7 +91,10 @@ class Builder:
             if node.op == "Layer":
                 layer: Layer = node.attrs["layer"]
                 found.setdefault(layer.key() if layer.weights else (node,), []).append(node)
-        holders = {k: [w.node for w in n[0].attrs["layer"].weights] for k, n in found.items()}
+        holders = {
+            k: variables_first([w.node for w in n[0].attrs["layer"].weights])
+            for k, n in found.items()
+        }
         self.names = Names((n[0].attrs["layer"].path, holders[k]) for k, n in found.items())
         wished = {
             k: self.names.layer(n[0].attrs["layer"].path, holders[k]) for k, n in found.items()
@@ -159,7 +170,7 @@ class Builder:
         scope = (
             base(body)
             if base is not None
-            else class_for(Scope, tree.class_name(name), body, kinds)(body)
+            else class_for(Scope, tree.scope_class_name(name), body, kinds)(body)
         )
         for out, (step, _, _) in constants.items():
             self.buffer(scope, out, step)
@@ -189,8 +200,8 @@ class Builder:
         if path not in self.modules:
             module = layer.kind(**layer.options)
             if isinstance(module, nn.RNNBase):
-                for parameter in module.parameters():
-                    nn.init.zeros_(parameter)
+                for name, parameter in module.named_parameters():
+                    parameter.data.copy_(layer.fixed.get(name, torch.zeros(())))
             self.modules[path] = module
         return self.modules[path]
 
@@ -207,7 +218,10 @@ class Builder:
         return found
 
     def buffer(self, scope: Scope, out: Out, step: runs.ConstantStep) -> None:
-        """Register the buffer of a constant that is used as a tensor: floats, and anything that is large."""
+        """Register the buffer of a constant that is used as a tensor: floats, and anything that is large.
+
+        It is part of the state dict, for no line of the program gives its values.
+        """
         array = step.array
         if array.ndim == 0 or array.dtype.kind not in "fbiuc" or array.size == 0:
             return
@@ -215,7 +229,7 @@ class Builder:
             return
         name = _free_name(scope, tree.identifier(out.node.name.split("/")[-1]))
         dtype = values.torch_dtype(array.dtype.name, Precision())
-        scope.register_buffer(name, torch.from_numpy(np.array(array)).to(dtype), persistent=False)
+        scope.register_buffer(name, torch.from_numpy(np.array(array)).to(dtype))
         step.buffer = name
 
 
@@ -241,14 +255,15 @@ def _free_name(module: nn.Module, name: str) -> str:
 
 
 def _port_names(inputs: Sequence[Out]) -> list[str]:
-    """A name for each input of a module, after what makes it."""
+    """A name for each input of a module: that of the graph's input, ``x`` for the first value, else what made it."""
     names: list[str] = []
     for out in inputs:
         node = out.node
-        text = node.name if node.op == "Input" else (node.scope[-1] if node.scope else node.name)
-        name = re.sub(r"_\d+$", "", tree.identifier(text.split("/")[-1]))
-        if len(inputs) == 1 and node.op != "Input":
-            name = "x"
+        scope = [part for part in node.scope if not is_function(part)]
+        text = node.name if node.op == "Input" else (scope[-1] if scope else node.name)
+        if node.op != "Input" and "x" not in names:
+            text = "x"
+        name = re.sub(r"(?<!^)_\d+$", "", tree.identifier(text.split("/")[-1]))
         candidate, count = name, 1
         while candidate in names or candidate == "self":
             count += 1
@@ -294,6 +309,7 @@ def build(
 
     root = builder.module(place, base, name)
     assert isinstance(root, Root)
+    root.equal = lowered.equal
     modules = {p: m for p, m in builder.modules.items() if p}
     attach(root, modules)
     _loose_weights(builder, root, nodes, wishes)
@@ -318,7 +334,7 @@ def _weight_name(node: Node) -> str:
 
 
 def _trainable(node: Node) -> bool:
-    return node.op == "Const" or bool(node.attrs["variable"].trainable)
+    return node.op != "Const" and bool(node.attrs["variable"].trainable)
 
 
 def _loose_weights(

@@ -6,14 +6,15 @@ knows (optimizer slots), though graph and variables are fine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diglot.errors import BadInput
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable
-from diglot.frontends.tensorflow.protobufs import Loader, shape_of, type_name
+from diglot.frontends.tensorflow.protobufs import Loader, is_read, shape_of, type_name
+from diglot.graph_loops import functional
 from diglot.graph_nodes import node_name
 
 _ROOT = 0
@@ -89,7 +90,7 @@ def read_saved_model(
     meta = _meta_graph(model, folder, tags)
     chosen = _signature(meta, folder, signature)
     store = _Variables(folder, meta)
-    graph = _read(meta.graph_def, chosen, store.find, folder)
+    graph = _read(functional(meta.graph_def), chosen, store.find, folder)
     chosen.keys = {node: variable.key for node, variable in store.made.items()}
     return graph, chosen
 
@@ -345,6 +346,7 @@ def from_definition(
         kind = next((attrs[k].type for k in ("dtype", "T", "DstT") if k in attrs), 1)
         signature.dtypes[name] = type_name(kind)
         signature.shapes[name] = shape_of(attrs["shape"].shape) if "shape" in attrs else None
+    definition = functional(definition)
     _mark_weights(definition)
     return _read(definition, signature, _no_variable(path), path), signature
 
@@ -355,7 +357,7 @@ def _short(name: str) -> str:
 
 def _results(definition: Any) -> list[str]:
     read = {node_name(i) for n in definition.node for i in n.input}
-    dull = ("NoOp", "Assert", "Const", "Placeholder")
+    dull = ("NoOp", "Assert", "Const", "Placeholder", "Exit", "RefExit", "TensorArrayCloseV3")
     return [n.name for n in definition.node if n.name not in read and n.op not in dull]
 
 
@@ -371,14 +373,45 @@ def _no_variable(path: Path) -> Callable[[Any], Variable | None]:
 
 
 def _mark_weights(definition: Any) -> None:
-    """Note which constants are weights: those that feed layers directly (a tool may have removed ``…/read``)."""
+    """Note which constants are weights: frozen variables, by the names of their reads.
+
+    Where a tool has removed these (``…/read``): what feeds layers directly.
+    """
     by_name = {n.name: n for n in definition.node}
+    reads = [n.name for n in definition.node if n.op == "Identity" and is_read(n.name)]
+    held = [_passed_on(name, by_name) for name in (*reads, *_read_within(definition))]
+    if not any(node is not None for node in held):
+        held = [
+            by_name.get(node_name(node.input[position]))
+            for node in definition.node
+            for position in _WEIGHTS.get(node.op, ())
+            if position < len(node.input)
+        ]
+    for node in held:
+        if node is not None and node.op == "Const":
+            node.attr["diglot_weight"].b = True
+
+
+def _passed_on(name: str, by_name: dict[str, Any]) -> Any:
+    """The constant that a node is, or hands on unchanged; or ``None``."""
+    node = by_name.get(name)
+    while node is not None and node.op in ("Identity", "Switch", "Enter") and node.input:
+        node = by_name.get(node_name(node.input[0]))
+    return node if node is not None and node.op == "Const" else None
+
+
+def _read_within(definition: Any) -> Iterator[str]:
+    """The nodes that branches and loops are given and read as variables."""
+    functions = {f.signature.name: f for f in definition.library.function}
     for node in definition.node:
-        for position in _WEIGHTS.get(node.op, ()):
-            if position < len(node.input):
-                source = by_name.get(node.input[position].split(":")[0])
-                if source is not None and source.op == "Const":
-                    source.attr["diglot_weight"].b = True
+        called = [f.name for v in node.attr.values() for f in (v.func, *v.list.func) if f.name]
+        for function in (functions[name] for name in called if name in functions):
+            arguments = [a.name for a in function.signature.input_arg]
+            inputs = [text for text in node.input if not text.startswith("^")]
+            given = dict(zip(arguments[::-1], inputs[::-1], strict=False))
+            for inner in function.node_def:
+                if inner.op == "Identity" and is_read(inner.name) and inner.input[0] in given:
+                    yield node_name(given[inner.input[0]])
 
 
 # --- both --------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""A ``tf.function``'s concrete function -> :class:`Graph`."""
+"""A ``tf.function``'s concrete function -> :class:`Graph`, and its folder, from which it can be run again."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable, const
@@ -51,11 +52,14 @@ def _captured(
         known = {v.name: v for v in loader.variables}
         if name in known:
             made.name = f"{name}__{len(known)}"
+        made.node, made.key = placeholder.op.name, made.name
         return Out(loader.variable_node(made))
     if placeholder.dtype.name in ("resource", "variant"):
         return Out(Node(placeholder.op.name, "HashTableV2"))
     if hasattr(external, "numpy"):
-        return Out(const(placeholder.op.name, external.numpy()))
+        held = const(placeholder.op.name, external.numpy())
+        held.attrs["node"] = placeholder.op.name
+        return Out(held)
     return Out(Node(placeholder.op.name, "PyFunc"))
 
 
@@ -71,11 +75,89 @@ def output_names(func_graph: Any) -> list[str]:
 
 
 def structure_of(func_graph: Any) -> Any:
-    """``"tensor"``, ``"tuple"`` or the names of a dict: what the function returns."""
-    names = output_names(func_graph)
-    if names:
-        return names
-    single = len(func_graph.outputs) == 1 and not isinstance(
-        func_graph.structured_outputs, (list, tuple, dict)
-    )
-    return "tensor" if single else "tuple"
+    """What the function returns, as :func:`diglot.graph_ends.returned` takes it."""
+    import tensorflow as tf
+
+    returned = func_graph.structured_outputs
+    if not isinstance(returned, (list, tuple, dict)) and len(func_graph.outputs) == 1:
+        return "tensor"
+    if len(tf.nest.flatten(returned)) != len(func_graph.outputs):
+        return "tuple"
+    if isinstance(returned, dict) and output_names(func_graph):
+        return output_names(func_graph)
+    if isinstance(returned, (list, tuple)) and not any(tf.nest.is_nested(r) for r in returned):
+        return "tuple"
+    numbers = iter(range(len(func_graph.outputs)))
+    return {"nest": _plain(tf.nest.map_structure(lambda _: next(numbers), returned))}
+
+
+def _plain(nest: Any) -> Any:
+    """A nest of plain dicts and lists."""
+    if isinstance(nest, dict):
+        return {str(key): _plain(value) for key, value in nest.items()}
+    return [_plain(value) for value in nest] if isinstance(nest, (list, tuple)) else nest
+
+
+def save(function: Any, graph: Graph, folder: Path) -> dict[str, Any]:
+    """Write a concrete function as a SavedModel of TensorFlow 1's kind: its nodes, and the variables that it reads.
+
+    ``graph`` is what :func:`read_function` made of it. Returns where it can be run: {path, tags, feeds, fetches, keys}.
+    """
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    func_graph = function.graph
+    variables = [n.attrs["variable"] for n in graph.order() if n.op == "Variable"]
+    captured = {placeholder.op.name: external for external, placeholder in func_graph.captures}
+    model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    meta = model.meta_graphs.add()
+    meta.meta_info_def.tags.append("serve")
+    meta.graph_def.CopyFrom(func_graph.as_graph_def())
+    held = {variable.node: variable for variable in variables}
+    for node in meta.graph_def.node:
+        if node.name in held:
+            _handle(node, held[node.name])
+        elif hasattr(captured.get(node.name), "numpy") and node.attr["dtype"].type not in _NO_ARRAY:
+            _constant(node, captured[node.name].numpy())
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+    if variables:
+        (folder / "variables").mkdir(exist_ok=True)
+        tf.raw_ops.SaveV2(
+            prefix=str(folder / "variables" / "variables"),
+            tensor_names=[variable.key for variable in variables],
+            shape_and_slices=[""] * len(variables),
+            tensors=[tf.constant(variable.value) for variable in variables],
+        )
+    inputs = [t.name for t in func_graph.inputs if t.op.name not in captured]
+    return {
+        "path": str(folder.absolute()),
+        "tags": ["serve"],
+        "feeds": inputs,
+        "fetches": [t.name for t in func_graph.outputs],
+        "keys": {variable.node: variable.key for variable in variables},
+    }
+
+
+#: DT_RESOURCE and DT_VARIANT
+_NO_ARRAY = (20, 21)
+
+
+def _handle(node: Any, variable: Variable) -> None:
+    import tensorflow as tf
+
+    for key in list(node.attr):
+        del node.attr[key]
+    node.op = "VarHandleOp"
+    node.attr["dtype"].type = tf.as_dtype(variable.dtype).as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(variable.value.shape).as_proto())
+    node.attr["shared_name"].s = variable.key.encode()
+
+
+def _constant(node: Any, value: Any) -> None:
+    import tensorflow as tf
+
+    for key in list(node.attr):
+        del node.attr[key]
+    node.op = "Const"
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    node.attr["dtype"].type = node.attr["value"].tensor.dtype

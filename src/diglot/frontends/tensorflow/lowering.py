@@ -23,6 +23,7 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.tensorflow import values
+from diglot.frontends.tensorflow.dynamic import Axis, check_equal, equal_sizes
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable, const
 from diglot.frontends.tensorflow.ops import registry
 from diglot.frontends.tensorflow.ops.registry import Call
@@ -54,10 +55,14 @@ class Unknown:
 
 @dataclass
 class Lowered:
-    """A graph without control flow, and the value (fake tensor or host value) of each output of its nodes."""
+    """A graph without control flow, and the value (fake tensor or host value) of each output of its nodes.
+
+    ``equal`` pairs axes of inputs that the graph needs to be of one size.
+    """
 
     graph: Graph
     values: dict[Out, Any] = field(default_factory=dict)
+    equal: list[tuple[Axis, Axis]] = field(default_factory=list)
 
     def shape(self, out: Out) -> list[Any] | None:
         """The sizes of an output: ints and symbols; ``None`` where it is no tensor."""
@@ -80,7 +85,7 @@ class Lowering:
         self.values: dict[Out, Any] = {}
         self.problems: list[Problem] = []
         self.precision = Precision()
-        self.mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        self.mode = FakeTensorMode(shape_env=ShapeEnv(duck_shape=False), allow_non_fake_inputs=True)
         self._rnn = rnn
         self._names: dict[str, int] = {}
         self._made: dict[Node, Node] = {}
@@ -403,14 +408,10 @@ def lower(
     :class:`Unsupported` with everything that cannot be translated.
     """
     registry.load()
-    lowering = Lowering(rnn)
-    given = {}
-    inputs = []
-    for node, example, shape in zip(graph.inputs, examples, shapes, strict=True):
-        copy = Node(lowering.name(node.name), "Input", [], node.attrs)
-        inputs.append(copy)
-        given[node] = lowering.input(copy, example, shape)
-    outputs = lowering.walk(graph, given)
+    lowering, inputs, outputs = _lower(graph, examples, shapes, rnn, [])
+    equal = equal_sizes(lowering.mode.shape_env, [lowering.values[Out(n)] for n in inputs])
+    if equal:
+        lowering, inputs, outputs = _lower(graph, examples, shapes, rnn, equal)
     if lowering.problems:
         raise Unsupported(lowering.problems)
     for out in outputs:
@@ -419,4 +420,22 @@ def lower(
             raise Unsupported([Problem("an output of the graph", out.node.name, "", value.reason)])
         if isinstance(value, (Dead, Unknown)):
             raise BadInput(f"the output {out.node.name} is never computed")
-    return Lowered(Graph(inputs, outputs, graph.output_names, graph.name), lowering.values)
+    return Lowered(Graph(inputs, outputs, graph.output_names, graph.name), lowering.values, equal)
+
+
+def _lower(
+    graph: Graph,
+    examples: Sequence[torch.Tensor],
+    shapes: Sequence[Sequence[int | None]],
+    rnn: Callable[[Lowering, Node, list[Out]], list[Out] | None] | None,
+    equal: list[tuple[Axis, Axis]],
+) -> tuple[Lowering, list[Node], list[Out]]:
+    lowering = Lowering(rnn)
+    given = {}
+    inputs = []
+    for node, example, shape in zip(graph.inputs, examples, shapes, strict=True):
+        copy = Node(lowering.name(node.name), "Input", [], node.attrs)
+        inputs.append(copy)
+        given[node] = lowering.input(copy, example, shape)
+    check_equal([lowering.values[Out(n)] for n in inputs], equal)
+    return lowering, inputs, lowering.walk(graph, given)

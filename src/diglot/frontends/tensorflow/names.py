@@ -17,7 +17,7 @@ from diglot.frontends.tensorflow.tree import Path
 #: Scopes that TensorFlow's own functions open, within a layer.
 _FUNCTIONS = re.compile(
     r"(Tensordot|einsum|convolution|conv1d|batchnorm|moments|Gelu|conv_transpose|MatMul|BiasAdd|"
-    r"Conv2D|ReadVariableOp|Cast|embedding_lookup|Add|while|cond)(_\d+)?$"
+    r"Conv2D|ReadVariableOp|Cast|embedding_lookup|Add|xw_plus_b|while|cond)(_\d+)?$"
 )
 
 
@@ -27,9 +27,30 @@ def weight_name(node: Node) -> str:
     return re.sub(r"(/(Read)?/?ReadVariableOp)?(/resource)?$", "", name.split(":")[0])
 
 
+def variables_first(weights: Sequence[Node]) -> list[Node]:
+    """A layer's weights in the order in which they may name it: a constant says less than a variable."""
+    return sorted(weights, key=lambda node: node.op == "Const")
+
+
+def is_function(part: str) -> bool:
+    """Tell whether a scope is one that TensorFlow's own functions open."""
+    return bool(_FUNCTIONS.match(part))
+
+
 def _alike(part: str, owner: str) -> bool:
     """Tell whether a scope is that of the layer ``owner``, numbered again or not."""
     return part == owner or re.sub(r"_\d+$", "", part) == owner
+
+
+def _beyond(scope: Path, weights: Sequence[Node]) -> Path:
+    """What the names of a layer's variables add to the scope that it runs in (``conv/BatchNorm/beta``)."""
+    names = [re.sub(r"/\w+_cell(_\d+)?/", "/", weight_name(w)) for w in weights if w.op != "Const"]
+    owners = {tuple(name.split("/")[:-1]) for name in names}
+    owner = next(iter(owners)) if len(owners) == 1 else ()
+    for i in range(len(owner) - 1, 0, -1):
+        if scope and _alike(scope[-1], owner[i - 1]):
+            return owner[i:]
+    return ()
 
 
 class Names:
@@ -54,12 +75,13 @@ class Names:
             if taken.setdefault((prefix[:-1], name), prefix) == prefix:
                 self._clean[prefix] = name
         fronts = {p[:1] for p in raw}
-        deep = all(len(p) > 1 for p in raw)
+        deep = any(len(p) > 1 for p in raw)
         self.root = next(iter(fronts)) if raw and deep and len(fronts) == 1 else ()
 
     def _raw(self, scope: Path, weights: Sequence[Node]) -> Path:
         """The part of a scope that is the layer's own."""
-        for weight in weights:
+        weights = variables_first(weights)
+        for weight in [w for w in weights if w.op != "Const"] or weights:
             owner = weight_name(weight).split("/")[:-1]
             for i in range(len(scope), 0, -1):
                 if owner and _alike(scope[i - 1], owner[-1]):
@@ -70,7 +92,7 @@ class Names:
             scope = scope[:-1]
         if not scope and weights:
             return tuple(weight_name(weights[0]).split("/")[:-1])
-        return scope
+        return (*scope, *_beyond(scope, weights))
 
     def layer(self, scope: Path, weights: Sequence[Node]) -> Path:
         """The path of a layer, from the scope of its node and the names of its weights."""

@@ -303,7 +303,7 @@ class Loader:
 
     def _read(self, name: str, out: Out) -> Out:
         """An identity is nothing; that of a frozen variable (``kernel/read``) marks its constant as a weight."""
-        if out.node.op == "Const" and _READ.search(name):
+        if out.node.op == "Const" and is_read(name):
             out.node.attrs["weight"] = True
         return out
 
@@ -323,3 +323,8 @@ class Loader:
 
 
 _READ = re.compile(r"(^|/)(read|ReadVariableOp)(_\d+)?$")
+
+
+def is_read(name: str) -> bool:
+    """Tell whether an identity of this name is the read of a variable."""
+    return bool(_READ.search(name))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diglot.frontends.tensorflow.lowering import Lowering
 
 _GATES = ("blocks", 1, (1, 0, 2))  # Keras: z, r, n; PyTorch: r, z, n
+_JOINED = (0, 2, 1, 3)  # TensorFlow 1: i, g, f, o; PyTorch: i, f, g, o
 _TURNED = ("permute", (1, 0))
 _BATCH = 2
 
@@ -47,16 +48,28 @@ class _Loop:
 
 @dataclass
 class _Cell:
-    """A cell that a loop's step was found to be: what its weights and states are, by position."""
+    """A cell that a loop's step was found to be: what its weights and states are, by position.
+
+    TensorFlow 1 joins ``kernel`` and ``recurrent`` in one matrix (``None``), and adds ``forget_bias`` in each step.
+    """
 
     kind: type[nn.RNNBase]
     options: dict[str, Any]
     kernel: int
-    recurrent: int
+    recurrent: int | None
     bias: int | None
     states: tuple[int, ...]
     last_only: bool = False
     zeros: bool = False
+    forget_bias: float = 0.0
+
+    def fixed(self) -> dict[str, torch.Tensor]:
+        """The parameters that no weight of the loop holds."""
+        units = self.options["hidden_size"]
+        if not self.forget_bias:
+            return {}
+        zeros = torch.zeros(units)
+        return {"bias_hh_l0": torch.cat([zeros, zeros + self.forget_bias, zeros, zeros])}
 
 
 def from_loop(lowering: Lowering, node: Node, inputs: list[Out]) -> list[Out] | None:
@@ -98,7 +111,7 @@ def _roles(lowering: Lowering, node: Node, inputs: list[Out]) -> _Loop | None:
             loop.zeros.append(i)
         else:
             return None
-    if loop.sequence < 0 or not loop.states or not 2 <= len(loop.weights) <= 3:
+    if loop.sequence < 0 or not loop.states or not 1 <= len(loop.weights) <= 3:
         return None
     steps = lowering.values[inputs[loop.sequence].node.inputs[0]].shape[0]
     limits = [lowering.values[inputs[i]] for i in loop.counters]
@@ -235,29 +248,29 @@ def _candidates(loop: _Loop, shapes: dict[int, Any], width: int, units: int) -> 
         (nn.RNN, 1, 1, {"nonlinearity": "relu"}),
     )
     for kind, gates, count, more in kinds:
-        flat = [gates * units] if kind is not nn.GRU else [2, gates * units]
+        sizes = {"input_size": width, "hidden_size": units, "batch_first": True, **more}
         for order in itertools.permutations(loop.weights):
-            if shapes[order[0]] != [width, gates * units] or shapes[order[1]] != [
-                units,
-                gates * units,
-            ]:
-                continue
-            bias = order[2] if len(order) == 3 else None
-            if bias is not None and shapes[bias] != flat:
-                continue
-            options = {
-                "input_size": width,
-                "hidden_size": units,
-                "bias": bias is not None,
-                "batch_first": True,
-                **more,
-            }
+            held = [shapes[i] for i in order]
+            flat = [2, 3 * units] if kind is nn.GRU else [gates * units]
+            apart = [[width, gates * units], [units, gates * units], flat]
+            joined = [[width + units, gates * units], flat]
+            options = {**sizes, "bias": held[-1] == flat}
             for states in itertools.permutations(loop.states, count):
-                yield _Cell(kind, options, order[0], order[1], bias, states)
+                if held in (apart, apart[:2]):
+                    bias = order[2] if len(order) == 3 else None
+                    yield _Cell(kind, options, order[0], order[1], bias, states)
+                if kind is not nn.GRU and held in (joined, joined[:1]):
+                    bias = order[1] if len(order) == 2 else None
+                    for forget in (1.0, 0.0) if kind is nn.LSTM and bias is not None else (0.0,):
+                        made = _Cell(kind, options, order[0], None, bias, states)
+                        made.forget_bias = forget
+                        yield made
 
 
 def _weights(cell: _Cell, holder: Callable[[int], Any]) -> list[Weight]:
     """How the loop's weights are made of the layer's."""
+    if cell.recurrent is None:
+        return _joined_weights(cell, holder)
     gates = (_GATES,) if cell.kind is nn.GRU else ()
     found = [
         Weight(holder(cell.kernel), ("weight_ih_l0",), (_TURNED, *gates)),
@@ -272,10 +285,23 @@ def _weights(cell: _Cell, holder: Callable[[int], Any]) -> list[Weight]:
     return found
 
 
+def _joined_weights(cell: _Cell, holder: Callable[[int], Any]) -> list[Weight]:
+    several = cell.kind is nn.LSTM
+    steps = (_TURNED, ("blocks", 1, _JOINED)) if several else (_TURNED,)
+    pair = ("weight_ih_l0", "weight_hh_l0")
+    found = [Weight(holder(cell.kernel), pair, steps, "concat:0")]
+    if cell.bias is not None:
+        order = (("blocks", 0, _JOINED),) if several else ()
+        found.append(Weight(holder(cell.bias), ("bias_ih_l0",), order))
+    return found
+
+
 def _load(layer: nn.Module, cell: _Cell, held: dict[int, torch.Tensor]) -> None:
     from diglot.ir.weight_entry import WeightEntry
 
     state = dict(layer.named_parameters())
+    for name, value in cell.fixed().items():
+        state[name].data.copy_(value)
     for weight in _weights(cell, lambda i: i):
         array = held[weight.node].numpy()  # type: ignore[index]
         current = [state[p].detach().numpy() for p in weight.parameters]
@@ -303,7 +329,12 @@ def _emit(
     if not plain:
         given += starts
     layer = Layer(
-        cell.kind, cell.options, _weights(cell, lambda i: inputs[i].node), run_layer, node.scope
+        cell.kind,
+        cell.options,
+        _weights(cell, lambda i: inputs[i].node),
+        run_layer,
+        node.scope,
+        cell.fixed(),
     )
     attrs = {
         "layer": layer,

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from diglot.frontends.tensorflow import values
+from diglot.frontends.tensorflow.dynamic import Axis, check_equal
 from diglot.frontends.tensorflow.ops import registry
 from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.values import Constant, Precision
+from diglot.graph_ends import returned
 
 
 @dataclass
@@ -83,7 +85,7 @@ class LayerStep(Step):
         return self.function(self.call, self.module, *arguments)
 
     def key(self) -> tuple:
-        return (*super().key(), type(self.module).__name__)
+        return (*super().key(), type(self.module).__name__, bool(self.call.attrs.get("pads")))
 
 
 @dataclass
@@ -131,8 +133,11 @@ class Scope(nn.Module):
 class Root(Scope):
     """The whole graph: sets the precision that constants and casts follow, and returns tensors only.
 
-    ``structure`` says what is returned: ``"tensor"``, ``"tuple"`` or a list of names (a dict).
+    ``structure`` says what is returned (see :func:`diglot.graph_ends.returned`); ``equal`` which axes of the inputs
+    are of one size.
     """
+
+    equal: Sequence[tuple[Axis, Axis]] = ()
 
     def __init__(self, body: Body, precision: Precision, structure: Any) -> None:
         super().__init__(body)
@@ -140,25 +145,28 @@ class Root(Scope):
         self.structure = structure
 
     def compute(self, *arguments: Any) -> Any:
+        check_equal(arguments, self.equal)
         floats = [t for t in (*self.parameters(), *self.buffers(), *arguments)
                   if isinstance(t, torch.Tensor) and t.is_floating_point()]  # fmt: skip
         self.precision.dtype = floats[0].dtype if floats else torch.get_default_dtype()
         result = super().compute(*arguments)
         results = result if isinstance(result, tuple) else (result,)
         like = next((a for a in arguments if isinstance(a, torch.Tensor)), None)
-        results = tuple(values.tensor(r, self.precision, like) for r in results)
-        if isinstance(self.structure, list):
-            return dict(zip(self.structure, results, strict=True))
-        return results[0] if self.structure == "tensor" else results
+        return returned(self.structure, [values.tensor(r, self.precision, like) for r in results])
 
 
 _CLASSES: dict[tuple, type] = {}
 
 
 def class_for(base: type[Scope], name: str, body: Body, children: tuple) -> type[Scope]:
-    """The class of a module: one for each name and distinct body, with a ``forward`` that names its inputs."""
+    """The class of a module: one for each name and distinct body, with a ``forward`` that names its inputs.
+
+    Modules of one class call their inputs what the first one does.
+    """
     steps = tuple(step.key() for step in body.steps)
-    key = (base, name, tuple(body.names), tuple(body.inputs), tuple(body.outputs), steps, children)
+    key = (base, name, tuple(body.inputs), tuple(body.outputs), steps, children)
+    if base is Root:
+        key = (*key, tuple(body.names))
     if key not in _CLASSES:
 
         def forward(self: Scope, *arguments: Any) -> Any:

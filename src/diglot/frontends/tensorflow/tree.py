@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from diglot.frontends.tensorflow.graph import Node, Out
 
 Path = tuple[str, ...]
@@ -40,6 +42,14 @@ def class_name(text: str) -> str:
     words = re.sub(r"(_\d+)+$", "", identifier(text)).split("_")
     name = "".join(w[:1].upper() + w[1:] for w in words if w)
     return name if name and not name[0].isdigit() else f"Layer{name}"
+
+
+def scope_class_name(text: str) -> str:
+    """The name of a class of scopes: without what numbers them (``Conv2d_1a_3x3``, ``block3b``, ``h0``)."""
+    words = [w for w in identifier(text).split("_") if not w[:1].isdigit()]
+    words = [re.sub(r"(?<=[A-Za-z])\d+(?!d$)[a-z]?$", "", w) for w in words]
+    name = class_name("_".join(w for w in words if w) or text)
+    return f"{name}Block" if hasattr(nn, name) else name
 
 
 def common_prefix(paths: Iterable[Path]) -> Path:

@@ -18,8 +18,11 @@ def _method(x: ast.expr, name: str, *args: object, **kwargs: object) -> ast.expr
 
 
 def _reshape(op: OpCall) -> ast.expr:
+    return _reshaped(op, op.expr("self"))
+
+
+def _reshaped(op: OpCall, x: ast.expr) -> ast.expr:
     before, after = op.shape("self"), op.shape()
-    x = op.expr("self")
     if before == after:
         return x
     if len(after) == len(before) + 1:
@@ -41,7 +44,7 @@ def _squeeze(op: OpCall) -> ast.expr:
     ]
     if len(before) == len(after) + 1 and gone:
         return _method(x, "squeeze", gone[-1] if gone[-1] < len(before) - 1 else -1)
-    return _reshape(op)
+    return _reshaped(op, x)
 
 
 def _permute(op: OpCall) -> ast.expr:

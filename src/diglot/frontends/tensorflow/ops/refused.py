@@ -36,11 +36,18 @@ refuse(
     "DynamicPartition DynamicStitch ListDiff BooleanMask".split(),
 )
 refuse(
+    "it is of a TensorArray that is not read or written row by row and as a whole; export with control flow v2 "
+    "(tf.compat.v1.enable_control_flow_v2)",
+    *"TensorArrayV3 TensorArrayReadV3 TensorArrayWriteV3 TensorArrayGatherV3 TensorArrayScatterV3 TensorArraySizeV3 "
+    "TensorArrayConcatV3 TensorArraySplitV3 TensorArrayGradV3 TensorArrayCloseV3".split(),
+)
+refuse(
     "it changes a variable while the model runs",
     *"AssignVariableOp AssignAddVariableOp AssignSubVariableOp Assign AssignAdd AssignSub "
     "ResourceScatterAdd ResourceScatterUpdate ScatterUpdate ScatterAdd".split(),
 )
 refuse(
-    "it is a loop of TensorFlow 1; export with control flow v2 (tf.compat.v1.enable_control_flow_v2)",
+    "it is of a loop of TensorFlow 1 that is not built as tf.while_loop builds it; export with control flow v2 "
+    "(tf.compat.v1.enable_control_flow_v2)",
     *"Enter Exit NextIteration LoopCond RefEnter RefExit RefNextIteration".split(),
 )

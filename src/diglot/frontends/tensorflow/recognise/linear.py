@@ -32,28 +32,28 @@ def find(finder: Finder) -> None:
 
 
 def _matmul(finder: Finder, node: Node, turned: bool) -> None:
-    x, out = node.inputs[0], Out(node)
-    holder = node.inputs[1].node
-    if holder.op == "Transpose" and finder.weight(holder.inputs[0]) is holder.inputs[0].node:
-        if finder.ints(holder.inputs[1]) == [1, 0]:
-            turned, holder = not turned, holder.inputs[0].node
-    weight = finder.weight(Out(holder))
-    if weight is not holder or len(finder.array_shape(weight)) != 2:
+    x, out, view = node.inputs[0], Out(node), node.inputs[1]
+    if view.node.op == "Transpose" and finder.ints(view.node.inputs[1]) == [1, 0]:
+        turned, view = not turned, view.node.inputs[0]
+    weight, shape = finder.weight(view), finder.shape(view)
+    if weight is None or len(shape) != 2 or finder.rank(x) < 1:
         return
-    shape = finder.array_shape(weight)
+    held = finder.array_shape(weight)
+    if math.prod(held) != math.prod(shape):
+        return
     size, units = shape[::-1] if turned else shape
-    wide = _tensordot(finder, node, x, size, units)
+    wide = _tensordot(finder, Out(node), x, size, units)
     if wide is not None:
         x, out = wide
-    if not isinstance(finder.lowered.values[x], object) or finder.rank(x) < 1:
-        return
     steps = () if turned else (("permute", (1, 0)),)
+    if held != tuple(shape):  # a kernel of a convolution of width 1
+        steps += (("reshape", held),)
     _linear(finder, node, x, out, Weight(weight, ("weight",), steps), [size], [units])
 
 
-def _tensordot(finder: Finder, node: Node, x: Out, size: int, units: int) -> tuple[Out, Out] | None:
-    """The input and result around a product whose other axes were flattened for it."""
-    user = finder.only_user(Out(node))
+def _tensordot(finder: Finder, out: Out, x: Out, size: int, units: int) -> tuple[Out, Out] | None:
+    """The input and result around a product (and its bias) whose other axes were flattened for it."""
+    user = finder.only_user(out)
     if x.node.op != "Reshape" or user is None or user.op != "Reshape":
         return None
     inner, result = x.node.inputs[0], Out(user)
@@ -129,9 +129,11 @@ def _linear(
             plain = finder.array_shape(bias) == (count,)
             weights.append(Weight(bias, ("bias",), () if plain else steps))
             result = Out(user)
+    wide = _tensordot(finder, result, x, size, count) if len(weights) == 2 else None
+    read, result = wide or (x, result)
     options = {"in_features": size, "out_features": count, "bias": len(weights) == 2}
     made = finder.layer(
-        result, [x], nn.Linear, options, weights, _apply, node, sizes=sizes, units=units
+        result, [read], nn.Linear, options, weights, _apply, node, sizes=sizes, units=units
     )
     if made is None and len(weights) == 2:
         options["bias"] = False
