@@ -15,11 +15,13 @@ import torch
 from diglot import origins
 from diglot.codegen.pipeline import to_torch
 from diglot.codegen.source import Written, structure_json
+from diglot.codegen.tree import is_chain
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
 from diglot.facing import add_listing
 from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror
 from diglot.ir.hub import Hub
+from diglot.passes import ties
 from diglot.runtime import original
 from diglot.translating import describe, dtype_of, output_path, sizes_of
 from diglot.translation import Translation
@@ -130,18 +132,35 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     hub, values = capture(mirror.module, mirror.example_inputs, dynamic, "torch")
     if mirror.outputs is not None:
         _name_outputs(hub, mirror.outputs)
+    _tie(hub, mirror)
     written = to_torch(hub, mirror.module, io_layout)
     homes = written.program.weights.entries()
     own = dict(mirror.module.named_buffers(remove_duplicate=False))
     own.update(mirror.module.named_parameters(remove_duplicate=False))
     arrays = {name: value.detach().numpy() for name, value in own.items()}
+    arrays.update({name: arrays[first] for name, first in hub.ties})
     state = {
         e.target: torch.from_numpy(
             np.array(e.to_target([arrays[s] for s in e.sources]), order="C")  # also one of rank 0
         )
         for e in homes
     }
+    state.update({name: state[first].clone() for name, first in hub.ties if first in state})
     return Programmed(hub, written, _weight_map(mirror, hub, written, homes), state, values)
+
+
+def _tie(hub: Hub, mirror: Mirror) -> None:
+    """Give weights the second names again that they had in PyTorch, where there is a module to bear them."""
+    nodes = {parameter.name: node for node, parameter in hub.parameters.items()}
+    modules = dict(mirror.module.named_modules())
+    if is_chain(hub.root):  # has no constructor of its own
+        return
+    for name, first, kind in mirror.ties:
+        holder = name.rpartition(".")[0].rpartition(".")[0]
+        if first not in nodes or holder not in modules:
+            continue
+        if kind != "Linear" or ties.give_to_linear(hub, nodes[first], name):
+            hub.ties.append((name, first))
 
 
 def _name_outputs(hub: Hub, keys: dict[str, int]) -> None:
@@ -169,7 +188,7 @@ def _weight_map(
             unmapped.append({"source": entry.target, "why": "nothing reads it"})
             continue
         entries.append(_through(entry, [home for home in found if home is not None]))
-    held = {name for entry in entries for name in entry.sources}
+    held = {name for entry in entries for name in entry.sources} | {name for name, _ in hub.ties}
     why = "Keras has no such weight: it stays as it is"
     unmapped += [{"source": home.target, "why": why} for home in homes if home.target not in held]
     ports = written.program.live_outputs(hub.root)

@@ -52,7 +52,7 @@ def names(model: Any) -> Names | None:
         return None
     if any(tuple(v.shape) != tuple(e.shape) for v, e in variables):
         return None
-    return Names(layers, variables, origin.shares)
+    return Names(layers, variables, origin.shares, weight_map.ties)
 
 
 def _origin(translation: Translation) -> Origin:

@@ -168,7 +168,25 @@ def make_weight_map(hub: Hub, written: Written, model: nn.Module | None) -> Weig
         outputs=outputs,
         structure={"inputs": hub.input_structure, "outputs": structure},
         modules=module_pairs(hub, written),
+        ties=_ties(hub, model, mapped),
     )
+
+
+def _ties(hub: Hub, model: nn.Module | None, mapped: set[str]) -> list[dict[str, str]]:
+    """The names under which PyTorch knows a weight besides that in the entries."""
+    if model is None:
+        return []
+    found = []
+    for name in model.state_dict():
+        first = hub.aliases.get(name, name)
+        if first != name and first in mapped:
+            record = {"name": name, "class": _owner(model, name)}
+            found.append({**record, "to": first, "to_class": _owner(model, first)})
+    return found
+
+
+def _owner(model: nn.Module, name: str) -> str:
+    return type(model.get_submodule(name.rpartition(".")[0])).__name__
 
 
 def _state_names(hub: Hub, model: nn.Module | None) -> list[str]:

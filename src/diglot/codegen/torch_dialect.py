@@ -233,6 +233,8 @@ class TorchDialect:
             else:
                 init.body.append(set_attribute(attribute, value))
         init.body += [ast.Expr(made) for made in _frozen(program, first)]
+        if first.region is program.hub.root:
+            init.body += [_tied(program, *names) for names in program.hub.ties]
         taken = arguments(["self", *first.writer.params])
         forward = ast.FunctionDef(self.forward, taken, [s.node for s in body], [])
         parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
@@ -247,6 +249,26 @@ def _frozen_weights(program: Program, member: Member) -> list[str]:
         if any(not p.buffer and not p.trainable for p in parameters):
             found.append(name)
     return found
+
+
+def _tied(program: Program, name: str, first: str) -> ast.stmt:
+    """``self.lm_head.weight = self.embedding.weight``; a whole module that two hold is held by both."""
+    linear = name in {parameter.name for parameter in program.hub.parameters.values()}
+    left, right = (n if linear else n.rpartition(".")[0] for n in (name, first))
+    target = _attribute(left)
+    target.ctx = ast.Store()  # type: ignore[attr-defined]
+    return ast.Assign([target], _attribute(right))
+
+
+def _attribute(path: str) -> ast.expr:
+    """``self.layers[0].weight``."""
+    made = E("self")
+    for part in path.split("."):
+        if part.isdigit():
+            made = ast.Subscript(made, ast.Constant(int(part)), ast.Load())
+        else:
+            made = ast.Attribute(made, part, ast.Load())
+    return made
 
 
 def _frozen(program: Program, first: Instance) -> list[ast.expr]:

@@ -72,6 +72,8 @@ class WeightMap:
     )
     modules: list[ModulePair] = field(default_factory=list)
     direction: str = TO_KERAS
+    ties: list[dict[str, str]] = field(default_factory=list)
+    """Second names of weights in PyTorch: "name", "to" (that in the entries), their modules' "class" and "to_class"."""
 
     @property
     def to_torch(self) -> bool:
@@ -151,6 +153,7 @@ class WeightMap:
             "outputs": outputs,
             "structure": self.structure,
             "modules": modules,
+            "ties": self.ties,
         }
         return json.dumps(document, indent=1, default=_plain) + "\n"
 
@@ -177,6 +180,7 @@ class WeightMap:
                 structure=document["structure"],
                 modules=modules,
                 direction=document.get("direction", TO_KERAS),
+                ties=document.get("ties", []),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise WeightMapError(

@@ -28,7 +28,8 @@ class Mirror:
     ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``. ``outputs`` is set where the
     model gives the module's results as a dict: the place of each key's value among them. ``dynamic`` holds the sizes
     that the model leaves open, by the place of the input and by axis; None where it does not declare its inputs.
-    ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why").
+    ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why"). ``ties``
+    holds a second name that a weight had in PyTorch, its name in ``module``, and the class of the second's owner.
     """
 
     module: nn.Module
@@ -39,6 +40,7 @@ class Mirror:
     dynamic: dict[str, dict[int, bool]] | None = None
     layers: dict[str, Any] = dataclasses.field(default_factory=dict)  # by the path of their modules
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    ties: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
 
 def mirror(
@@ -84,4 +86,11 @@ def mirror(
     given = values[0] if structure == "single" else inputs
     keys = output_keys(model, inner) if inner is not None else None
     sizes = declared_sizes(model, given_names)
-    return Mirror(module, tree.entries, given, given_names, keys, sizes, tree.layers, tree.left_out)
+    ties = [
+        (other, entry.sources[0], kind)
+        for variable, entry in zip(tree.keep, tree.entries, strict=True)
+        for other, kind in (names.tied(variable, entry.sources[0]) if names is not None else ())
+    ]
+    return Mirror(
+        module, tree.entries, given, given_names, keys, sizes, tree.layers, tree.left_out, ties
+    )

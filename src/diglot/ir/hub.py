@@ -106,6 +106,7 @@ class Hub:
     output_structure: Any  # "tensor" | ["list", [...]] | ["dict", {...}]
     exported: Any = None
     aliases: dict[str, str] = dataclasses.field(default_factory=dict)  # tied name -> canonical name
+    ties: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # tied name, first name
     warnings: list[str] = dataclasses.field(default_factory=list)
     call_of: dict[fx.Node, Call] = dataclasses.field(default_factory=dict)
     constants: dict[fx.Node, torch.Tensor] = dataclasses.field(default_factory=dict)

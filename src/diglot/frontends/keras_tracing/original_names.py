@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ class Names:
     """Of a Keras model's layers and variables, by identity.
 
     ``layers``: pairs of a layer and its module's path. ``variables``: pairs of a variable and the entry that made it.
-    ``shares``: the PyTorch arrays, by name, that such an entry adds up; Keras holds their sum.
+    ``shares``: the PyTorch arrays, by name, that such an entry adds up; Keras holds their sum. ``ties``: second names
+    of weights as a weight map has them.
     """
 
     def __init__(
@@ -22,11 +23,13 @@ class Names:
         layers: list[tuple[Any, str]],
         variables: list[tuple[Any, WeightEntry]],
         shares: Mapping[str, np.ndarray],
+        ties: Sequence[Mapping[str, str]],
     ) -> None:
         self._keep = (layers, variables)  # so that no id is given twice
         self._paths = {id(layer): path for layer, path in layers}
         self._entries = {id(variable): entry for variable, entry in variables}
         self.shares = shares
+        self.ties = ties
 
     def entry(self, variable: Any) -> WeightEntry | None:
         """The entry that a variable was made by."""
@@ -48,6 +51,16 @@ class Names:
         if not known or not known.startswith(prefix):
             return None
         return tuple(known[len(prefix) :].split("."))
+
+    def tied(self, variable: Any, name: str) -> list[tuple[str, str]]:
+        """The other names of a variable's weight, which the mirror calls ``name``, and the classes of their modules."""
+        entry = self.entry(variable)
+        if entry is None or entry.combine is not None:
+            return []
+        found = [tie for tie in self.ties if tie["to"] == entry.sources[0]]
+        known = [(t["name"], t["class"]) for t in found]
+        known += [(t["to"], t["to_class"]) for t in found[:1]]
+        return [(other, kind) for other, kind in known if other != name]
 
     def current(self, variable: Any, wanted: WeightEntry) -> list[np.ndarray] | None:
         """The arrays that a variable's value was added up from, in the order of ``wanted``'s sources."""
