@@ -58,6 +58,53 @@ def test_sequences_and_lists_keep_their_names_and_places():
     np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
 
 
+class Scaled(nn.BatchNorm2d):
+    """A batch norm with its activation, as timm has them."""
+
+    def forward(self, x):
+        return F.silu(super().forward(x))
+
+
+class Projection(nn.Module):
+    """A product with a weight the other way round, as GPT-2 has them, and a table that two modules share."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 6))
+        self.bias = nn.Parameter(torch.randn(6))
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x, self.weight)
+
+
+class Holders(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, bias=False)
+        self.bn1 = Scaled(5)
+        self.conv2 = nn.Conv2d(5, 8, 3, bias=False)
+        self.bn2 = Scaled(8, eps=1e-3)
+        self.project = Projection()
+
+    def forward(self, x):
+        x = self.bn2(self.conv2(self.bn1(self.conv(x))))
+        return self.project(x.mean((2, 3)))
+
+
+def test_weights_that_a_module_held_itself_are_its_own_again():
+    model, x = seeded(Holders), torch.randn(2, 3, 9, 11)
+    back = there_and_back.to_keras_and_back(model, x)
+    assert_same_state(model, back.model)
+    assert "class Scaled(nn.BatchNorm2d):" in back.source
+    assert "F.silu(super().forward(x))" in back.source
+    assert "F.linear(x, self.weight.T, self.bias)" in back.source
+    ours, theirs = (there_and_back.outputs(m, x)[0] for m in (model, back.model))
+    np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
+    ours, theirs = (m.train()(x).detach() for m in (model, back.model))
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+    assert torch.equal(back.model.bn1.running_mean, model.bn1.running_mean)
+
+
 def test_a_model_read_from_a_translations_folder_has_them_too(tmp_path):
     """Also how the two biases of an LSTM share what Keras holds as one."""
     model, x = seeded(Tagger), torch.randint(0, 20, (3, 7))

@@ -212,7 +212,9 @@ ROUND_TRIPS = [
     "extras.make_conv1d",
     "extras.make_in_place",
     "extras.make_module_dict",
+    "extras.make_functional_style",
     "extras_text.make_einsum",
+    "extras_text.make_tied",
     "extras_text.make_masked_mean",
     "extras_vision.make_squeeze_excite",
     "extras_vision.make_conv3d",
@@ -252,14 +254,6 @@ def test_patches_are_turned_once_where_they_become_a_sequence():
     source = there_and_back.to_keras_and_back(model, inputs).source
     assert "x = self.patch_embed(images).reshape(-1, 12, 16).transpose(1, 2)" in source
     assert source.count("transpose") == 3  # and two that the author wrote
-
-
-def test_a_number_among_the_weights_stays_one():
-    """A buffer of rank 0, as a threshold, has no axis in the program either."""
-    model, inputs = importlib.import_module("extras").make_functional_style()
-    back = there_and_back.to_keras_and_back(model, inputs)
-    assert back.weights["threshold"].shape == ()
-    assert torch.equal(back.model.threshold, model.threshold)
 
 
 def test_a_masked_encoder_hands_its_states_on():

@@ -70,6 +70,11 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
             else self._root_prefix()
         )
 
+    @property
+    def inherited(self) -> Key | None:
+        """The layer that the region's class is a subclass of; most are of none."""
+        return None
+
     # --- running ---------------------------------------------------------------------------------------
 
     def write(self) -> RegionWriter:

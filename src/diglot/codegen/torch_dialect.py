@@ -218,9 +218,10 @@ class TorchDialect:
         first: Instance,
     ) -> ast.ClassDef:
         """An nn.Module with ``__init__`` and ``forward``."""
-        init = ast.FunctionDef(
-            "__init__", arguments(["self", *params]), [ast.Expr(E("super().__init__()"))], []
-        )
+        base, start = E("nn.Module"), E("super().__init__()")
+        if first.writer.inherited is not None:
+            base = _inherit(first.writer.inherited[0], inits, body, start)
+        init = ast.FunctionDef("__init__", arguments(["self", *params]), [ast.Expr(start)], [])
         read = {n.attr for s in body for n in ast.walk(s.node) if isinstance(n, ast.Attribute)}
         attributes = {n for n, _ in inits}
         for param in params:
@@ -237,8 +238,9 @@ class TorchDialect:
             init.body += [_tied(program, *names) for names in program.hub.ties]
         taken = arguments(["self", *first.writer.params])
         forward = ast.FunctionDef(self.forward, taken, [s.node for s in body], [])
-        parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
-        return ast.ClassDef(name, [E("nn.Module")], [], parts, [])
+        built = inits or params or first.writer.inherited
+        parts: list[ast.stmt] = [init, forward] if built else [forward]
+        return ast.ClassDef(name, [base], [], parts, [])
 
 
 def _frozen_weights(program: Program, member: Member) -> list[str]:
@@ -249,6 +251,21 @@ def _frozen_weights(program: Program, member: Member) -> list[str]:
         if any(not p.buffer and not p.trainable for p in parameters):
             found.append(name)
     return found
+
+
+def _inherit(
+    attribute: str, inits: list[tuple[str, ast.expr]], body: list[Statement], start: ast.expr
+) -> ast.expr:
+    """Let a class be the layer that it holds under ``attribute``, in place; return the layer's class."""
+    made = dict(inits)[attribute]
+    assert isinstance(made, ast.Call) and isinstance(start, ast.Call)
+    start.args, start.keywords = made.args, made.keywords
+    inits[:] = [(name, value) for name, value in inits if name != attribute]
+    for statement in body:
+        for node in ast.walk(statement.node):
+            if isinstance(node, ast.Call) and text(node.func) == f"self.{attribute}":
+                node.func = E("super().forward")
+    return made.func
 
 
 def _tied(program: Program, name: str, first: str) -> ast.stmt:

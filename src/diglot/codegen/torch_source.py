@@ -23,7 +23,7 @@ from diglot.codegen.source import (
 )
 from diglot.codegen.statements import Key, through
 from diglot.codegen.torch_dialect import TorchDialect
-from diglot.ir.hub import Hub
+from diglot.ir.hub import Hub, target_name
 
 _SHORT = 56  # what a person nests where nothing says how the author did
 
@@ -43,6 +43,21 @@ class TorchRegion(RegionWriter):
             own = [taken.get(node) or names.local(name) for node, name in given]
             self.params = [*own, *(n for n in self.params if n not in own)]
         return self
+
+    @property
+    def inherited(self) -> Key | None:
+        """The layer that the region's module is itself, an activation aside: a batch norm with weights of its own."""
+        for key, member in self.members.items():
+            own = self.program.keeps_names and member.kind == "layer" and not member.source
+            if own and member.weights and text(member.construct).startswith("nn.BatchNorm"):
+                return key
+        return None
+
+    def owns(self, node: fx.Node, weights: list[fx.Node]) -> bool:
+        """Tell whether a layer made of these weights can be an attribute; not where the module had them itself."""
+        home = self.program.weights.home_of_layer(self, node, weights)
+        own = home == "" and self.program.keeps_names
+        return home is not None and (not own or target_name(node) == "aten.batch_norm.default")
 
     def key(self, path: str) -> Key:
         """Turn a relative module path into an attribute; names that the model had in PyTorch are kept to the letter."""

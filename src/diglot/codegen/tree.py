@@ -186,7 +186,7 @@ class TreeQueries:
     def target_path(self: Program, region: Call, key: Key | None) -> str:
         """Return the attribute path, below the root layer, of a member of a region (or of the region itself)."""
         own = self._region_path(region)
-        if key is None:
+        if key is None or key == self.writer(region).inherited:
             return own
         if self.is_sequential(region):
             place = self.sequence_keys(region).index(key)

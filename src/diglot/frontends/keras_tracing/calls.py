@@ -22,6 +22,7 @@ from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
+from diglot.frontends.keras_tracing.weights import torch_step
 from diglot.ir.weight_entry import WeightEntry
 
 
@@ -183,6 +184,8 @@ class Trace:
 
     def _module(self, path: str) -> nn.Module | None:
         assert self.root is not None
+        if path in self.tree.lent:
+            return self.tree.lent[path]
         try:
             found = self.root.get_submodule(path)
         except AttributeError:
@@ -370,7 +373,7 @@ def keras_view(root: nn.Module, entry: WeightEntry) -> torch.Tensor:
         path, _, last = name.rpartition(".")
         part = getattr(root.get_submodule(path), last)
         for step in entry.steps:
-            part = _step(step, part)
+            part = torch_step(step, part)
         parts.append(part)
     if entry.combine is None:
         return parts[0]
@@ -379,18 +382,6 @@ def keras_view(root: nn.Module, entry: WeightEntry) -> torch.Tensor:
     if entry.combine == "stack":
         return torch.stack(parts)
     return torch.cat(parts, dim=int(entry.combine.partition(":")[2]))
-
-
-def _step(step: tuple, value: torch.Tensor) -> torch.Tensor:
-    """One step of a weight map on a torch tensor, as ``forward_step`` is on an array."""
-    if step[0] == "slice":
-        return value.narrow(step[1], step[2], step[3] - step[2])
-    if step[0] == "permute":
-        return value.permute(*step[1])
-    if step[0] == "reshape":
-        return value.reshape(tuple(step[1]))
-    blocks = value.chunk(len(step[2]), dim=step[1])
-    return torch.cat([blocks[i] for i in step[2]], dim=step[1])
 
 
 def _run(module: nn.Module, args: tuple, kwargs: dict) -> Any:

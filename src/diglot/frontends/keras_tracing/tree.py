@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,15 @@ from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph
 from diglot.frontends.keras_tracing.groups import is_automatic
+from diglot.frontends.keras_tracing.lent import holders_own, lend
 from diglot.frontends.keras_tracing.original_names import Names
-from diglot.frontends.keras_tracing.weights import Weights, identifier, join, named_members
+from diglot.frontends.keras_tracing.weights import (
+    Weights,
+    identifier,
+    join,
+    named_members,
+    torch_step,
+)
 
 
 class Gap(nn.Identity):
@@ -86,6 +94,7 @@ class Tree(Weights):
         self._within: list[Layer] = []
         self.left_out: list[dict[str, str]] = []  # what layers do in training alone
         self.activations: dict[str, str] = {}  # path of a layer -> that of its activation's module
+        self.lent: dict[str, nn.Module] = {}  # layers whose weights their holders have, by path
         self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks
         self._placed: dict[str, nn.Module] = {}
 
@@ -138,7 +147,7 @@ class Tree(Weights):
         if record is None:
             module: nn.Module | None = self._composite(layer, path, keras_path)
         else:
-            module = self._leaf(layer, record, path, keras_path)
+            module = self._leaf(layer, record, path, keras_path, parent)
         self.paths[id(layer)] = path
         self.layers[path] = layer
         if module is not None:
@@ -153,7 +162,7 @@ class Tree(Weights):
         return keras_layers.refusal(layer)
 
     def _leaf(
-        self, layer: Layer, record: LayerRecord, path: str, keras_path: str
+        self, layer: Layer, record: LayerRecord, path: str, keras_path: str, parent: nn.Module
     ) -> nn.Module | None:
         needs_weights = record.weights is not None and not layer.built
         if record.make is None or needs_weights:
@@ -164,7 +173,18 @@ class Tree(Weights):
         parts = record.parts(layer) if record.parts is not None else {}
         for name, (part, attribute) in parts.items():
             self._place(part, module, name, f"{path}.{name}", f"{keras_path}.{attribute}")
-        for weight in record.weights(layer) if record.weights is not None else ():
+        weights = list(record.weights(layer)) if record.weights is not None else []
+        around = path.rpartition(".")[0]
+        if self.names is not None and weights and not isinstance(parent, nn.Sequential):
+            entries = holders_own(self.names, layer, weights, around)
+            if entries is not None and not parts:
+                lend(module, parent, weights, entries, torch_step)
+                for weight in weights:
+                    own = dataclasses.replace(weight, steps=entries[str(weight.torch)].steps)
+                    self.weight(layer, parent, own, around, keras_path)
+                self.lent[path] = module
+                return None
+        for weight in weights:
             self.weight(layer, module, weight, path, keras_path)
         return module
 

@@ -193,3 +193,15 @@ def _tensor(module: nn.Module, name: str) -> torch.Tensor:
     """The parameter or buffer of a dotted name."""
     path, _, last = name.rpartition(".")
     return getattr(module.get_submodule(path), last)
+
+
+def torch_step(step: tuple, value: torch.Tensor) -> torch.Tensor:
+    """One step of a weight map on a torch tensor, as ``forward_step`` is on an array."""
+    if step[0] == "slice":
+        return value.narrow(step[1], step[2], step[3] - step[2])
+    if step[0] == "permute":
+        return value.permute(*step[1])
+    if step[0] == "reshape":
+        return value.reshape(tuple(step[1]))
+    blocks = value.chunk(len(step[2]), dim=step[1])
+    return torch.cat([blocks[i] for i in step[2]], dim=step[1])

@@ -1,0 +1,72 @@
+"""Layers whose weights are those of the module around them: it was such a layer itself, or used a function.
+
+A ``BatchNormAct2d`` that is a batch norm with an activation, a ``Conv1D`` that multiplies by weights of its own: in
+Keras it holds a layer, and in PyTorch the weights. The layer's module then is no child; it reads its holder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diglot.frontends.keras_layers.records import Weight
+from diglot.frontends.keras_tracing.original_names import Names
+from diglot.ir.weight_entry import WeightEntry
+
+
+def holders_own(
+    names: Names, layer: Any, weights: Sequence[Weight], path: str
+) -> dict[str, WeightEntry] | None:
+    """The entries of a layer's weights, by their names, where all of them are of the module at ``path`` itself."""
+    found: dict[str, WeightEntry] = {}
+    for weight in weights:
+        entry = names.entry(getattr(layer, weight.keras, None))
+        plain = isinstance(weight.torch, str) and all(s[0] == "permute" for s in weight.steps)
+        if not plain or entry is None or entry.combine is not None:
+            return None
+        owner, _, last = entry.sources[0].rpartition(".")
+        if owner != path or last != weight.torch:
+            return None
+        found[last] = entry
+    return found or None
+
+
+def lend(
+    module: nn.Module,
+    holder: nn.Module,
+    weights: Sequence[Weight],
+    entries: dict[str, WeightEntry],
+    step: Callable[[tuple, torch.Tensor], torch.Tensor],
+) -> None:
+    """Give a layer's weights to its holder, in the shapes that they had there, and let the layer read them."""
+    links = []
+    for weight in weights:
+        assert isinstance(weight.torch, str)
+        entry, own = entries[weight.torch], getattr(module, weight.torch)
+        value = torch.zeros(entry.source_shapes[0], dtype=own.dtype)
+        if isinstance(own, nn.Parameter):
+            holder.register_parameter(weight.torch, nn.Parameter(value))
+        else:
+            holder.register_buffer(weight.torch, value)
+        back = [("permute", [int(i) for i in np.argsort(s[1])]) for s in reversed(weight.steps)]
+        same = tuple(entry.steps) == tuple(weight.steps)
+        links.append((weight.torch, () if same else (*entry.steps, *back)))
+    if "num_batches_tracked" in module._buffers:
+        holder.register_buffer("num_batches_tracked", module._buffers["num_batches_tracked"])
+        links.append(("num_batches_tracked", ()))
+    cls = type(module)
+
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        self.training = holder.training
+        for name, steps in links:
+            value = getattr(holder, name)
+            for each in steps:
+                value = step(each, value)
+            self.__dict__[name] = value
+        return cls.forward(self, *args, **kwargs)
+
+    module.__class__ = type(cls.__name__, (cls,), {"__call__": call})
