@@ -17,6 +17,7 @@ from diglot.codegen.pipeline import to_torch
 from diglot.codegen.source import Written, structure_json
 from diglot.codegen.tree import is_chain
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
+from diglot.errors import BadInput
 from diglot.facing import add_listing
 from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror
@@ -52,6 +53,8 @@ def translate_graph(
     if given is not None and not isinstance(given, (list, tuple)):
         given = [given]
     read = mirror_of(source, given)
+    if given is not None:
+        _run_once(read)
     inputs = read.example_inputs[0] if len(read.example_inputs) == 1 else read.example_inputs
     entries = [entry for entry in read.entries if entry.target in read.nodes]
     made = Mirror(read.module, entries, inputs, [spec.name for spec in read.inputs])
@@ -71,6 +74,20 @@ def translate_graph(
     done = _translation(made, read.dynamic if dynamic is None else dynamic, io_layout, record, None)
     done.held = held
     return done
+
+
+def _run_once(read: Any) -> None:
+    """Run a graph's mirror on the examples that the user gave: an id may be beyond its table."""
+    try:
+        with torch.no_grad():
+            read.module.eval()(*read.example_inputs)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise BadInput(
+            "the graph does not run on the example inputs",
+            received=str(error).splitlines()[0],
+            hint="check their sizes, and that ids are within their tables; the inputs are, in order: "
+            + ", ".join(spec.name for spec in read.inputs),
+        ) from error
 
 
 def _translation(

@@ -1,6 +1,7 @@
 """TensorFlow's graphs of every kind, from their files to a proof: what other people's exports look like."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -272,3 +273,16 @@ def test_a_function_with_a_signature_needs_no_other(worker):
     assert "return [torch.tanh(self.w(x)), x * 0.5]" in proven(live.several, worker).source
     with pytest.raises(BadInput, match="get_concrete_function"):
         diglot.translate(live.nested, to="torch")
+
+
+def test_a_graph_with_other_tags_and_an_id_beyond_its_table(several, tmp_path, worker):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    folder = shutil.copytree(several / "two", tmp_path / "m")
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    saved.meta_graphs[0].meta_info_def.tags.append("gpu")
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    source = read_saved_model(folder, "embed")
+    proven(source, worker)
+    with pytest.raises(BadInput, match=r"within their tables.*ids"):
+        diglot.translate(source, [np.full((2, 3), 9)], to="torch")

@@ -136,6 +136,8 @@ def test_inputs_whose_sizes_meet_as_products_stay_dynamic(tmp_path, worker):
     sizes = [spec.shape for spec in translation.weight_map.inputs]
     assert sizes[0] == sizes[1] == sizes[2] and all(isinstance(s, str) for s in sizes[0])
     assert translation.source.count("= Layer(") == 2
+    assert translation.source.count("F.scaled_dot_product_attention(") == 1
+    assert "F.softmax" not in translation.source and "attn_mask=" in translation.source
 
 
 def rows(name, like, size):

@@ -177,7 +177,7 @@ def read_saved_model(
     """One signature of a SavedModel folder (``serving_default``, unless named), without running anything in it."""
     graph, found = files.read_saved_model(Path(folder), signature, tags)
     source = _source(graph, found, Path(folder).name)
-    source.origin = _origin(source, found, folder, list(tags or ["serve"]))
+    source.origin = _origin(source, found, folder, found.tags)
     return source
 
 

@@ -262,3 +262,15 @@ def test_python_and_files_are_refused_by_name(tmp_path):
         mirror_of(source, [torch.ones(3)])
     text = str(found.value)
     assert "ReadFile" in text and "PyFunc" in text
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_one_op_where_no_row_is_masked_whole(causal, tmp_path):
+    k = keras.layers
+    x = keras.Input((None, 8), name="x")
+    attention = k.MultiHeadAttention(2, 4, name="attention")
+    model = keras.Model(x, attention(x, x, use_causal_mask=causal))
+    mirror = mirror_of(exported(model, tmp_path / "model"))
+    agrees(mirror, model(*[x.numpy() for x in mirror.example_inputs]))
+    found = {str(n.target) for n in captures(mirror).graph.nodes}
+    assert any("scaled_dot_product_attention" in name for name in found) is not causal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,7 +159,7 @@ class Builder:
         constants = self.constants([*statements, (None, place.outputs, [])])
         local = {out: i for i, out in enumerate([*inputs, *constants])}
         body.inputs = list(range(len(inputs)))
-        body.names = _port_names(inputs)
+        body.names = _port_names(inputs, self.lowered.values)
         for step, ins, outs in [*constants.values(), *statements]:
             for out in outs:
                 local.setdefault(out, len(local))
@@ -254,14 +254,18 @@ def _free_name(module: nn.Module, name: str) -> str:
     return candidate
 
 
-def _port_names(inputs: Sequence[Out]) -> list[str]:
-    """A name for each input of a module: that of the graph's input, ``x`` for the first value, else what made it."""
+def _port_names(inputs: Sequence[Out], known: Mapping[Out, Any]) -> list[str]:
+    """A name for each input of a module: that of the graph's input, ``x`` for the first value, ``mask``, or that of
+    the scope that made it."""
     names: list[str] = []
     for out in inputs:
         node = out.node
         scope = [part for part in node.scope if not is_function(part)]
         text = node.name if node.op == "Input" else (scope[-1] if scope else node.name)
-        if node.op != "Input" and "x" not in names:
+        dtype = getattr(known.get(out), "dtype", None)
+        if node.op != "Input" and dtype == torch.bool:
+            text = "mask"
+        elif node.op != "Input" and "x" not in names:
             text = "x"
         name = re.sub(r"(?<!^)_\d+$", "", tree.identifier(text.split("/")[-1]))
         candidate, count = name, 1
@@ -303,7 +307,7 @@ def build(
         name = tree.class_name(builder.names.root[0])
 
     def base(body: Body) -> Scope:
-        body.names = _port_names(place.inputs)
+        body.names = _port_names(place.inputs, lowered.values)
         cls = class_for(Root, name, body, ())
         return cls(body, builder.precision, structure)  # type: ignore[call-arg]
 

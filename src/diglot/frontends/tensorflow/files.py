@@ -40,7 +40,7 @@ _WEIGHTS = {
 class Signature:
     """What goes in and out of a graph: names of its arguments and results, and of their tensors.
 
-    ``keys`` gives the checkpoint's name of each variable's value, by node.
+    ``keys`` gives the checkpoint's name of each variable's value, by node; ``tags`` are those of the graph.
     """
 
     inputs: dict[str, str]
@@ -48,6 +48,7 @@ class Signature:
     shapes: dict[str, list[int | None] | None] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
 
 
 def parse(message: Any, path: Path, what: str) -> Any:
@@ -89,6 +90,7 @@ def read_saved_model(
     model = parse(saved_model_pb2.SavedModel(), path, "a SavedModel")
     meta = _meta_graph(model, folder, tags)
     chosen = _signature(meta, folder, signature)
+    chosen.tags = list(meta.meta_info_def.tags)
     store = _Variables(folder, meta)
     graph = _read(functional(meta.graph_def), chosen, store.find, folder)
     chosen.keys = {node: variable.key for node, variable in store.made.items()}

@@ -246,3 +246,13 @@ def gelu(call: Call, x: Any) -> Any:
 @op("diglot.Silu", note="made of x * sigmoid(x)")
 def silu(call: Call, x: Any) -> Any:
     return F.silu(call.tensor(x))
+
+
+@op("diglot.Attention", note="made of two products with a softmax between them")
+def attention(call: Call, query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+    parts = [call.tensor(part) for part in (query, key, value)]
+    if call.attrs["turned"]:  # Keras has the heads before the features
+        parts = [part.transpose(1, 2) for part in parts]
+    added = None if mask is None else call.tensor(mask)
+    y = F.scaled_dot_product_attention(*parts, attn_mask=added, scale=call.attrs["scale"])
+    return y.transpose(1, 2) if call.attrs["turned"] else y

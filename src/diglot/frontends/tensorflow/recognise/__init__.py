@@ -5,6 +5,7 @@ from __future__ import annotations
 from diglot.frontends.tensorflow.lowering import Lowered
 from diglot.frontends.tensorflow.recognise import (
     activation,
+    attention,
     convolution,
     embedding,
     linear,
@@ -21,5 +22,6 @@ def run(lowered: Lowered) -> None:
         linear.find,
         normalisation.find,
         activation.find,
+        attention.find,
     ):
         step(Finder(lowered))
