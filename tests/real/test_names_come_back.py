@@ -155,3 +155,33 @@ def test_a_dict_of_layers_is_one_in_either_language():
         f"heads.{n}.{w}" for n in ("tag", "chunk") for w in ("weight", "bias")
     }
     assert 'nn.ModuleDict({"tag": nn.Linear(4, 5), "chunk": nn.Linear(4, 3)})' in translation.source
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(12, 6))
+
+    def forward(self, x):
+        return x * 2 + self.table[: x.size(1)]
+
+
+class Pair(nn.Module):
+    """A module with a weight of its own that is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = Positions()
+        self.left, self.right = nn.Linear(4, 6), nn.Linear(3, 6)
+
+    def forward(self, a, b):
+        return self.positions(self.left(a)).mean(1) + self.positions(self.right(b)).sum(1)
+
+
+def test_a_module_with_a_weight_of_its_own_that_is_called_twice_stays_one():
+    model, x = seeded(Pair), (torch.randn(2, 5, 4), torch.randn(2, 7, 3))
+    there = diglot.translate(model, x)
+    assert "class Positions(layers.Layer):" in there.source
+    assert there.source.count("self.positions(") == 2
+    back = diglot.translate(there.model, there_and_back.keras_inputs(there, x), to="torch")
+    assert_same_state(model, back.model)

@@ -30,6 +30,7 @@ class Home:
     steps: list[Any]
     combine: str | None = None
     made_by: str | None = None  # the op whose layer holds it
+    member: Member | None = None  # the attribute, of a weight that no layer holds
 
 
 class Homes:
@@ -137,6 +138,8 @@ class Homes:
         inner = self._descend(writer, home.region)
         if inner is None:
             return writer.read_outside(node)
+        if home.member is not None and home.region.path == writer.call.path:
+            writer.members.setdefault(home.key, home.member)  # another call of the same module
         base = self._attribute(inner, home)
         return self._undo(base, home)
 
@@ -216,8 +219,8 @@ class Homes:
         )
         perm = list(steps[0][1]) if steps else None
         made = self.program.dialect.weight(self.program, node, key[0], shape, perm)
-        owner.members[key] = Member(made, name, kind="weight")
-        home = Home(owner.call, key, "", (node,), steps)
+        member = owner.members[key] = Member(made, name, kind="weight")
+        home = Home(owner.call, key, "", (node,), steps, member=member)
         self.homes[(owner.call.path, key, "")] = home
         self.of_node[node] = home
         return home
