@@ -62,7 +62,9 @@ class TorchRegion(RegionWriter):
     def key(self, path: str) -> Key:
         """Turn a relative module path into an attribute; names that the model had in PyTorch are kept to the letter."""
         first, *rest = self.placed(path.split("."))
-        if not self.program.keeps_names or first.isdigit() or not rest:
+        below = ".".join(filter(None, [self.call.path, path]))
+        known = self.program.keeps_names and below in self.program.modules
+        if not known or first.isdigit() or not rest:  # or a module from elsewhere, called here
             return super().key(path)
         places = tuple(int(part) if part.isdigit() else part for part in rest)
         return first, places if len(places) > 1 else places[0]
