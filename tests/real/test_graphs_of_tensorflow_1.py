@@ -207,3 +207,20 @@ def test_a_frame_that_is_no_loop_is_refused(tmp_path):
     source = frozen(build, tmp_path / "odd.pb")
     with pytest.raises(Unsupported, match=r"Enter.*not built as tf\.while_loop"):
         mirror_of(source, [np.ones((2, 4), np.float32)])
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_dropout_that_drops_nothing_is_left_out(old, tmp_path):
+    """TensorFlow 1 multiplied by ``floor(keep + random)``, later versions choose."""
+
+    def build():
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        keep = v1.placeholder_with_default(1.0, [], name="keep")
+        if old:
+            x = x / keep * tf.floor(keep + v1.random_uniform(tf.shape(x)))
+        else:
+            x = v1.nn.dropout(x, rate=1.0 - keep)
+        tf.matmul(x, variable("w", 4, 3), name="y")
+
+    source = diglot.translate(frozen(build, tmp_path / "net.pb"), to="torch").source
+    assert source.count("return ") == 2 and "return self.w(x)" in source

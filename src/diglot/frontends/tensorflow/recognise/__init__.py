@@ -7,6 +7,7 @@ from diglot.frontends.tensorflow.recognise import (
     activation,
     attention,
     convolution,
+    dropout,
     embedding,
     linear,
     normalisation,
@@ -17,6 +18,7 @@ from diglot.frontends.tensorflow.recognise.finder import Finder
 def run(lowered: Lowered) -> None:
     """Replace what is recognised by nodes of op ``Layer`` (or of one op of the table), in place."""
     for step in (
+        dropout.find,
         embedding.find,
         convolution.find,
         linear.find,
