@@ -185,3 +185,27 @@ def test_a_module_with_a_weight_of_its_own_that_is_called_twice_stays_one():
     assert there.source.count("self.positions(") == 2
     back = diglot.translate(there.model, there_and_back.keras_inputs(there, x), to="torch")
     assert_same_state(model, back.model)
+
+
+class Pooled(nn.Module):
+    """Functions that a Keras program carries, since Keras has none: PyTorch has its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.pool = nn.AdaptiveAvgPool2d((3, 2))
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = F.pixel_shuffle(F.relu(self.conv(x)), 2)
+        return self.fc(torch.flatten(self.pool(x), 1))
+
+
+def test_carried_functions_are_pytorchs_own_again():
+    model, x = seeded(Pooled), torch.randn(2, 3, 12, 14)
+    back = there_and_back.to_keras_and_back(model, x)
+    assert_same_state(model, back.model)
+    assert "F.adaptive_avg_pool2d(" in back.source
+    assert "F.pixel_shuffle(" in back.source
+    ours, theirs = (there_and_back.outputs(m, x)[0] for m in (model, back.model))
+    np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)

@@ -17,7 +17,7 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
-from diglot.frontends.keras_tracing import patches, tf_calls
+from diglot.frontends.keras_tracing import carried_functions, patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
@@ -121,7 +121,8 @@ class Trace:
             kwargs = {**kwargs, "training": Mode(module) if mode is None else mode}
         if not self._modules[:-1]:
             args, kwargs = _packed(layer, args, kwargs)
-        return layer.call(*args, **kwargs)
+        with carried_functions.installed(type(layer).call):
+            return layer.call(*args, **kwargs)
 
     def _functional(self, model: Functional, inputs: list[Any]) -> Any:
         given = [_fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]
