@@ -13,12 +13,14 @@ import linecache
 import re
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from diglot.ir.hub import Frame
 
+_TORCH = Path(torch.__file__).parent
 _FRAME = re.compile(r'File "(?P<file>.+?)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -31,6 +33,11 @@ def frames(stack_trace: str | None) -> list[Frame]:
         for m in _FRAME.finditer(stack_trace)
         if not m["file"].startswith("torch/")
     ]
+
+
+def is_of_torch(frame: Frame) -> bool:
+    """Tell whether a line is PyTorch's own."""
+    return Path(frame.file).is_relative_to(_TORCH)
 
 
 @functools.lru_cache(maxsize=256)

@@ -33,7 +33,7 @@ class LayerClass:
     name: str
     instances: list[Instance]
     params: list[str]
-    tree: ast.ClassDef
+    tree: ast.stmt  # a class, or a function
     statements: list[Statement]  # of ``call``, in order
 
 
@@ -49,8 +49,17 @@ class Classes:
 
     def build(self) -> LayerClass | None:
         """Build every class; the root's is last. ``None`` when the root is a plain Sequential."""
+        self.build_regions(self.program.written())
+        root = self.program.hub.root
+        if self.program.is_sequential(root):
+            self.program.sequence(root)  # raises Dissolve where it is none after all
+        found = self._of_path.get(root.path)
+        return found[0] if found else None
+
+    def build_regions(self, regions: list[Call]) -> None:
+        """Build the classes of these regions, innermost first."""
         levels: dict[int, dict[Any, dict[str, list[Call]]]] = {}
-        for region in self.program.written():
+        for region in regions:
             if self.program.is_sequential(region):
                 continue
             level = levels.setdefault(self._height(region), {})
@@ -60,11 +69,6 @@ class Classes:
         for height in sorted(levels):
             for group in levels[height].values():
                 self._build_group(group)
-        root = self.program.hub.root
-        if self.program.is_sequential(root):
-            self.program.sequence(root)  # raises Dissolve where it is none after all
-        found = self._of_path.get(root.path)
-        return found[0] if found else None
 
     def _height(self, region: Call) -> int:
         inner = [self._height(c) for c in self.program.calls_below(region)]

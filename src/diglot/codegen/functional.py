@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 
-from diglot.codegen import names
+from diglot.codegen import author, names
+from diglot.codegen.classes import Dissolve
 from diglot.codegen.expr import E, call, names_in, text, to_ast
+from diglot.codegen.functions import FunctionDialect, Functions, dissolve_all, keep_repeated
 from diglot.codegen.homes import Home
 from diglot.codegen.keras_source import build_function, docstring, finish, input_variables
 from diglot.codegen.limits import refused
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
-from diglot.codegen.source import Written, statement_lines, structure_ast
-from diglot.codegen.statements import Key, Member, Statement, weight_nodes
-from diglot.codegen.tree import dissolve
+from diglot.codegen.source import Written, compose, line_map, statement_lines, structure_ast
+from diglot.codegen.statements import Key, Member, Statement, through, weight_nodes
 from diglot.errors import Unsupported
-from diglot.ir.hub import Call, Hub, target_name
+from diglot.ir.hub import Call, Frame, Hub, target_name
 from diglot.ir.sizes import is_static, shape_of
 
 if TYPE_CHECKING:
@@ -33,16 +35,24 @@ if TYPE_CHECKING:
 
 def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Written:
     """Return the program as one Functional model. Raises :class:`Unsupported` listing every problem."""
-    for region in reversed(list(hub.root.walk())):
-        if region is not hub.root:
-            dissolve(hub, region)
-    program = FunctionalProgram(hub, model, float_dtype, "functional")
-    program.problems += refused(program.limits)
-    writer = program.run()
+    keep_repeated(hub)
+    make = functools.partial(FunctionalProgram, hub, model, float_dtype)
+    try:
+        program, functions, _ = compose(make, hub, Functions)
+    except Unsupported:
+        if not dissolve_all(hub):
+            raise
+        # A weight that two blocks share, for one, can be read where everything is in one place.
+        program, functions, _ = compose(make, hub, Functions)
+    writer = program.writer(hub.root)
     assert isinstance(writer, FunctionalWriter)
     ports = program.live_outputs(hub.root)
     results = {p.name: value for p, value in zip(ports, writer.results, strict=True)}
     outputs = structure_ast(hub.output_structure, results, "")
+    last = writer.statements[-1].node if writer.statements else None
+    if isinstance(last, ast.Assign) and text(last.targets[0]) == text(outputs):
+        writer.statements.pop()
+        outputs = last.value
     function = build_function(
         program,
         ast.Constant(None),
@@ -51,16 +61,20 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
         outputs,
         _input_variables(hub),
     )
-    source = finish(program, [function], docstring(program))
+    blocks = [made.tree for made in functions.classes]
+    source = finish(program, [*blocks, function], docstring(program))
+    lines, spans = line_map(source, functions.classes)
     body = next(
         n
         for n in ast.parse(source).body
         if isinstance(n, ast.FunctionDef) and n.name == "build_model"
     ).body
-    lines = statement_lines(writer.statements, body[1 + len(hub.inputs) :])
-    return Written(source, program, [], None, lines, {})
+    lines += statement_lines(writer.statements, body[1 + len(hub.inputs) :])
+    return Written(source, program, functions.classes, None, lines, spans)
 
 
+_NAMED = 20  # characters of ``, name=f"{name}_…"``
+_TABLE = 100  # characters
 _BATCH = "batch_size_of_the_model"
 #: Ops whose result is the same for every item of the batch, where no argument is a batch.
 _SAME_ROWS = (
@@ -70,20 +84,30 @@ _SAME_ROWS = (
 
 
 class FunctionalProgram(Program):
-    """A program without classes."""
+    """A program without classes, with functions for what it repeats."""
+
+    def __init__(self, hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> None:
+        super().__init__(hub, model, float_dtype, "functional", FunctionDialect())
+        self.problems += refused(self.limits)
 
     def writer(self, call: Call) -> RegionWriter:
         if call not in self._writers:
-            self._writers[call] = FunctionalWriter(self, call)
+            kind = FunctionalWriter if call is self.hub.root else BlockWriter
+            self._writers[call] = kind(self, call)
             self._writers[call].write()
         return self._writers[call]
 
     def target_path(self, region: Call, key: Key | None) -> str:
-        return key[0] if key else ""
+        """Layers are told apart by name: that of the block, that of the layer in it."""
+        parent = self.lexical_parent(region)
+        own = self.target_path(parent, self.writer(parent).child_key(region)) if parent else ""
+        return "_".join(filter(None, [own, key[0] if key else ""]))
 
 
 class FunctionalWriter(RegionWriter):
     """Writes ``x = layers.Dense(…, name="fc")(x)``."""
+
+    nested_length = 40  # a layer is as long as a line
 
     def __init__(self, program: Program, region: Call) -> None:
         super().__init__(program, region)
@@ -93,6 +117,7 @@ class FunctionalWriter(RegionWriter):
         self._batch_readers: list[fx.Node | None] = []
         self._variables: dict[Key, str] = {}
         self._from_inputs: dict[fx.Node, bool] = {}
+        self._tables: dict[str, ast.expr] = {}
 
     def _refuse_sizes(self) -> None:
         """No Python of a Functional model runs when it is called."""
@@ -114,6 +139,8 @@ class FunctionalWriter(RegionWriter):
         if key in self._variables:
             return ast.Name(self._variables[key], ast.Load())
         member = self.members[key]
+        if member.child is not None:  # a block, whose function is not known yet
+            return super().attribute(key)
         made = copy.deepcopy(member.construct)
         assert isinstance(made, ast.Call)
         times = self._applied.get(key, 0) + 1
@@ -177,11 +204,29 @@ class FunctionalWriter(RegionWriter):
 
     def read(self, node: fx.Node) -> ast.expr:
         """Return a value; for a layer, a tensor of the model even where it follows from no input."""
+        if node in self.program.hub.constants and node not in self.exprs:
+            self._name_constant(node)
         made = super().read(node)
         if self._is_layer_on_constants(self.at) and node not in self.program.hub.parameters:
             self.program.helpers.add("Constant")
             return E("Constant()(value, x)", value=made, x=self._first_input())
         return made
+
+    def _name_constant(self, node: fx.Node) -> None:
+        """Write a table of several lines once, in a variable."""
+        value = self.program.hub.constants[node]
+        if value.dim() == 0:
+            return
+        made = self.program.constants.expr(self, node)
+        written = text(made)
+        if len(written) <= _TABLE:
+            return
+        if written in self._tables:
+            self.exprs[node] = self._tables[written]
+            return
+        self._assign(node, made, None)
+        self.left[node] = 1 << 20  # whoever else reads it
+        self._tables[written] = self.exprs[node]
 
     def _is_layer_on_constants(self, node: fx.Node | Any) -> bool:
         weights = self.program.hub.parameters
@@ -197,6 +242,21 @@ class FunctionalWriter(RegionWriter):
             known = roots or any(self._follows_from_inputs(n) for n in node.all_input_nodes)
             self._from_inputs[node] = known
         return known
+
+    def _nests(self, node: fx.Node, made: ast.expr) -> bool:
+        """A layer has a line of its own, and so does a block; but for the model's only result."""
+        whole = self.program.hub.outputs
+        if self.call is self.program.hub.root and len(whole) == 1 and through(whole[0]) is node:
+            return self._read_here(node)
+        members = [self.members[n.attr, None] for n in ast.walk(made) if _is_member(self, n)]
+        length = len(text(made)) + sum(len(text(m.construct)) + _NAMED for m in members)
+        short = length <= self.nested_length and not any(m.child for m in members)
+        return short and super()._nests(node, made)
+
+    def _author_names(self, item: fx.Node | Call) -> tuple[list[str | None] | None, Frame | None]:
+        """What nn.Sequential calls its values is nobody's name for them."""
+        found, frame = super()._author_names(item)
+        return (None if frame and author.is_of_torch(frame) else found), frame
 
     def reversible(self, weight: fx.Node) -> bool:
         """Tell whether an embedding's table is a Linear's weight as well: a layer that runs both ways."""
@@ -227,7 +287,11 @@ class FunctionalWriter(RegionWriter):
     def weight(self, node: fx.Node, shape: tuple[int, ...], steps: list[Any]) -> ast.expr:
         """Declare a weight that no layer holds: a layer that returns it."""
         parameter = self.program.hub.parameters[node]
-        key = (names.identifier(parameter.name.replace(".", "_")), None)
+        known = [self.relative(name) for name in self.program.weights.names_of(node)]
+        path = next(filter(None, known), None)
+        if path is None:  # of the whole model, and no block's own
+            return self.read_outside(node)
+        key = self.key(path)
         if key in self._variables:
             return ast.Name(self._variables[key], ast.Load())
         self.program.helpers.add("Parameter")
@@ -240,15 +304,15 @@ class FunctionalWriter(RegionWriter):
         initializer = self.program.initial.initializer(node, perm, lambdas=False)
         if text(initializer) != "'zeros'":
             options = {"initializer": initializer, **options}
-        construct = call("Parameter", shape, **options, name=key[0])
-        self.members[key] = Member(construct, parameter.name, kind="weight")
+        construct = call("Parameter", shape, **options)
+        self.members[key] = Member(construct, path, kind="weight")
         home = Home(self.call, key, "value", (node,), steps)
         self.program.weights.homes[(self.call.path, key, "value")] = home
         self.program.weights.of_node[node] = home
+        made = call(self.attribute(key), self._first_input())
         variable = names.unique(names.local(self.program.weights.short_name(node)), self.holder)
         self.holder[variable] = "weight"
         self._variables[key] = variable
-        made = call(construct, self._first_input())
         self.statements.append(Statement(ast.Assign([ast.Name(variable, ast.Store())], made)))
         return ast.Name(variable, ast.Load())
 
@@ -266,6 +330,22 @@ class FunctionalWriter(RegionWriter):
         return {name for result in self.results for name in names_in(result)}
 
 
+class BlockWriter(FunctionalWriter):
+    """Writes what becomes a function: ``self.conv1(x)``, until the function's parameters are known."""
+
+    _parameter = RegionWriter._parameter
+    _return = RegionWriter._return
+    _read_at_end = RegionWriter._read_at_end
+    attribute = RegionWriter.attribute
+
+    def write(self) -> RegionWriter:
+        """Write the body. Raises :class:`Dissolve` where only the whole model knows a size that it needs."""
+        RegionWriter.write(self)
+        if any(_BATCH in names_in(s.node) for s in self.statements):
+            raise Dissolve(self.call)
+        return self
+
+
 def _input_variables(hub: Hub) -> list[str]:
     """Name the variables of the inputs, which must outlive the author's reuse of ``x``."""
     return ["inputs"] if len(hub.inputs) == 1 else input_variables(hub)
@@ -273,6 +353,10 @@ def _input_variables(hub: Hub) -> list[str]:
 
 def _tensors(node: fx.Node) -> list[fx.Node]:
     return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
+
+
+def _is_member(writer: RegionWriter, node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and (node.attr, None) in writer.members
 
 
 class _Subscripts(ast.NodeTransformer):

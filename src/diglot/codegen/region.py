@@ -35,11 +35,12 @@ from diglot.ir.hub import Call, Frame, Port, is_mark
 if TYPE_CHECKING:
     from diglot.codegen.program import Program
 
-_LONG = 110
-
 
 class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, ListWriter):
     """Writes one region. ``members`` are the attributes it declares, ``statements`` its body."""
+
+    nested_length = 110
+    """Characters of what is written inside another expression, at most."""
 
     def __init__(self, program: Program, region: Call) -> None:
         self.program = program
@@ -298,7 +299,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         """Tell whether a value without a name is written inside the expression that reads it."""
         if self.plain or self.left.get(node, 0) != 1 or not self._read_here(node):
             return False
-        return len(text(made)) <= _LONG
+        return len(text(made)) <= self.nested_length
 
     def _read_here(self, node: fx.Node) -> bool:
         """Tell whether the only reader is in this region itself (not in a function handed on)."""

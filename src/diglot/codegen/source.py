@@ -32,7 +32,9 @@ class Written:
     class_lines: dict[str, tuple[int, int]]
 
 
-def compose(make: Callable[[], Program], hub: Hub) -> tuple[Program, Classes, LayerClass | None]:
+def compose(
+    make: Callable[[], Program], hub: Hub, kind: type[Classes] = Classes
+) -> tuple[Program, Classes, LayerClass | None]:
     """Write every region and build the classes, as often as regions turn out to need no class of their own."""
     dissolve_trivial(hub)
     root_is_class = False
@@ -41,7 +43,7 @@ def compose(make: Callable[[], Program], hub: Hub) -> tuple[Program, Classes, La
         program.root_is_class = root_is_class
         try:
             program.run()
-            classes = Classes(program)
+            classes = kind(program)
             program.classes = classes
             return program, classes, classes.build()
         except Dissolve as needed:
@@ -134,14 +136,17 @@ def line_map(
     tree = ast.parse(source)
     lines: list[tuple[str, int, int]] = []
     spans: dict[str, tuple[int, int]] = {}
-    by_name = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    by_name = {n.name: n for n in tree.body if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
     for made in classes:
         node = by_name[made.name]
         spans[made.name] = (
             node.decorator_list[0].lineno if node.decorator_list else node.lineno,
             node.end_lineno or node.lineno,
         )
-        forward = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == method)
+        own = [node, *node.body] if isinstance(node, ast.FunctionDef) else node.body
+        forward = next(
+            f for f in own if isinstance(f, ast.FunctionDef) and f.name in (method, made.name)
+        )
         lines += statement_lines(made.statements, forward.body)
     return lines, spans
 

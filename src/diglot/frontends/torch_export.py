@@ -147,7 +147,10 @@ _TORCH = str(Path(torch.__file__).parent) + os.sep
 _DIGLOT = str(Path(__file__).parent.parent) + os.sep
 _KERAS = f"{os.sep}keras{os.sep}src{os.sep}"
 #: torch.nn modules that are written out as classes keep their lines, too.
-_SHOWN = tuple(_TORCH + name for name in ("nn/modules/transformer.py", "nn/modules/container.py"))
+_SHOWN = (
+    *(_TORCH + name for name in ("nn/modules/transformer.py", "nn/modules/container.py")),
+    _DIGLOT + "zoo/",  # models as anybody writes them
+)
 
 
 def _is_library(filename: str) -> bool:

@@ -155,6 +155,8 @@ def _padded(op: OpCall, w: _Window) -> ast.expr | None:
     one_each = w.depthwise and w.filters == w.channels
     if w.groups != 1 and not one_each:
         return None
+    if op.writer.program.style == "functional":
+        return None  # a function pads in a line of its own
     if not (square and even and plain and op.writer.program.strides_vary(op.writer, op.node)):
         return None
     if w.padding != "same" and not w.before:
@@ -174,6 +176,11 @@ def _padded(op: OpCall, w: _Window) -> ast.expr | None:
 def _convolution(op: OpCall) -> ast.expr:
     w = _window(op)
     is_layer = op.is_layer("weight", "bias")
+    if op.writer.program.style == "functional" and w.padding == "same" and _strides_vary(op):
+        w.before = w.after = numbers(
+            op, "padding", w.rank
+        )  # as those instances have it that stride
+        w.padding = "valid"
     padded = _padded(op, w) if is_layer else None
     if padded is not None:
         return padded
