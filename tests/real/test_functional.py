@@ -1,5 +1,7 @@
 """The functional style: what needs the batch's size, layers on constants, a weight that two layers share."""
 
+import json
+
 import extras_text
 import hugging_face
 import keras
@@ -138,3 +140,47 @@ def test_a_tied_table_runs_both_ways():
 def test_a_layer_that_has_an_input_takes_constants_as_they_are():
     translation = diglot.translate(*torch_transformers.make_gpt(), style="functional")
     assert translation.source.count("Constant()(") == 1
+
+
+class Residual(nn.Module):
+    """A scale of its own, a projection where the width changes."""
+
+    def __init__(self, width_in, width, scale=None):
+        super().__init__()
+        self.dense = nn.Linear(width_in, width)
+        self.scale = nn.Parameter(torch.rand(width)) if scale is None else scale
+        self.skip = nn.Linear(width_in, width) if width_in != width else nn.Identity()
+
+    def forward(self, x):
+        out = torch.relu(self.dense(x)) * self.scale
+        return out + self.skip(x)
+
+
+def tower(scale=None):
+    blocks = [Residual(6, 5, scale), *(Residual(5, 5, scale) for _ in range(4)), Residual(5, 4)]
+    return nn.Sequential(*blocks)
+
+
+def test_a_block_that_is_repeated_is_a_function(tmp_path):
+    translation = diglot.translate(tower(), torch.randn(2, 6), style="functional")
+    source = translation.source
+    assert source.count("def residual(x, width, has_skip, name):") == 1
+    assert (
+        'for i in range(1, 5):\n        x = residual(x, width=5, has_skip=False, name=f"n{i}")'
+        in source
+    )
+    assert diglot.prove(translation)
+    translation.save(tmp_path)
+    record = json.loads((tmp_path / "translation.json").read_text())["classes"]
+    lines = source.split("\n")
+    assert [(c["target_class"], lines[c["target_lines"][0] - 1][:13]) for c in record] == [
+        ("residual", "def residual(")
+    ]
+    assert len(record[0]["instances"]) == 6
+
+
+def test_a_weight_that_blocks_share_is_held_once():
+    scale = nn.Parameter(torch.rand(5))
+    translation = diglot.translate(tower(scale), torch.randn(2, 6), style="functional")
+    assert translation.source.count('_scale"') == 2  # that of the last block is its own
+    assert diglot.prove(translation)

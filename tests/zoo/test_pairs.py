@@ -121,6 +121,14 @@ def test_the_translation_stands_comparison(name):
     assert ours <= 1.3 * by_hand, f"{ours} lines, by hand {by_hand}:\n{translation.source}"
 
 
+def test_the_translation_of_a_resnet_at_full_size_stands_comparison():
+    """A person writes a function for its blocks, and so does Diglot."""
+    pair = find_pair("resnet")
+    model = pair.torch().build_model(**pair.setting("full").model)
+    translation = diglot.translate(model, torch.randn(2, 1, 32, 36), style=pair.style)
+    assert code_lines(translation.source) <= 1.3 * code_lines(pair.keras_source())
+
+
 @pytest.mark.parametrize("name", pairs())
 def test_the_translation_to_pytorch_stands_comparison(name):
     """Diglot's own translation of the Keras model is hardly longer than the hand-written PyTorch."""

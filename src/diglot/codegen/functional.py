@@ -289,6 +289,9 @@ class FunctionalWriter(RegionWriter):
         parameter = self.program.hub.parameters[node]
         known = [self.relative(name) for name in self.program.weights.names_of(node)]
         path = next(filter(None, known), None)
+        readers = {self.program.hub.call_of[user].path for user in node.users}
+        if len(readers) > 1 and self.call is not self.program.hub.root:
+            raise Dissolve(self.call)  # one layer holds it, which the model knows
         if path is None:  # of the whole model, and no block's own
             return self.read_outside(node)
         key = self.key(path)

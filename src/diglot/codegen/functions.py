@@ -92,6 +92,8 @@ class FunctionDialect(KerasDialect):
         for param in params:
             stem = re.sub(r"_\d+$", "", param)
             wanted = stem if stem not in params else param
+            if wanted in taken and all(isinstance(v, bool) for v in params[param]):
+                wanted = f"has_{wanted}"
             made[param] = names.unique(wanted, {*taken, *made.values()})
         return {made[p]: v for p, v in params.items()}, {i: made[p] for i, p in places.items()}
 
