@@ -71,10 +71,7 @@ def dissolve_all(hub: Hub, kept: Collection[Call] = ()) -> bool:
 def _needs_its_caller(region: Call) -> bool:
     """Tell whether a region is no block of its own: a container, or one that functions are handed to."""
     container = is_chain(region) or region.class_name in ("ModuleList", "ModuleDict")
-    above: Call | None = region
-    while above is not None and not above.function:
-        above = above.parent
-    return container or above is not None or any(c.function for c in region.walk())
+    return container or any(c.function for c in region.walk())
 
 
 class FunctionDialect(KerasDialect):
@@ -92,6 +89,8 @@ class FunctionDialect(KerasDialect):
         for param in params:
             stem = re.sub(r"_\d+$", "", param)
             wanted = stem if stem not in params else param
+            if stem == "value" and all(type(v) is int for v in params[param]):
+                wanted = "size"  # of an axis: nothing else in a body is a number without a name
             if wanted in taken and all(isinstance(v, bool) for v in params[param]):
                 wanted = f"has_{wanted}"
             made[param] = names.unique(wanted, {*taken, *made.values()})
@@ -148,7 +147,7 @@ class Functions(Classes):
         taken = {n for r in regions for n in (*self.program.writer(r).holder, *self.taken)}
         wanted = names.snake(super()._class_name(base, mine, several, variants))
         if wanted in taken or keyword.iskeyword(wanted) or hasattr(builtins, wanted):
-            wanted = f"{wanted}_block"
+            wanted = f"apply_{wanted}" if wanted.endswith("block") else f"{wanted}_block"
         return names.unique(wanted, taken)
 
 
