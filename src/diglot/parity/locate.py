@@ -147,14 +147,15 @@ def _of_buffer(prover: Prover, failures: list[Failure]) -> dict[str, Any]:
         prover.set_weights(case.weights)
         run, target = prover.run_both(case)
         entry = prover.weight_map[gap.what]
-        before = entry.to_target([prover.model.state()[name] for name in entry.sources])
-        after = entry.to_target([run.buffers[name] for name in entry.sources])
+        state = prover.model.state()
+        before = entry.to_target([state[name] for name in entry.sources])
+        after = entry.to_target([run.buffers.get(name, state[name]) for name in entry.sources])
         fact = run.norms.get(module)
         momentum = fact.momentum if fact else 0.0
         cause = causes.momentum_cause(
             before, after, target[f"buffer:{gap.what}"], momentum, prover.sides
         )
-    return _answer(prover, module, gap.error, cause, f"buffer {gap.what} after a training call")
+    return _answer(prover, module, gap.error, cause, f"buffer {gap.what} after a call")
 
 
 def _of_gradient(prover: Prover, failures: list[Failure]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def _nudged(prover: Prover, case: Case) -> dict[tuple[str, str], float]:
             note("input_gradients", str(i), relative(gradient, run.input_gradients[i]))
         for name, array in base.buffers.items():
             for entry in prover.weight_map.entries:
-                if entry.sources[0] == name:
+                if entry.sources[0] == name and name in run.buffers:
                     note("buffers", entry.target, relative(array, run.buffers[name]))
     prover.model.load(floats)
     return result

@@ -103,6 +103,7 @@ class TorchModel:
 
     def forward(self, arguments: list[torch.Tensor]) -> list[torch.Tensor]:
         """The mapped outputs, in order, of one call on the map's inputs, in order."""
+        self._forget()
         structure = self.weight_map.structure["inputs"]
         if structure == "dict":
             names = [str(spec.name) for spec in self.weight_map.inputs]
@@ -172,7 +173,8 @@ class TorchModel:
         module_inputs: bool = False,
     ) -> Run:
         """One call, with the outputs of `modules` (by path) and the gradients of
-        loss = sum(output * cotangent) over the float outputs; buffers keep their values."""
+        loss = sum(output * cotangent) over the float outputs. Buffers keep their values; what the
+        call has made of them is in `buffers` (in evaluation mode of those that it wrote)."""
         run = Run()
         kept = self._buffers()
         self._mode(training)
@@ -191,9 +193,13 @@ class TorchModel:
             run.outputs = [_numpy(output) for output in outputs]
             if gradients:
                 self._differentiate(run, outputs, floats, seed)
-        if training:
-            run.buffers = self._buffers()
-            self.load(kept)
+        after = self._buffers()
+        run.buffers = {
+            name: array
+            for name, array in after.items()
+            if training or name not in kept or not np.array_equal(array, kept[name])
+        }
+        self.load(kept)
         return run
 
     def under_variants(
@@ -281,6 +287,14 @@ class TorchModel:
         ]
         run.gradients = dict(zip(parameters, arrays, strict=False))
         run.input_gradients = dict(zip(floats, arrays[len(parameters) :], strict=True))
+
+    def _forget(self) -> None:
+        """Keep only the values of buffers, as Keras does: a buffer that an earlier call wrote would hold that
+        call's graph, which nothing can be differentiated through again."""
+        for module in self.module.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.grad_fn is not None:
+                    module._buffers[name] = buffer.detach()
 
     def _mode(self, training: bool) -> None:
         self.module.train(training)

@@ -147,7 +147,7 @@ class KerasSession:
         from keras import ops
 
         return {
-            entry.target: np.asarray(ops.convert_to_numpy(self.variables[entry.target].value))
+            entry.target: np.array(ops.convert_to_numpy(self.variables[entry.target].value))
             for entry in self.weight_map.entries
             if entry.target in self.variables and (entry.kind == "buffer" or not buffers_only)
         }
@@ -203,8 +203,9 @@ class KerasSession:
     ) -> dict[str, np.ndarray]:
         """One call, and its gradients where wanted.
 
-        Answers arrays named `output:I`, `grad:TARGET`, `input_grad:I`, `buffer:TARGET` (after a
-        training call; the model itself gets its old ones back), and in the target's layout
+        Answers arrays named `output:I`, `grad:TARGET`, `input_grad:I`, `buffer:TARGET` (in
+        evaluation mode of those that the call wrote; the model itself gets its old ones back), and in the
+        target's layout
         `module:PATH:CALL:I` and `module_input:PATH:CALL:I`. The order in which modules returned is
         in `order`, one index into the map's modules for each call.
         """
@@ -216,7 +217,8 @@ class KerasSession:
         # The states of a recurrent layer are no weights of the model, and written in either mode.
         buffers = {e.target for e in self.weight_map.entries if e.kind == "buffer"}
         others |= {id(v): v for n, v in self.variables.items() if n in buffers}
-        kept = [(variable, _numpy(variable.value)) for variable in others.values()]
+        # Copies: a backend may hand out its own memory, which the call then writes to.
+        kept = [(variable, np.array(_numpy(variable.value))) for variable in others.values()]
         with capture.recording(watched) as recorder:
 
             def forward(tensors: Any) -> tuple[Any, Any]:
@@ -238,9 +240,10 @@ class KerasSession:
         arrays = {f"output:{i}": _numpy(output) for i, output in enumerate(outputs)}
         arrays |= {f"grad:{n}": g for n, g in zip(trained, by_variable, strict=False)}
         arrays |= {f"input_grad:{i}": g for i, g in enumerate(by_input) if g is not None}
-        if training:
-            after = self.get_weights(buffers_only=True)
-            arrays |= {f"buffer:{name}": array for name, array in after.items()}
+        before = {id(variable): value for variable, value in kept}
+        for name, array in self.get_weights(buffers_only=True).items():
+            if training or not np.array_equal(array, before[id(self.variables[name])]):
+                arrays[f"buffer:{name}"] = array
         for variable, value in kept:
             variable.assign(value)
         return arrays | self._module_arrays(calls, module_inputs)
