@@ -7,6 +7,7 @@ from collections.abc import Callable
 from diglot.ir.hub import Hub
 from diglot.passes import (
     bags,
+    broadcasts,
     causal,
     clean,
     complex_numbers,
@@ -14,6 +15,7 @@ from diglot.passes import (
     fold,
     functional,
     gelu,
+    kept_axes,
     last_states,
     lengths,
     masks,
@@ -41,6 +43,8 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (clean.drop_identities, "simplified masks leave casts and expands behind"),
     (repeats.recognise, "the heads of grouped attention are repeated, not reshaped"),
     (dense.unflatten_dense, "GPT-2's Conv1D is a Dense between two views"),
+    (broadcasts.drop_spreads, "masks, which are spread as well, are recognised by now"),
+    (kept_axes.keep_axes, "sizes that a view was given are constants or plain sizes by now"),
     (
         pass_through.read_arguments_directly,
         "what a module hands on unchanged is none of its results",

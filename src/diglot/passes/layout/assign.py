@@ -8,13 +8,14 @@ import torch
 from torch import fx
 
 from diglot.ir.hub import Hub, is_mark, target_name
-from diglot.ir.sizes import shape_of
+from diglot.ir.sizes import is_static, shape_of
 from diglot.passes.layout import perms
 from diglot.passes.layout.flatten import feature_order, settle_shared
 from diglot.passes.layout.unflatten import becomes_maps
 from diglot.passes.layout.wants import Wants
 from diglot.rules.registry import Rule
 
+_VIEWS = {"aten.view.default", "aten.reshape.default", "aten.unsqueeze.default"}
 _AXIS_REMOVED = {"aten.select.int", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze.default"}
 
 
@@ -281,7 +282,27 @@ class Assigner:
         if argument in self.hub.constants and len(argument.users) == 1:
             argument.meta["layout"] = layout
             return
-        node.replace_input_with(argument, self.convert(argument, layout, node))
+        made = self._viewed(argument, layout) or self.convert(argument, layout, node)
+        node.replace_input_with(argument, made)
+
+    def _viewed(self, argument: fx.Node, layout: perms.Perm | None) -> fx.Node | None:
+        """Return ``(b, c)`` seen as ``(b, 1, 1, c)`` at once, where ``argument`` is ``(b, c, 1, 1)``."""
+        base = argument
+        while target_name(base) in _VIEWS and len(base.users) == 1 and not base.meta.get("layout"):
+            base = base.args[0]
+        if layout is None or base is argument or base.meta.get("layout"):
+            return None
+        if argument.meta.get("feature_order") or base.meta.get("feature_order"):
+            return None
+        value = argument.meta["val"]
+        after = shape_of(value)
+        turned = [after[p] for p in layout if after[p] != 1]
+        sizes = [s if is_static(s) else -1 for s in after]
+        if turned != [s for s in shape_of(base.meta["val"]) if s != 1] or sizes.count(-1) > 1:
+            return None
+        made = self._insert(argument, torch.ops.aten.reshape.default, (base, sizes), value)
+        made.meta["layout"] = layout
+        return made
 
     def _of_one_weight(self, value: fx.Node) -> list[fx.Node]:
         """``value``, and what it was made from, one after the other, where nothing else reads them: a weight
