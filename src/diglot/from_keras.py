@@ -18,9 +18,10 @@ from diglot.codegen.source import Written, structure_json
 from diglot.codegen.tree import is_chain
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightEntry, WeightMap
 from diglot.errors import BadInput
-from diglot.facing import add_listing
+from diglot.facing import add_graph, add_listing
 from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror
+from diglot.frontends.listing import Listing
 from diglot.ir.hub import Hub
 from diglot.passes import ties
 from diglot.runtime import original
@@ -71,7 +72,14 @@ def translate_graph(
         "structure": source.structure,
         "weights": read.nodes,
     }
-    done = _translation(made, read.dynamic if dynamic is None else dynamic, io_layout, record, None)
+    done = _translation(
+        made,
+        read.dynamic if dynamic is None else dynamic,
+        io_layout,
+        record,
+        None,
+        (f"{source.name}.txt", read.listing),
+    )
     done.held = held
     return done
 
@@ -91,9 +99,14 @@ def _run_once(read: Any) -> None:
 
 
 def _translation(
-    made: Mirror, dynamic: Any, io_layout: str, record: dict[str, Any], model: Any
+    made: Mirror,
+    dynamic: Any,
+    io_layout: str,
+    record: dict[str, Any],
+    model: Any,
+    listed: tuple[str, Listing] | None = None,
 ) -> Translation:
-    """The program of a mirror; ``record`` says how its original is run again."""
+    """The program of a mirror; ``record`` says how its original is run again, ``listed`` is a text of it."""
     done = program(made, dynamic, io_layout)
     hub = done.hub
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
@@ -101,6 +114,8 @@ def _translation(
     info["original"] = record
     if model is not None:
         add_listing(info, made, done.written, model)
+    elif listed is not None:
+        add_graph(info, done.written, *listed)
     if made.left_out:
         info["left_out"] = made.left_out
         for item in made.left_out:

@@ -97,7 +97,10 @@ def make_keras(spec: str) -> tuple[Any, Any]:
     inputs or None. Raises BadInput for whatever else it makes."""
     import keras
 
-    module, made = Factory.parse(spec, FORMS).make(keras.layers.Layer)
+    from diglot.frontends.keras_tracing.authored import watched
+
+    with watched():
+        module, made = Factory.parse(spec, FORMS).make(keras.layers.Layer)
     pair = isinstance(made, (tuple, list)) and len(made) == 2
     model, examples = made if pair else (made, None)
     if not isinstance(model, keras.layers.Layer):

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from diglot.codegen.classes import Classes, Dissolve, LayerClass
@@ -133,22 +133,41 @@ def line_map(
     source: str, classes: list[LayerClass], method: str = "call"
 ) -> tuple[list[tuple[str, int, int]], dict[str, tuple[int, int]]]:
     """Match each written statement with its lines after formatting (ruff keeps the order of statements)."""
-    tree = ast.parse(source)
-    lines: list[tuple[str, int, int]] = []
+    by_name = _definitions(source)
     spans: dict[str, tuple[int, int]] = {}
-    by_name = {n.name: n for n in tree.body if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
     for made in classes:
         node = by_name[made.name]
         spans[made.name] = (
             node.decorator_list[0].lineno if node.decorator_list else node.lineno,
             node.end_lineno or node.lineno,
         )
+    lines = [
+        (statement.origin.file, statement.origin.line, line)
+        for _, statement, first, last in placed(source, classes, method)
+        if statement.origin is not None
+        for line in range(first, last + 1)
+    ]
+    return lines, spans
+
+
+def _definitions(source: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    found = ast.parse(source).body
+    return {n.name: n for n in found if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
+
+
+def placed(
+    source: str, classes: list[LayerClass], method: str = "call"
+) -> Iterator[tuple[LayerClass, Statement, int, int]]:
+    """Yield every written statement with its class, and its first and last line."""
+    by_name = _definitions(source)
+    for made in classes:
+        node = by_name[made.name]
         own = [node, *node.body] if isinstance(node, ast.FunctionDef) else node.body
         forward = next(
             f for f in own if isinstance(f, ast.FunctionDef) and f.name in (method, made.name)
         )
-        lines += statement_lines(made.statements, forward.body)
-    return lines, spans
+        for statement, found in zip(made.statements, forward.body, strict=False):
+            yield made, statement, found.lineno, found.end_lineno or found.lineno
 
 
 def statement_lines(written: list[Statement], found: list[ast.stmt]) -> list[tuple[str, int, int]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from diglot.frontends import torch_export
+from diglot.frontends import listed, torch_export
 from diglot.frontends.build_hub import build, complete_ports, lay_calls
 from diglot.ir.hub import Hub
 from diglot.passes import pipeline
@@ -17,6 +17,7 @@ def capture(
 ) -> tuple[Hub, list[Any]]:
     """Capture a live model for a target. Returns the hub and the example values that were used."""
     program, marker, structure, names, values = torch_export.export(model, example_inputs, dynamic)
+    listed.note(program.graph)
     hub = build(program, model, marker.records, structure, names)
     pipeline.run(hub, target)
     lay_calls(hub, model, marker.records)

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from diglot.errors import BadInput
-from diglot.frontends.tensorflow import build, files, recognise, recurrent, tree, values
+from diglot.frontends.listing import Listing
+from diglot.frontends.tensorflow import build, files, listing, recognise, recurrent, tree, values
 from diglot.frontends.tensorflow.graph import Graph
 from diglot.frontends.tensorflow.lowering import lower
 from diglot.ir.weight_entry import WeightEntry
@@ -41,7 +42,7 @@ class Mirror:
 
     ``entries`` map every variable (or frozen constant) to parameters and buffers of ``module``; ``dynamic`` says
     which axes of the inputs may have any size, as ``capture`` takes it. ``nodes`` gives, by target, the node of the
-    source that holds the weight.
+    source that holds the weight; ``listing`` is the graph as text, with the places of ``module``'s parts.
     """
 
     module: nn.Module
@@ -51,6 +52,7 @@ class Mirror:
     example_inputs: tuple[torch.Tensor, ...]
     dynamic: list[dict[int, bool]] = field(default_factory=list)
     nodes: dict[str, str] = field(default_factory=dict)
+    listing: Listing = field(default_factory=Listing)
 
 
 @dataclass
@@ -106,11 +108,13 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
         for spec, example in zip(source.inputs, examples, strict=True)
     ]
     lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
+    text = listing.listing(lowered)
     recognise.run(lowered)
     root, entries, nodes = build.build(lowered, source.structure, tree.class_name(source.name))
+    listing.place(text, root, lowered.graph.order())
     dynamic = [{i: True for i, s in enumerate(shape) if s is None} for shape in shapes]
     names = source.graph.output_names
-    return Mirror(root, entries, source.inputs, names, tuple(examples), dynamic, nodes)
+    return Mirror(root, entries, source.inputs, names, tuple(examples), dynamic, nodes, text)
 
 
 def _examples(source: GraphSource, given: Sequence[Any] | None) -> list[torch.Tensor]:

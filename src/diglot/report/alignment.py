@@ -188,6 +188,8 @@ class Book:
     def _bands(self, fragment: tuple[Text, int, int], target: tuple[int, int]) -> list[Band]:
         text, first, last = fragment
         left, right = text.sections(first, last), self.target.sections(*target)
+        if len(left) == 1:  # no class: nothing in it begins where a method of the other does
+            right = [("", *target)]
         bands = []
         for i, j in _align(self._weights(text, left, right), len(left), len(right)):
             band = Band()
@@ -222,6 +224,8 @@ class Book:
             self.target.key(n): j for j, (_, a, b) in enumerate(right) for n in range(a, b + 1)
         }
         weights: Counter[tuple[int, int]] = Counter()
+        if len(left) == len(right) == 1:
+            return {(0, 0): 1}
         for i, (name, a, b) in enumerate(left):
             for n in range(a, b + 1):
                 for other in self.links.get(text.key(n), ()):

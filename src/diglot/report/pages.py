@@ -85,7 +85,8 @@ def render_pages(
     weights = weight_rows(weight_map)
     left, right = "PyTorch", "Keras"
     if weight_map.get("direction") == "keras->torch":
-        left, right = right, left
+        graph = (info.get("original") or {}).get("kind") == "graph"
+        left, right = "TensorFlow" if graph else right, left
     context = {
         "left": left,
         "right": right,

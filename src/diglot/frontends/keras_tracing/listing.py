@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from keras.src.utils.naming import to_snake_case
 
 from diglot.frontends.keras_tracing.graph import runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.groups import is_automatic
+from diglot.frontends.listing import Listing
 
 _WIDTH = 96
 #: Arguments of layers that say how weights begin, not what is computed.
@@ -21,19 +21,6 @@ _UNSAID = re.compile(
     r"(_initializer|_regularizer|_constraint|^seed|^dtype|^name|^trainable|^batch_)$"
 )
 _QUIET = {"activation": ("linear",), "data_format": ("channels_last",)}
-
-
-@dataclasses.dataclass
-class Listing:
-    """A program as lines, and the lines (from 1) at which each layer (by id) is made or called."""
-
-    lines: list[str] = dataclasses.field(default_factory=list)
-    places: dict[int, list[int]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """The program as it is written to a file."""
-        return "\n".join(self.lines) + "\n"
 
 
 def listing(model: Layer) -> Listing | None:
@@ -222,4 +209,4 @@ def _value(value: Any, names: dict[int, str]) -> str:
     return _text(value)
 
 
-__all__ = ["Listing", "listing"]
+__all__ = ["listing"]

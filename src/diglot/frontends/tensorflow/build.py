@@ -184,6 +184,11 @@ class Builder:
         return self.outputs.get(node) or [Out(node)]
 
     def step(self, node: Node) -> Any:
+        step = self._step(node)
+        step.node = node.name
+        return step
+
+    def _step(self, node: Node) -> Any:
         call = Call(node.name, node.op, node.attrs, self.precision)
         if node.op == "Layer":
             layer: Layer = node.attrs["layer"]

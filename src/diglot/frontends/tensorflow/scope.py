@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from diglot.frontends.listed import at_line
 from diglot.frontends.tensorflow import values
 from diglot.frontends.tensorflow.dynamic import Axis, check_equal
 from diglot.frontends.tensorflow.ops import registry
@@ -25,6 +26,10 @@ class Step:
 
     inputs: list[int]
     outputs: list[int]
+
+    #: The node of the graph that it runs, and the line of the graph's listing that says so.
+    node = ""
+    line = 0
 
     def run(self, scope: Scope, arguments: list[Any]) -> Any:
         raise NotImplementedError
@@ -122,7 +127,7 @@ class Scope(nn.Module):
         """Run the body on tensors; one output is returned as it is, several as a tuple."""
         known = dict(zip(self.body.inputs, arguments, strict=True))
         for step in self.body.steps:
-            result = step.run(self, [known[i] for i in step.inputs])
+            result = at_line(step.line, step.run, self, [known[i] for i in step.inputs])
             if len(step.outputs) == 1 and not isinstance(result, tuple):
                 result = (result,)
             known.update(zip(step.outputs, result, strict=False))

@@ -339,7 +339,9 @@ class Assigner:
             anchor = [n for n in graph.nodes if n.op == "placeholder"][-1]
         with graph.inserting_after(anchor) if after else graph.inserting_before(anchor):
             made = graph.call_function(target, args)
-        made.meta = {k: v for k, v in at.meta.items() if k in ("stack_trace", "nn_module_stack")}
+        made.meta = {
+            k: v for k, v in at.meta.items() if k in ("stack_trace", "nn_module_stack", "listed")
+        }
         made.meta["val"] = value
         region = self.hub.call_of.get(at)
         if region is None:  # an input of the model
