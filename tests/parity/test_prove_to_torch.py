@@ -137,7 +137,8 @@ def test_what_runs_in_float32_only_is_not_proven(worker):
     inputs = keras.Input((5,))
     model = keras.Model(inputs, Narrow()(keras.layers.Dense(3)(inputs)))
     proof = prove(diglot.translate(model, to="torch"), worker=worker)
-    assert proof.verdict == "unproven" and "no output could be compared" in proof.reason
+    assert proof.verdict == "unproven"
+    assert "no output could be compared: Keras refuses it: " in proof.reason
 
 
 class Scaled(keras.layers.Layer):
@@ -182,3 +183,24 @@ def test_measured_statistics_are_weights(kind, given, worker):
     proof = prove(made, worker=worker)
     assert proof.verdict == "proven", str(proof) + proof.to_json()
     assert "permute" not in made.source
+
+
+def test_random_weights_that_saturate_are_drawn_again(worker):
+    """The outputs of the first draws are 1 and 0, whatever comes in, as are those of the given weights."""
+    inputs = keras.Input((4,))
+    scores = keras.layers.Dense(2, bias_initializer="ones")(0.01 * ops.tanh(inputs))
+    scores = scores * ops.convert_to_tensor([150.0, -150.0])
+    model = keras.Model(inputs, ops.softmax(scores))
+    proof = prove(diglot.translate(model, to="torch"), worker=worker)
+    assert proof.verdict == "proven", str(proof)
+    assert proof.sensitivity["real weights, inputs changed"]["output"] < 1e-6
+
+
+def test_convolutions_in_groups_have_gradients(worker):
+    """TensorFlow differentiates them on the CPU only where they are compiled."""
+    x = keras.Input((8, 8, 6))
+    y = keras.layers.Conv2D(6, 3, groups=2, padding="same")(x)
+    model = keras.Model(x, keras.layers.Conv2D(6, 3, groups=6)(y))
+    proof = prove(diglot.translate(model, to="torch"), worker=worker)
+    assert proof.verdict == "proven", str(proof)
+    assert "gradients" in {check.kind for check in proof.checks}

@@ -41,6 +41,8 @@ class _Findings:
     not_compared: dict[tuple[str, str], None] = field(default_factory=dict)
     biased: list[dict[str, Any]] = field(default_factory=list)
     rounding: list[dict[str, Any]] = field(default_factory=list)
+    # Why situations could not be compared at all.
+    refusals: list[str] = field(default_factory=list)
     compared_modules: set[str] = field(default_factory=set)
     module_reasons: dict[str, str] = field(default_factory=dict)
     exact: dict[str, int] = field(default_factory=dict)
@@ -109,10 +111,7 @@ class Prover:
         self.worker.submit_load(self.directory, "float32")
         state = self.model.state()
         self.real = {n: a for n, a in state.items() if a.dtype.kind == "f"}
-        self.random = randomise(state, self.model.all_parameters(), self.seed)
-        if self.weight_map.to_torch:  # what Keras has no weight for is a constant of the program
-            mapped = {name for entry in self.weight_map.entries for name in entry.sources}
-            self.random = {n: a for n, a in self.random.items() if n in mapped}
+        self.draw()
         settled = plan.settle(self, sizes)
         self.proof.sizes = [dict(item.sizes) for item in settled]
         if not settled:
@@ -120,7 +119,8 @@ class Prover:
         single = self._run_float32(settled[0])
         self.worker.submit_load(self.directory, "float64")
         self.tell("measuring how far the outputs move")
-        sensitivity.measure(self, min(settled, key=lambda item: item.elements()))
+        by_size = sorted(settled, key=lambda item: item.elements())
+        sensitivity.measure(self, by_size[0], by_size[-1])
         self._compare_files()
         self._ask_the_source()
         step_case = None
@@ -136,6 +136,16 @@ class Prover:
         if not self.found.failures:
             self._report_float32(settled[0], single)
         return conclude(self, first)
+
+    def draw(self, number: int = 0) -> None:
+        """Draw the random weights, again where `number` is not 0."""
+        if number:
+            self.model.load(self.real)
+        parameters = self.model.all_parameters()
+        self.random = randomise(self.model.state(), parameters, self.seed + 10_000 * number)
+        if self.weight_map.to_torch:  # what Keras has no weight for is a constant of the program
+            mapped = {name for entry in self.weight_map.entries for name in entry.sources}
+            self.random = {n: a for n, a in self.random.items() if n in mapped}
 
     def _refuses_everything(self, conclude: Callable[..., Proof]) -> Proof:
         """The verdict on a program that can be called with no inputs that were tried."""
@@ -296,8 +306,7 @@ class Prover:
             if not self.worker.alive:
                 raise
             if self.to_torch:
-                self.skip(label, f"Keras refuses it: {first_line(error)}")
-                return False
+                return self._set_case_aside(label, f"Keras refuses it: {first_line(error)}")
             self._fail(Gap("outputs", "0", "", float("inf"), first_line(error)), case)
             return True
         if case.weights == "real":
@@ -327,11 +336,16 @@ class Prover:
         """A source that refuses something sets it aside; a generated program must not refuse what its
         source has just taken, but for what PyTorch's own batch norm does: train on one value."""
         if not self.to_torch or self.discarded is not None or why.startswith(_ONE_VALUE):
-            self.skip(label, f"PyTorch refuses it: {why}")
-            return False
+            return self._set_case_aside(label, f"PyTorch refuses it: {why}")
         note = f"the program refuses it, Keras does not: {why}"
         self._fail(Gap("outputs", "0", "", float("inf"), note), case)
         return True
+
+    def _set_case_aside(self, label: str, why: str) -> bool:
+        """List a situation as not compared."""
+        self.skip(label, why)
+        self.found.refusals.append(why)
+        return False
 
     def _set_reordered_aside(self, comparison: Comparison) -> None:
         """Where everything else agrees, a module may keep its numbers in another order (a flattened

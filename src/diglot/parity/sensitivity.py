@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOVES = "the outputs move"
 _CALIBRATE_BELOW = 1e-3
+_DRAWS = 4
+"""How often weights are drawn until the outputs move with the inputs."""
 _NUDGE = 1e-14
 """Some fifty units in the last place."""
 _ROUNDING_FACTOR = 10.0
@@ -25,27 +27,42 @@ _ROUNDING_LIMIT = 1e-4
 """No difference above this is ever put down to rounding."""
 
 
-def measure(prover: Prover, item: Settled) -> None:
+def measure(prover: Prover, item: Settled, widest: Settled) -> None:
     """Measure on the source how far every output moves when the inputs change, with real and with
     random weights, and when the random weights move by a hundredth; calibrate the random
-    statistics where that is little. Fills `proof.sensitivity`."""
+    statistics to the inputs of `widest` where that is little. Fills `proof.sensitivity`."""
     other = make_inputs(
         prover.weight_map.inputs, prover.examples, item.sizes, prover.seed + 1000, prover.variant
     )
     model = prover.model
     figures = {"real weights, inputs changed": _movement(prover, item.outputs, other)}
+    for number in range(_DRAWS):
+        # A softmax behind a deep network may be a one and zeros, whatever comes in.
+        if number:
+            prover.draw(number)
+        base, moved = _random_movement(prover, item, other, widest)
+        if not moved or max(moved.values()) >= VACUOUS:
+            break
+    figures["random weights, inputs changed"] = moved
+    nudged = perturb(model.state(), model.all_parameters(), prover.seed)
+    model.load(nudged)
+    figures["random weights, weights changed"] = _movement(prover, base, item.inputs)
+    prover.proof.sensitivity = {**figures, "verdict": vacuous(figures) or MOVES}
+
+
+def _random_movement(
+    prover: Prover, item: Settled, other: list[np.ndarray], widest: Settled
+) -> tuple[list[np.ndarray], dict[str, float]]:
+    """The outputs with the random weights, and how far they move, with statistics that let them."""
+    model = prover.model
     for calibrate in (True, False):
         model.load({**prover.real, **prover.random})
         base = model.outputs(item.inputs)
         moved = _movement(prover, base, other)
         if not (calibrate and moved and max(moved.values()) < _CALIBRATE_BELOW):
             break
-        prover.random.update(model.calibrated(item.inputs))
-    figures["random weights, inputs changed"] = moved
-    nudged = perturb(model.state(), model.all_parameters(), prover.seed)
-    model.load(nudged)
-    figures["random weights, weights changed"] = _movement(prover, base, item.inputs)
-    prover.proof.sensitivity = {**figures, "verdict": vacuous(figures) or MOVES}
+        prover.random.update(model.calibrated(widest.inputs))
+    return base, moved
 
 
 def _movement(prover: Prover, base: list[np.ndarray], inputs: list[np.ndarray]) -> dict[str, float]:

@@ -49,7 +49,8 @@ def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
         proof.verdict = "differs"
         proof.reason = _reason(prover)
     elif "outputs" not in compared:
-        why = next((f": {item['why']}" for item in proof.not_compared), "")
+        reasons = [*found.refusals, *(item["why"] for item in proof.not_compared)]
+        why = f": {reasons[0]}" if reasons else ""
         proof.verdict, proof.reason = "unproven", f"no output could be compared{why}"
     elif not proof.sensitivity or sensitivity != MOVES:
         proof.verdict = "unproven"

@@ -8,6 +8,7 @@ is put back by `restore`; the variables of the model itself are never written to
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -203,6 +204,8 @@ def wide_literals() -> Iterator[None]:
         from tensorflow.python.ops import math_ops
 
         replaced.append((math_ops, "cast", math_ops.cast))
+        replaced.append((backend.nn, "conv", backend.nn.conv))
+        made[id(backend.nn.conv)] = _compiling(backend.nn.conv)
     try:
         for place, name, function in replaced:
             setattr(place, name, made[id(function)])
@@ -212,6 +215,25 @@ def wide_literals() -> Iterator[None]:
             setattr(place, name, function)
         if tensorflow:
             tf.config.run_functions_eagerly(eagerly)
+
+
+def _compiling(function: Any) -> Any:
+    """`function`, free to compile what it calls.
+
+    On the CPU TensorFlow differentiates a convolution in groups only where it is compiled, which is
+    what Keras's own function does, afresh at every call, so that no float32 stays in it.
+    """
+    import tensorflow as tf
+
+    @functools.wraps(function)
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        tf.config.run_functions_eagerly(False)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            tf.config.run_functions_eagerly(True)
+
+    return compiled
 
 
 def _wider(function: Any) -> Any:
