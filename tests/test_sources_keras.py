@@ -211,3 +211,14 @@ def test_the_command_ends_with_2_and_writes_nothing(files, tmp_path, capsys, arg
     found = json.loads(capsys.readouterr().out)
     assert code == 2 and message in found["error"]["message"]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_path_to_nothing_is_called_that(tmp_path):
+    (tmp_path / "exported").mkdir()
+    with pytest.raises(BadInput, match="There is no file or folder") as raised:
+        load_keras_source(str(tmp_path / "exportde"))
+    assert f"did you mean {tmp_path / 'exported'}?" in str(raised.value)
+    with pytest.raises(BadInput, match="There is no file or folder"):
+        load_keras_source(str(tmp_path / "nowhere" / "model"))
+    with pytest.raises(BadInput, match="there is no file or folder exportde in"):
+        load_keras_source("exportde")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -42,13 +44,24 @@ class Factory:
         head = spec.partition("(")[0]
         at = head.rfind(":")
         if at < 1 or not head[at + 1 :]:
+            if (
+                at < 0
+                and _is_path(head)
+                and not head.endswith(".py")
+                and not Path(head).expanduser().exists()
+            ):
+                path = Path(head).expanduser().absolute()
+                raise BadInput(
+                    f"There is no file or folder {head}.",
+                    expected=forms,
+                    received=str(path),
+                    hint=_near(path),
+                )
             raise BadInput(
                 "This source is not understood.",
                 expected=forms,
                 received=spec,
-                hint=f"add the name of a function that returns the model: {spec}:make"
-                if spec.endswith(".py")
-                else None,
+                hint=_missing(head),
             )
         return cls(spec, spec[:at], spec[at + 1 :], forms)
 
@@ -90,6 +103,29 @@ class Factory:
                 ) from error
         with TheirCode(f"Calling {self.spec}"):
             return target(*args, **kwargs)
+
+
+def _missing(head: str) -> str | None:
+    """What a source without a factory lacks."""
+    if head.endswith(".py"):
+        return f"add the name of a function that returns the model: {head}:make"
+    if head and ":" not in head and not Path(head).exists():
+        return f"there is no file or folder {head} in {Path.cwd()}"
+    return None
+
+
+def _is_path(text: str) -> bool:
+    """Whether a source that names no factory looks like a path, not like a name from a collection."""
+    return bool(Path(text).suffix) or text.startswith(("~", ".")) or "/" in text or os.sep in text
+
+
+def _near(path: Path) -> str | None:
+    """What the user may have meant, among what is in the same folder."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder} either"
+    names = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=3)
+    return f"did you mean {' or '.join(str(folder / name) for name in names)}?" if names else None
 
 
 def parse_call(text: str, spec: str, forms: str) -> tuple[str, list[Any], dict[str, Any]]:

@@ -197,3 +197,19 @@ def test_a_graph_that_still_has_variables(tmp_path):
     path.write_bytes(graph.as_graph_def().SerializeToString())
     with pytest.raises(BadInput, match="not frozen"):
         read_frozen(path, ["x"], ["y"])
+
+
+def test_an_output_that_a_node_lacks_is_named_with_those_it_has(tmp_path):
+    graph = tf.Graph()
+    with graph.as_default():
+        image = v1.placeholder(tf.float32, [None, 4], name="image")
+        tf.split(tf.nn.relu(image, name="relu"), 2, axis=1, name="halves")
+    path = tmp_path / "net.pb"
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    with pytest.raises(BadInput, match=r"there is no tensor 'relu:3'.*1 output") as raised:
+        read_frozen(path, None, ["relu:3"])
+    assert "relu:0" in str(raised.value) and "damaged" not in str(raised.value)
+    with pytest.raises(BadInput, match="2 outputs") as raised:
+        read_frozen(path, None, ["halves:2"])
+    assert "halves:0, halves:1" in str(raised.value)
+    assert read_frozen(path, None, ["halves:1"]).graph.outputs[0].index == 1

@@ -13,7 +13,13 @@ from typing import Any
 
 from diglot.errors import BadInput
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable
-from diglot.frontends.tensorflow.protobufs import Loader, is_read, shape_of, type_name
+from diglot.frontends.tensorflow.protobufs import (
+    Loader,
+    is_read,
+    output_count,
+    shape_of,
+    type_name,
+)
 from diglot.graph_loops import functional
 from diglot.graph_nodes import node_name
 
@@ -342,6 +348,8 @@ def from_definition(
                 f"results: {', '.join(_results(definition)[:8])}",
                 hint="check the names of the feeds and fetches",
             )
+    for name in wanted:
+        _check_output(name, by_name[name.split(":")[0]])
     signature = Signature({_short(n): n for n in given}, {_short(n): n for n in wanted})
     for name, tensor in signature.inputs.items():
         attrs = by_name[tensor.split(":")[0]].attr
@@ -351,6 +359,21 @@ def from_definition(
     definition = functional(definition)
     _mark_weights(definition)
     return _read(definition, signature, _no_variable(path), path), signature
+
+
+def _check_output(name: str, node: Any) -> None:
+    """Raise BadInput for a tensor that a node does not have among its outputs."""
+    _, *rest = name.split(":")
+    count = output_count(node)
+    if not rest or count is None or (len(rest) == 1 and rest[0].isdigit() and int(rest[0]) < count):
+        return
+    names = ", ".join(f"{node.name}:{i}" for i in range(count))
+    raise BadInput(
+        f"there is no tensor {name!r}: the node {node.name} ({node.op}) has {count} output{'s'[: count != 1]}",
+        expected=names or None,
+        received=name,
+        hint="name one of them with --fetch" if count else "fetch another node",
+    )
 
 
 def _short(name: str) -> str:

@@ -89,8 +89,8 @@ def op_definition(op: str) -> Any:
     return op_def_registry.get(op)
 
 
-def _output_offset(definition: Any, node: Any, output: str) -> int:
-    """Where a named output begins in the flat list of a node's outputs."""
+def _output_offset(definition: Any, node: Any, output: str | None) -> int:
+    """Where a named output begins in the flat list of a node's outputs; for ``None`` where the list ends."""
     offset = 0
     for arg in definition.output_arg:
         if arg.name == output:
@@ -101,9 +101,19 @@ def _output_offset(definition: Any, node: Any, output: str) -> int:
             offset += len(node.attr[arg.type_list_attr].list.type)
         else:
             offset += 1
+    if output is None:
+        return offset
     raise BadInput(
         f"the op {node.op} has no output {output!r}; the file is damaged", where=node.name
     )
+
+
+def output_count(node: Any) -> int | None:
+    """How many outputs a node definition has; ``None`` for an op that TensorFlow does not know."""
+    definition = op_definition(node.op)
+    if definition is None:
+        return None
+    return _output_offset(definition, node, None)
 
 
 class Loader:
