@@ -204,3 +204,20 @@ def test_convolutions_in_groups_have_gradients(worker):
     proof = prove(diglot.translate(model, to="torch"), worker=worker)
     assert proof.verdict == "proven", str(proof)
     assert "gradients" in {check.kind for check in proof.checks}
+
+
+class Unsaid(keras.layers.Layer):
+    """A layer whose author forgot what its configuration is made of."""
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
+    def call(self, x):
+        return 2.0 * x
+
+
+def test_a_layer_without_a_configuration_is_translated():
+    """Its constructor's arguments are left out of the listing."""
+    inputs = keras.Input((5,))
+    made = diglot.translate(keras.Model(inputs, Unsaid()(inputs)), to="torch")
+    assert "2.0 * x" in made.source or "x * 2.0" in made.source

@@ -154,7 +154,7 @@ def _arguments(layer: Layer) -> list[str]:
     """The constructor's arguments that are not what they are by default."""
     try:
         config = layer.get_config()
-    except (NotImplementedError, TypeError, ValueError):
+    except (NotImplementedError, AttributeError, KeyError, TypeError, ValueError):
         return []
     said = []
     for name, parameter in list(inspect.signature(type(layer).__init__).parameters.items())[1:]:
