@@ -62,6 +62,40 @@ class WeightsAsInput(nn.Module):
         return x * weights
 
 
+class Recurrent(nn.Module):
+    """A block around an LSTM, whose first state is zeros for each item of the batch."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.rnn = nn.LSTM(width, 3, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        return torch.tanh(self.rnn(x)[0])
+
+
+class Growing(nn.Module):
+    """What a layer gives joins a list that the next one takes."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Sequential(Joined(width + 2 * i)) for i in range(3)])
+
+    def forward(self, x):
+        found = [x]
+        for layer in self.layers:
+            found.append(layer(found))
+        return torch.cat(found, -1)
+
+
+class Joined(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.dense = nn.Linear(width, 2)
+
+    def forward(self, found):
+        return torch.relu(self.dense(torch.cat(found, -1)))
+
+
 def small(make):
     return lambda: (make(), torch.randn(2, 5, 6))
 
@@ -75,6 +109,8 @@ MODELS = {
     "spread": small(Spread),
     "network on constants": small(TableOfMLP),
     "an input called weights": pair,
+    "recurrent blocks": small(lambda: nn.Sequential(Recurrent(6), Recurrent(6))),
+    "growing lists": small(lambda: nn.Sequential(Growing(6), Growing(12))),
     "ViT": hugging_face.make_vit,
     "GPT": torch_transformers.make_gpt,
     "GPT-2": hugging_face.make_gpt2,

@@ -21,6 +21,7 @@ from diglot.codegen.functions import FunctionDialect, Functions, dissolve_all, k
 from diglot.codegen.homes import Home
 from diglot.codegen.keras_source import build_function, docstring, finish, input_variables
 from diglot.codegen.limits import refused
+from diglot.codegen.lists import Lists
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.source import Written, compose, line_map, statement_lines, structure_ast
@@ -83,12 +84,20 @@ _SAME_ROWS = (
 )  # fmt: skip
 
 
+class PlainLists(Lists):
+    """No loop over layers that a list holds: each is applied by a name of its own."""
+
+    def growing_at(self, writer: RegionWriter, items: list[Any], position: int) -> None:
+        """None."""
+
+
 class FunctionalProgram(Program):
     """A program without classes, with functions for what it repeats."""
 
     def __init__(self, hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> None:
         super().__init__(hub, model, float_dtype, "functional", FunctionDialect())
         self.problems += refused(self.limits)
+        self.lists = PlainLists(self)
 
     def writer(self, call: Call) -> RegionWriter:
         if call not in self._writers:

@@ -88,7 +88,7 @@ class KerasDialect:
 
     def is_pure(self, function: str) -> bool:
         """Functions of ``keras.ops`` and layers without weights."""
-        return function.startswith(("ops.", "RepeatBatch", "Constant"))
+        return function.startswith(("ops.", "RepeatBatch", "Constant", "keras.config."))
 
     def size(self, value: ast.expr, axis: int) -> ast.expr:
         """``ops.shape(x)[1]``."""
