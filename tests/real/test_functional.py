@@ -67,7 +67,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.rnn = nn.LSTM(width, 3, batch_first=True, bidirectional=True)
+        self.rnn = nn.LSTM(width, 3, bias=False, batch_first=True, bidirectional=True)
 
     def forward(self, x):
         return torch.tanh(self.rnn(x)[0])
