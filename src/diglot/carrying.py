@@ -167,7 +167,7 @@ class ToTorch(Direction):
     def build(self) -> nn.Module:
         """Import the program into this process, in evaluation mode, with the weights it was made with
         or saved with."""
-        from diglot import torch_program
+        from diglot import origins, torch_program
 
         with tempfile.TemporaryDirectory(prefix="diglot-") as folder:
             path = Path(folder) / "model.py"
@@ -182,6 +182,7 @@ class ToTorch(Direction):
             ) from error
         if self.translation.source_model is not None:
             self.pull(module)
+        origins.remember_layers(module, self.translation)
         return module.eval()
 
     def state(self, model: Any = None) -> dict[str, np.ndarray]:

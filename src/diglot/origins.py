@@ -1,4 +1,4 @@
-"""Which PyTorch model a Keras model was translated from: its names, so that a translation back has them again.
+"""Which model a model was translated from: its names, so that a translation back has them again.
 
 A model that a translation has built in this process is remembered with its weight map; one whose classes were read
 from a translation's folder (its ``model.py``) finds the map beside them.
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
-from diglot.codegen.weights import WeightMap, WeightMapError, resolve
+from diglot.codegen.names import common_start
+from diglot.codegen.weights import WeightMap, WeightMapError, name_of_layer, resolve
 from diglot.frontends.keras_tracing.original_names import Names
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class Origin:
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
+_LAYERS: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def remember(model: Any, translation: Translation) -> None:
@@ -53,6 +57,57 @@ def names(model: Any) -> Names | None:
     if any(tuple(v.shape) != tuple(e.shape) for v, e in variables):
         return None
     return Names(layers, variables, origin.shares, weight_map.ties)
+
+
+def remember_layers(module: nn.Module, translation: Translation) -> None:
+    """Note what the layers of a Keras model are called that a translation has built a PyTorch model of."""
+    _LAYERS[module] = _named(module, translation.weight_map, translation.source_model)
+
+
+def layer_names(module: nn.Module) -> dict[str, str]:
+    """What the Keras layers were called that stood for a PyTorch model's layers with weights, by their modules'
+    paths; empty where it was not translated from Keras."""
+    known = _LAYERS.get(module)
+    if known is not None:
+        return known
+    held = sys.modules.get(type(module).__module__)
+    path = Path(getattr(held, "__file__", None) or "")
+    if path.name != "model.py" or not (path.parent / "weight_map.json").is_file():
+        return {}
+    try:
+        weight_map = WeightMap.load(path.parent / "weight_map.json")
+    except (WeightMapError, OSError):
+        return {}
+    return _named(module, weight_map, None)
+
+
+def _named(module: nn.Module, weight_map: WeightMap, model: Any) -> dict[str, str]:
+    if not weight_map.to_torch:
+        return {}
+    targets: dict[str, list[list[str]]] = {}
+    for entry in weight_map.entries:
+        for path in {_layer_of(module, source) for source in entry.sources} - {None}:
+            targets.setdefault(str(path), []).append(entry.target.split(".")[:-1])
+    found = {}
+    for path, owners in targets.items():
+        common = common_start(owners)
+        if common[-1:] == ["cell"] and isinstance(module.get_submodule(path), nn.RNNBase):
+            common.pop()
+        name = name_of_layer(model, common) if model is not None else "".join(common[:1])
+        if name and (model is not None or len(common) == 1):
+            found[path] = name
+    return found
+
+
+def _layer_of(module: nn.Module, weight: str) -> str | None:
+    """The path of the outermost layer of ``torch.nn`` that holds a weight."""
+    parts = weight.split(".")[:-1]
+    for length in range(1, len(parts) + 1):
+        path = ".".join(parts[:length])
+        held = module.get_submodule(path)
+        if type(held).__module__.startswith("torch.nn.") and not isinstance(held, _CONTAINERS):
+            return path
+    return None
 
 
 def _origin(translation: Translation) -> Origin:

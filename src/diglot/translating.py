@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diglot import origins
 from diglot.codegen import author
 from diglot.codegen.pipeline import to_keras
 from diglot.codegen.source import Written, structure_json
@@ -68,6 +69,7 @@ def translate(
     if style == "functional" and dynamic is None:
         dynamic = only_batch(example_inputs)
     hub, values = capture(model, example_inputs, dynamic)
+    hub.layer_names = origins.layer_names(model)
     written = to_keras(hub, model, io_layout, style)
     weight_map = make_weight_map(hub, written, model)
     info = describe(hub, written, model, values, style)

@@ -349,6 +349,70 @@ def test_a_functional_model_comes_back_with_its_layers_names():
     np.testing.assert_allclose(back(images), model(images), rtol=1e-5, atol=1e-6)
 
 
+def block(x, name, inner):
+    y = layers.LayerNormalization(name=f"{name}_norm")(x)
+    y = layers.MultiHeadAttention(2, 4, name=f"{name}_attention")(y, y)
+    x = layers.Add(name=f"{name}_add")([x, y])
+    y = layers.Dense(16, activation="relu", name=f"{name}_{inner}")(x)
+    return layers.Dense(8, name=f"{name}_down")(y)
+
+
+def blocks(inners):
+    ids = keras.Input((7,), dtype="int32", name="ids")
+    x = layers.Embedding(50, 8, name="words")(ids)
+    for number, inner in enumerate(inners):
+        x = block(x, f"block{number + 1}", inner)
+    return keras.Model(ids, layers.Dense(5, name="head")(x), name="encoder")
+
+
+def towers():
+    inputs = keras.Input((7,), name="left")
+    tower = keras.Model(inputs, layers.Dense(6, name="first")(inputs), name="tower")
+    side = keras.Sequential(
+        [layers.Dense(4, name="wide"), layers.Dense(6, name="last")], name="side"
+    )
+    features = keras.Input((7,), name="features")
+    joined = layers.Concatenate(name="joined")([tower(features), side(features)])
+    return keras.Model(features, layers.Dense(2, name="out")(joined), name="outer")
+
+
+BACK_AGAIN = {
+    "blocks": (lambda: blocks(["up"] * 3), torch.arange(14).view(2, 7)),
+    "blocks that are not named alike": (lambda: blocks(["up", "wide"]), torch.arange(14).view(2, 7)),
+    "nested": (towers, torch.randn(2, 7)),
+    "automatic names": (lambda: keras.Sequential([keras.Input((7,)), layers.Dense(3)]), torch.randn(2, 7)),
+}  # fmt: skip
+
+
+def with_weights(model):
+    """The layers with weights, by name, those of models in it included."""
+    nested = [with_weights(part) for part in model.layers if isinstance(part, keras.Model)]
+    own = {part.name: part for part in model.layers if part.weights and not hasattr(part, "layers")}
+    return {name: part for found in (own, *nested) for name, part in found.items()}
+
+
+@pytest.mark.parametrize("name", BACK_AGAIN)
+def test_layers_have_their_names_in_blocks_and_nested_models(name):
+    """Where a function's layers could not be named as they were, all have names of their own."""
+    make, example = BACK_AGAIN[name]
+    model = make()
+    network = diglot.translate(model, to="torch").model
+    back = diglot.translate(network, example, style="functional")
+    ours, theirs = with_weights(back.model), with_weights(model)
+    if name == "blocks":
+        assert 'transformer_block(x, name="block2")' in back.source
+    if name == "blocks that are not named alike":
+        assert len(ours) == len(theirs)
+    else:
+        assert set(ours) == set(theirs)
+    for layer in set(ours) & set(theirs):
+        for a, b in zip(ours[layer].get_weights(), theirs[layer].get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(
+        back.model(example.numpy()), model(example.numpy()), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_a_subclassed_model_comes_back_with_its_attributes(gpt):
     ids = np.random.default_rng(0).integers(0, 50, (2, 7))
     back = diglot.translate(gpt.model, torch.from_numpy(ids))

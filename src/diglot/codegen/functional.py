@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from diglot.codegen import author, names
+from diglot.codegen import author, labels, names
 from diglot.codegen.classes import Dissolve
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.functions import FunctionDialect, Functions, dissolve_all, keep_repeated
 from diglot.codegen.homes import Home
 from diglot.codegen.keras_source import build_function, docstring, finish, input_variables
+from diglot.codegen.labels import Labels
 from diglot.codegen.limits import refused
 from diglot.codegen.lists import Lists
 from diglot.codegen.program import Program
@@ -98,6 +99,7 @@ class FunctionalProgram(Program):
         super().__init__(hub, model, float_dtype, "functional", FunctionDialect())
         self.problems += refused(self.limits)
         self.lists = PlainLists(self)
+        self.labels = Labels(hub)
 
     def writer(self, call: Call) -> RegionWriter:
         if call not in self._writers:
@@ -110,12 +112,14 @@ class FunctionalProgram(Program):
         """Layers are told apart by name: that of the block, that of the layer in it."""
         parent = self.lexical_parent(region)
         own = self.target_path(parent, self.writer(parent).child_key(region)) if parent else ""
-        return "_".join(filter(None, [own, key[0] if key else ""]))
+        label = self.labels.of(region.path, key[0]) if key else ""
+        return "_".join(filter(None, [own, label]))
 
 
 class FunctionalWriter(RegionWriter):
     """Writes ``x = layers.Dense(…, name="fc")(x)``."""
 
+    program: FunctionalProgram
     nested_length = 40  # a layer is as long as a line
 
     def __init__(self, program: Program, region: Call) -> None:
@@ -141,7 +145,7 @@ class FunctionalWriter(RegionWriter):
 
     def key(self, path: str) -> Key:
         """Layers are told apart by name: the module's whole path."""
-        return names.identifier(path.replace(".", "_")), None
+        return labels.part(path), None
 
     def attribute(self, key: Key) -> ast.expr:
         """The layer itself where it is applied; a variable where it is applied several times."""
@@ -154,7 +158,8 @@ class FunctionalWriter(RegionWriter):
         assert isinstance(made, ast.Call)
         times = self._applied.get(key, 0) + 1
         self._applied[key] = times
-        _name_layer(made, key[0] if times == 1 else f"{key[0]}_{times}")
+        label = self.program.labels.of(self.call.path, key[0])
+        _name_layer(made, label if times == 1 else f"{label}_{times}")
         if not self._shared(member):
             return made
         variable = names.unique(names.local(key[0]), self.holder)

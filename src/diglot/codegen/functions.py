@@ -256,8 +256,7 @@ class Inline(ast.NodeTransformer):
         made = self._made(part)
         times = self.applied[part] = self.applied.get(part, 0) + 1
         if not any(k.arg == "name" for k in made.keywords):
-            label = part if times == 1 else f"{part}_{times}"
-            made.keywords.append(ast.keyword("name", self._named(label)))
+            made.keywords.append(ast.keyword("name", self._named(part, times)))
         if self._is_shared(part):
             variable = names.unique(names.local(part), self.taken)
             self.taken.add(variable)
@@ -271,7 +270,9 @@ class Inline(ast.NodeTransformer):
         nodes = [n for value in member.weights.values() for n in weight_nodes(value)]
         return any(len(n.users) > 1 for n in nodes)
 
-    def _named(self, part: str) -> ast.expr:
+    def _named(self, part: str, times: int = 1) -> ast.expr:
+        part = self.writer.program.labels.of(self.writer.call.path, part)
+        part = part if times == 1 else f"{part}_{times}"
         if not self.prefixed:
             return to_ast(part)
         prefix = ast.FormattedValue(ast.Name(_NAME, ast.Load()), -1)

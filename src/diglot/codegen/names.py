@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
+from collections.abc import Sequence
+from typing import Any
 
 #: Attributes of keras.layers.Layer that a sublayer or weight must not hide.
 RESERVED_ATTRIBUTES = frozenset(
@@ -19,6 +21,13 @@ RESERVED_ATTRIBUTES = frozenset(
 _TAKEN = frozenset({"ops", "layers", "keras", "self", "np", "math", "model", "torch", "nn", "F"})
 #: Parameters that Keras fills in by itself.
 RESERVED_PARAMETERS = frozenset({"training"})
+
+
+def common_start(sequences: Sequence[Any]) -> Any:
+    """Return what all strings, or all lists, begin with."""
+    first, last = min(sequences), max(sequences)
+    apart = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return first[: next(apart, min(len(first), len(last)))]
 
 
 def identifier(text: str) -> str:

@@ -274,6 +274,18 @@ def resolve(root: Any, path: str) -> Any:
     return value
 
 
+def name_of_layer(model: Any, parts: list[str]) -> str | None:
+    """The name of the layer at a path below a live Keras model; None where attributes lead to it."""
+    name = None
+    while parts:
+        named = _named_layer(model, parts)
+        if named is None:
+            return None
+        model, length = named
+        name, parts = model.name, parts[length:]
+    return name
+
+
 def _named_layer(model: Any, parts: list[str]) -> tuple[Any, int] | None:
     """The layer of a Functional or Sequential model whose name is the longest prefix of `parts`, and its length.
 
