@@ -200,7 +200,7 @@ def test_what_can_only_be_keras(tmp_path):
     [
         (["{files}/lambda.keras"], "Python bytecode"),
         (["{files}/climbs.keras", "--to", "torch"], "climbs out"),
-        (["{files}/good.keras", "--to", "keras"], "is a Keras model already"),
+        (["{files}/good.keras", "--to", "keras"], "is of Keras or TensorFlow already"),
         (["timm:resnet18", "--trust"], "go with --to torch"),
     ],
 )

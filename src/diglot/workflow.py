@@ -85,7 +85,8 @@ def _load(request: Request) -> LoadedSource:
         raise UsageError("--trust and --custom are for Keras models: they go with --to torch.")
     if is_keras_spec(request.source):
         raise UsageError(
-            f"{request.source} is a Keras model already.", hint="translate it with --to torch"
+            f"{request.source} is of Keras or TensorFlow already.",
+            hint="translate it with --to torch",
         )
     return load_source(request.source, request.inputs)
 
