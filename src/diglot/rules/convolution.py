@@ -155,12 +155,12 @@ def _padded(op: OpCall, w: _Window) -> ast.expr | None:
     one_each = w.depthwise and w.filters == w.channels
     if w.groups != 1 and not one_each:
         return None
-    if op.writer.program.style == "functional":
-        return None  # a function pads in a line of its own
     if not (square and even and plain and op.writer.program.strides_vary(op.writer, op.node)):
         return None
     if w.padding != "same" and not w.before:
         return None
+    if op.writer.program.style == "functional":
+        return None  # a function pads in a line of its own
     has_bias = op["bias"] is not None
     helper = op.helper("padded_depthwise_conv2d" if one_each else "padded_conv2d")
     sizes = [size] if one_each else [w.filters, size]
@@ -176,10 +176,9 @@ def _padded(op: OpCall, w: _Window) -> ast.expr | None:
 def _convolution(op: OpCall) -> ast.expr:
     w = _window(op)
     is_layer = op.is_layer("weight", "bias")
-    if op.writer.program.style == "functional" and w.padding == "same" and _strides_vary(op):
-        w.before = w.after = numbers(
-            op, "padding", w.rank
-        )  # as those instances have it that stride
+    if w.padding == "same" and _strides_vary(op) and op.writer.program.style == "functional":
+        # As those blocks have it that stride: one function pads for all.
+        w.before = w.after = numbers(op, "padding", w.rank)
         w.padding = "valid"
     padded = _padded(op, w) if is_layer else None
     if padded is not None:

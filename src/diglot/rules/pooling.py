@@ -10,7 +10,6 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
-from diglot.ir.signs import is_never_negative
 from diglot.ir.sizes import is_static
 from diglot.rules.arguments import (
     Numbers,
@@ -110,6 +109,8 @@ def _max_layer(op: OpCall) -> ast.expr:
 
 
 def _max(op: OpCall) -> ast.expr:
+    from diglot.ir.signs import is_never_negative
+
     p = _pool(op)
     x = op.expr("self")
     same = p.padded and _is_same(p) and p.rank < 3
