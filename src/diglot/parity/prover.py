@@ -446,6 +446,8 @@ class Prover:
             # Statistics after one step have been compared, explained where need be.
             if gap.what in trained
         ]
+        if any(not gap.error <= PROVEN for gap in gaps):
+            sensitivity.note_steps(self, case, options)
         self._record(case, "steps", gaps)
         for name in factors:
             self.proof.explained.append(
