@@ -25,7 +25,14 @@ from diglot.codegen.limits import refused
 from diglot.codegen.lists import Lists
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
-from diglot.codegen.source import Written, compose, line_map, statement_lines, structure_ast
+from diglot.codegen.source import (
+    Written,
+    compose,
+    definitions,
+    line_map,
+    statement_lines,
+    structure_ast,
+)
 from diglot.codegen.statements import Key, Member, Statement, through, weight_nodes
 from diglot.errors import Unsupported
 from diglot.ir.hub import Call, Frame, Hub, target_name
@@ -66,11 +73,7 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
     blocks = [made.tree for made in functions.classes]
     source = finish(program, [*blocks, function], docstring(program))
     lines, spans = line_map(source, functions.classes)
-    body = next(
-        n
-        for n in ast.parse(source).body
-        if isinstance(n, ast.FunctionDef) and n.name == "build_model"
-    ).body
+    body = definitions(source)["build_model"].body
     lines += statement_lines(writer.statements, body[1 + len(hub.inputs) :])
     return Written(source, program, functions.classes, None, lines, spans)
 

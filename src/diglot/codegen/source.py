@@ -133,7 +133,8 @@ def line_map(
     source: str, classes: list[LayerClass], method: str = "call"
 ) -> tuple[list[tuple[str, int, int]], dict[str, tuple[int, int]]]:
     """Match each written statement with its lines after formatting (ruff keeps the order of statements)."""
-    by_name = _definitions(source)
+    by_name = definitions(source)
+    lines: list[tuple[str, int, int]] = []
     spans: dict[str, tuple[int, int]] = {}
     for made in classes:
         node = by_name[made.name]
@@ -141,41 +142,44 @@ def line_map(
             node.decorator_list[0].lineno if node.decorator_list else node.lineno,
             node.end_lineno or node.lineno,
         )
-    lines = [
-        (statement.origin.file, statement.origin.line, line)
-        for _, statement, first, last in placed(source, classes, method)
-        if statement.origin is not None
-        for line in range(first, last + 1)
-    ]
+        lines += statement_lines(made.statements, _body(node, method))
     return lines, spans
 
 
-def _definitions(source: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+def definitions(source: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    """Return a program's classes and functions by name."""
     found = ast.parse(source).body
     return {n.name: n for n in found if isinstance(n, (ast.ClassDef, ast.FunctionDef))}
+
+
+def _body(node: ast.ClassDef | ast.FunctionDef, method: str) -> list[ast.stmt]:
+    """Return what a function does, or a class's method."""
+    if isinstance(node, ast.FunctionDef):
+        return node.body
+    return next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == method).body
 
 
 def placed(
     source: str, classes: list[LayerClass], method: str = "call"
 ) -> Iterator[tuple[LayerClass, Statement, int, int]]:
     """Yield every written statement with its class, and its first and last line."""
-    by_name = _definitions(source)
+    by_name = definitions(source)
     for made in classes:
-        node = by_name[made.name]
-        own = [node, *node.body] if isinstance(node, ast.FunctionDef) else node.body
-        forward = next(
-            f for f in own if isinstance(f, ast.FunctionDef) and f.name in (method, made.name)
-        )
-        for statement, found in zip(made.statements, forward.body, strict=False):
-            yield made, statement, found.lineno, found.end_lineno or found.lineno
+        for place in _spans(made.statements, _body(by_name[made.name], method)):
+            yield made, *place
 
 
 def statement_lines(written: list[Statement], found: list[ast.stmt]) -> list[tuple[str, int, int]]:
-    """Pair statements with their place in the formatted text."""
-    lines = []
+    """Pair the author's lines of statements with those of the formatted text."""
+    return [
+        (statement.origin.file, statement.origin.line, line)
+        for statement, first, last in _spans(written, found)
+        if statement.origin is not None
+        for line in range(first, last + 1)
+    ]
+
+
+def _spans(written: list[Statement], found: list[ast.stmt]) -> Iterator[tuple[Statement, int, int]]:
+    """Yield statements with their first and last line in the formatted text."""
     for statement, node in zip(written, found, strict=False):
-        if statement.origin is None:
-            continue
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
-            lines.append((statement.origin.file, statement.origin.line, line))
-    return lines
+        yield statement, node.lineno, node.end_lineno or node.lineno

@@ -76,15 +76,12 @@ class Normalization(nn.Module):
 def _broadcast_shape(own: Any) -> tuple[int, ...]:
     """The shape of the statistics: leading axes of size 1 are left out, unless they are of images, where the
     channels come first in the end."""
-    shape = list(own._broadcast_shape)
-    while (
-        len(own._broadcast_shape) < 4
-        and shape
-        and shape[0] == 1
-        and len(shape) > max(1, len(own._keep_axis))
-    ):
-        shape.pop(0)
-    return tuple(shape)
+    shape = tuple(own._broadcast_shape)
+    if len(shape) >= 4:
+        return shape
+    while shape and shape[0] == 1 and len(shape) > max(1, len(own._keep_axis)):
+        shape = shape[1:]
+    return shape
 
 
 def _normalization(own: Any) -> nn.Module:
