@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 NORMAL, UNIFORM = 0.7, 0.3
@@ -46,16 +46,25 @@ def no_dropout(model: Any) -> Iterator[None]:
     replaced = [(place, "dropout", keep) for place in (keras.random, module, backend.random)]
     # Keras's own layers and initializers draw through `module`; model.py goes by the public name.
     replaced += [(keras.random, "normal", normal), (keras.random, "uniform", uniform)]
-    before = [(place, name, getattr(place, name)) for place, name, _ in replaced]
-    for place, name, function in replaced:
+    try:
+        with _replaced(replaced):
+            yield
+    finally:
+        for layer, name, value in changed:
+            setattr(layer, name, value)
+
+
+@contextlib.contextmanager
+def _replaced(functions: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Within the block functions of modules, (module, name, function) each, are others."""
+    before = [(place, name, getattr(place, name)) for place, name, _ in functions]
+    for place, name, function in functions:
         setattr(place, name, function)
     try:
         yield
     finally:
         for place, name, function in before:
             setattr(place, name, function)
-        for layer, name, value in changed:
-            setattr(layer, name, value)
 
 
 def set_width(floatx: str) -> None:
@@ -76,13 +85,14 @@ def set_width(floatx: str) -> None:
 
 @contextlib.contextmanager
 def exact() -> Iterator[Counter[str]]:
-    """Within the block float64 attention, GELU and leaky ReLU keep their constants in float64; counts
-    where they did, by name.
+    """Within the block float64 attention, GELU and leaky ReLU keep their constants in float64, and
+    float64 convolutions in groups are made of ordinary ones; counts where that was so, by name.
 
     On TensorFlow, Keras rounds the constant 1/sqrt(d) of `dot_product_attention` (and so of
     MultiHeadAttention), and TensorFlow those of `gelu` and the slope of `leaky_relu`, to float32,
-    whatever the inputs are: relative errors of 6e-8 and 5e-9, which would hide everything smaller. In
-    float32 nothing is different.
+    whatever the inputs are: relative errors of 6e-8 and 5e-9, which would hide everything smaller.
+    Convolutions in groups it differentiates on the CPU only where they are compiled, a hundred times
+    more slowly than it does the ordinary ones. In float32 nothing is different.
     """
     import keras
     from keras.src import backend
@@ -94,7 +104,7 @@ def exact() -> Iterator[Counter[str]]:
     import tensorflow as tf
 
     attend, leaky_relu_of_tensorflow = backend.nn.dot_product_attention, tf.nn.leaky_relu
-    gelu_of_keras, gelu_of_tensorflow = backend.nn.gelu, tf.nn.gelu
+    gelu_of_tensorflow = tf.nn.gelu
 
     def attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         if query.dtype == tf.float64 and not args:
@@ -125,11 +135,50 @@ def exact() -> Iterator[Counter[str]]:
         used["leaky_relu"] += 1
         return tf.where(x > 0, x, tf.constant(alpha, tf.float64) * x)
 
-    backend.nn.dot_product_attention, backend.nn.gelu, tf.nn.gelu = attention, gelu, plain_gelu
-    tf.nn.leaky_relu = leaky_relu
-    try:
+    functions = [
+        (backend.nn, "dot_product_attention", attention),
+        (backend.nn, "gelu", gelu),
+        (backend.nn, "conv", _by_groups(backend.nn.conv, used)),
+        *((tf.nn, "gelu", plain_gelu), (tf.nn, "leaky_relu", leaky_relu)),
+    ]
+    with _replaced(functions):
         yield used
-    finally:
-        backend.nn.dot_product_attention = attend
-        backend.nn.gelu, tf.nn.gelu = gelu_of_keras, gelu_of_tensorflow
-        tf.nn.leaky_relu = leaky_relu_of_tensorflow
+
+
+def _by_groups(conv: Callable[..., Any], used: Counter[str]) -> Callable[..., Any]:
+    """Keras's `conv`, with float64 convolutions in groups made of ordinary ones, the same sums of the
+    same products, and counted in `used`."""
+    import tensorflow as tf
+    from keras.src import backend
+
+    def by_groups(
+        inputs: Any,
+        kernel: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+    ) -> Any:
+        strides, dilation_rate = (
+            steps if isinstance(steps, int) else tuple(steps) for steps in (strides, dilation_rate)
+        )
+        options = (strides, padding, data_format, dilation_rate)
+        first = backend.standardize_data_format(data_format) == "channels_first"
+        axis = 1 if first else -1
+        inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
+        channels, per_group = inputs.shape[axis], kernel.shape[-2]
+        groups = (channels or per_group) // per_group
+        if inputs.dtype != tf.float64 or groups * per_group != channels or groups == 1:
+            return conv(inputs, kernel, *options)
+        if kernel.shape[-1] % groups:
+            return conv(inputs, kernel, *options)  # which says what is wrong
+        used["conv"] += 1
+        even = isinstance(strides, int) or len(set(strides)) == 1
+        if per_group == 1 and len(inputs.shape) < 5 and even:
+            # Each channel makes as many of the outputs, which stand beside one another.
+            shape = [*kernel.shape[:-2], channels, kernel.shape[-1] // channels]
+            return backend.nn.depthwise_conv(inputs, tf.reshape(kernel, shape), *options)
+        parts = zip(tf.split(inputs, groups, axis), tf.split(kernel, groups, -1), strict=True)
+        return tf.concat([conv(x, w, *options) for x, w in parts], axis)
+
+    return by_groups

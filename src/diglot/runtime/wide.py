@@ -220,8 +220,8 @@ def wide_literals() -> Iterator[None]:
 def _compiling(function: Any) -> Any:
     """`function`, free to compile what it calls.
 
-    On the CPU TensorFlow differentiates a convolution in groups only where it is compiled, which is
-    what Keras's own function does, afresh at every call, so that no float32 stays in it.
+    On the CPU TensorFlow computes a 3D convolution, channels first, only where it is compiled, which
+    is what Keras's own function does, afresh at every call, so that no float32 stays in it.
     """
     import tensorflow as tf
 
