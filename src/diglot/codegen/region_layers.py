@@ -102,10 +102,7 @@ class LayerWriter:
             return column
         parts = self.placed(path.split("."))
         if parts[0].isdigit():  # a layer of a sequence that is written as a class after all
-            own = self.program.modules.get(".".join(filter(None, [self.call.path, parts[0]])))
-            parts[0] = (
-                f"{names.snake(type(own).__name__)}_{parts[0]}" if own is not None else parts[0]
-            )
+            parts[0] = self._name_in_sequence(parts[0])
         holder = ".".join(filter(None, [self.call.path, *parts[:-1]]))
         if len(parts) > 1 and isinstance(self.program.modules.get(holder), nn.ModuleDict):
             return self.program.dialect.attribute("_".join(parts[:-1])), parts[-1]
@@ -117,6 +114,16 @@ class LayerWriter:
             listed = names.plural(f"{stem}_{beside[2]}")
             return self.program.dialect.attribute(listed), int(beside[1])
         return self.program.dialect.attribute("_".join(parts)), None
+
+    def _name_in_sequence(self: RegionWriter, place: str) -> str:
+        """Call ``1`` of a sequence ``lstm``; ``linear_1`` and ``linear_2`` where there are several."""
+        path = ".".join(filter(None, [self.call.path, place]))
+        own, holder = self.program.modules.get(path), self.program.modules.get(self.call.path)
+        if own is None or holder is None:
+            return place
+        alike = [n for n, m in holder.named_children() if type(m).__name__ == type(own).__name__]
+        name = names.snake(type(own).__name__)
+        return f"{name}_{alike.index(place) + 1}" if len(alike) > 1 else name
 
     def placed(self: RegionWriter, parts: list[str]) -> list[str]:
         """Return a path's parts without the number of the only layer of a sequence."""

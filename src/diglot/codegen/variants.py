@@ -71,9 +71,10 @@ def merge_variants(instances: list[Instance], nothing: str) -> None:
         rest = [i for i in rest if i is not whole and id(i) not in found]
 
 
-def _size(instance: Instance) -> tuple[int, int, int]:
+def _size(instance: Instance) -> tuple[int, int, int, int]:
     nodes = [n for s in instance.body for n in ast.walk(s.node)]
-    return len(instance.inits), sum(isinstance(n, ast.BinOp) for n in nodes), len(nodes)
+    options = sum(isinstance(n, ast.keyword) for _, made in instance.inits for n in ast.walk(made))
+    return len(instance.inits), sum(isinstance(n, ast.BinOp) for n in nodes), len(nodes), options
 
 
 # --- values ------------------------------------------------------------------------------------------------

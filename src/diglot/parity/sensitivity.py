@@ -9,6 +9,7 @@ import numpy as np
 
 from diglot.parity.checks import Gap
 from diglot.parity.inputs import make_inputs
+from diglot.parity.last_places import LastPlaces
 from diglot.parity.plan import MODEL_ERRORS
 from diglot.parity.randomise import perturb
 from diglot.parity.tolerances import VACUOUS, relative
@@ -111,8 +112,9 @@ def without_rounding(prover: Prover, case: Case, beyond: list[Gap]) -> list[Gap]
     """The gaps that rounding does not account for.
 
     A deep network can blow rounding up beyond the tolerance. So the source itself is run again
-    with every weight and input moved by 1e-14 of its size (`note_steps` for training steps): what
-    moves by as much as the gap cannot be told from rounding. Gaps above 1e-4 are never excused, but
+    with every weight and input moved by 1e-14 of its size, and every operation's result by a unit
+    in the last place (`note_steps` for training steps): what moves by as much as the gap cannot be
+    told from rounding. Gaps above 1e-4 are never excused, but
     for figures that are nothing but rounding: what is zero by its nature (the mean of a batch norm's
     output in training mode) moves by all of itself.
     """
@@ -150,9 +152,10 @@ def note_steps(prover: Prover, case: Case, options: dict[str, Any]) -> None:
     for number in range(2):
         nudge = _nudges(prover, number)
         prover.model.load({name: nudge(array) for name, array in start.items()})
-        prover.model.train(
-            [nudge(array) for array in case.inputs], training=case.training, **options
-        )
+        with LastPlaces(number):
+            prover.model.train(
+                [nudge(array) for array in case.inputs], training=case.training, **options
+            )
         again = prover.model.state()
         for entry in prover.weight_map.entries:
             if entry.kind == "parameter" and all(name in base for name in entry.sources):
@@ -190,7 +193,8 @@ def _nudged(prover: Prover, case: Case) -> dict[tuple[str, str], float]:
         nudge = _nudges(prover, number)
         # Nudge the working copy only: `current` stays what both sides hold.
         prover.model.load({name: nudge(array) for name, array in floats.items()})
-        run = prover.model.run([nudge(array) for array in case.inputs], **options)
+        with LastPlaces(number):
+            run = prover.model.run([nudge(array) for array in case.inputs], **options)
         for i, (a, b) in enumerate(zip(base.outputs, run.outputs, strict=True)):
             note("outputs", str(i), relative(a, b))
         for call, again in zip(base.calls, run.calls, strict=False):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from diglot.literals import intended
+from diglot.runtime.resizing import bilinear
 
 
 def definition(op: str) -> Any:
@@ -75,21 +76,8 @@ def resize_bilinear(node: Any, inputs: list[Any]) -> list[Any]:
     import tensorflow as tf
 
     x, size = inputs
-    x = tf.cast(x, tf.float64)
     aligned, centred = attribute(node, "align_corners").b, attribute(node, "half_pixel_centers").b
-    for axis, target in zip((1, 2), size.numpy().tolist(), strict=True):
-        length = int(x.shape[axis])
-        scale = length / target
-        if aligned and target > 1:
-            scale = (length - 1) / (target - 1)
-        at = np.arange(target, dtype=np.float64)
-        at = np.maximum((at + 0.5) * scale - 0.5, 0.0) if centred else at * scale
-        low = np.minimum(np.floor(at).astype(np.int64), length - 1)
-        high = np.minimum(low + 1, length - 1)
-        share = np.reshape(at - low, [-1, *[1] * (3 - axis)])
-        below, above = tf.gather(x, low, axis=axis), tf.gather(x, high, axis=axis)
-        x = below + (above - below) * share
-    return [x]
+    return [bilinear(tf.cast(x, tf.float64), size, aligned=aligned, centred=centred)]
 
 
 def adjust_contrast(node: Any, inputs: list[Any]) -> list[Any]:

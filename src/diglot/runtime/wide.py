@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from diglot.literals import intended
+from diglot.runtime import resizing
 
 NARROW = ("float32", "float16", "bfloat16")
 WIDE = "float64"
@@ -201,8 +202,11 @@ def wide_literals() -> Iterator[None]:
                 replaced.append((place, name, function))
     if tensorflow:
         # Within TensorFlow's own functions (gelu), whichever way a layer came by them.
-        from tensorflow.python.ops import math_ops
+        from tensorflow.python.ops import gen_image_ops, math_ops
 
+        resize = gen_image_ops.resize_bilinear
+        replaced.append((gen_image_ops, "resize_bilinear", resize))
+        made[id(resize)] = resizing.widening(resize)
         replaced.append((math_ops, "cast", math_ops.cast))
         replaced.append((backend.nn, "conv", backend.nn.conv))
         made[id(backend.nn.conv)] = _compiling(backend.nn.conv)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from keras import Layer, Sequential, tree
 from keras.src.layers.layer import CallSpec
-from keras.src.models.functional import Functional
+from keras.src.models.functional import Functional, unpack_singleton
 from torch import nn
 
 from diglot.errors import Problem, Unsupported
@@ -20,6 +20,7 @@ from diglot.frontends.keras_ops.creation import working_float
 from diglot.frontends.keras_tracing import carried_functions, patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph
+from diglot.frontends.keras_tracing.inputs import looked_up
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
@@ -128,10 +129,11 @@ class Trace:
         given = [_fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]
         plan = self.tree.plans.get(id(model))
         if plan is None:
-            return model._run_through_graph(given, operation_fn=_following)
+            return unpack_singleton(model._run_through_graph(given, operation_fn=_following))
         values = {id(t): x for t, x in zip(model.inputs, given, strict=True)}
         self._steps(plan.steps, values)
-        return tree.pack_sequence_as(model._outputs_struct, [values[id(t)] for t in model.outputs])
+        made = [values[id(t)] for t in model.outputs]
+        return unpack_singleton(tree.pack_sequence_as(model._outputs_struct, made))
 
     def _steps(self, steps: list[Item], values: dict[int, Any]) -> None:
         """Run some steps of a Functional model; ``values`` holds tracers by the ids of the model's tensors."""
@@ -313,7 +315,8 @@ def _fitted(value: Any, wanted: Any) -> Any:
         held = held.squeeze(-1)
     elif held.dim() == rank - 1 and wanted.shape[-1] == 1:
         held = held.unsqueeze(-1)
-    if str(wanted.dtype).startswith(("float", "bfloat")) and not held.dtype.is_floating_point:
+    floats = str(wanted.dtype).startswith(("float", "bfloat"))
+    if floats and not held.dtype.is_floating_point and not looked_up(wanted):
         held = held.to(torch.get_default_dtype())
     if held is value.value:
         return value

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from keras import Layer, Sequential, tree
-from keras.layers import Rescaling
+from keras import KerasTensor, Layer, Sequential, tree
+from keras.layers import Embedding, Rescaling
 from keras.src.models.functional import Functional
+from keras.src.ops.numpy import NotEqual
 
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.keras_tracing.classes import input_names
@@ -18,6 +19,7 @@ from diglot.frontends.keras_tracing.tensor import constant, torch_dtype
 
 #: Sizes that stand for the ones that may vary, by the rank of the input.
 _BATCH, _LENGTH, _SIDE = 2, 7, 32
+_LARGEST_SCALE = 1 << 16
 
 
 def as_inputs(model: Layer, given: Any) -> tuple[list[str], list[torch.Tensor], str]:
@@ -74,8 +76,11 @@ def _declared(
     model: Layer, inputs: list[Any], names: list[str], given: Any
 ) -> tuple[list[str], list[Any], str]:
     if given is None:
-        bound = _smallest_vocabulary(model)
-        values = [_made(t.shape, t.dtype, bound, _largest(t)) for t in inputs]
+        bound, scale = _smallest_vocabulary(model), _fitting_scale(model, inputs)
+        values = [
+            _made(t.shape, "int32" if looked_up(t) else t.dtype, bound, _largest(t), scale)
+            for t in inputs
+        ]
     elif isinstance(given, Mapping):
         own = [t._keras_history.operation.name for t in inputs]
         keys = own if all(k in given for k in own) else list(given)
@@ -101,6 +106,21 @@ def _smallest_vocabulary(model: Layer) -> int:
     return min((s for s in sizes if isinstance(s, int)), default=2)
 
 
+def looked_up(tensor: Any) -> bool:
+    """Tell whether an input is nothing but ids: ``Input((20,))`` says float32, but an Embedding reads it."""
+    readers = [node.operation for node in tensor._keras_history.operation._outbound_nodes]
+    layers = [o for o in readers if not isinstance(o, NotEqual)]  # of ``mask_zero``
+    return bool(layers) and all(map(_looks_up, layers))
+
+
+def _looks_up(layer: Any) -> bool:
+    if isinstance(layer, Sequential):
+        return bool(layer.layers) and _looks_up(layer.layers[0])
+    if isinstance(layer, Functional):
+        return len(layer.inputs) == 1 and looked_up(layer.inputs[0])
+    return isinstance(layer, Embedding)
+
+
 def _largest(tensor: Any) -> float:
     """The largest number to expect in an input: what a Rescaling layer that reads it takes to 1 (255, mostly)."""
     nodes = tensor._keras_history.operation._outbound_nodes
@@ -108,11 +128,50 @@ def _largest(tensor: Any) -> float:
     return max([1.0, *(1 / float(np.max(np.abs(scale))) for scale in scales if np.any(scale))])
 
 
-def _made(shape: tuple, dtype: Any, bound: int, largest: float = 1.0) -> torch.Tensor:
+def _fitting_scale(model: Layer, inputs: list[Any]) -> int:
+    """By how much the usual sizes must grow until no layer is left with nothing: what it crops, say, is longer."""
+    graph = getattr(model, "_functional", None) or model
+    open_ = any(size is None for tensor in inputs for size in tensor.shape[1:])
+    scale = 1
+    while open_ and not _fits(graph, inputs, scale):
+        scale *= 2
+        if scale > _LARGEST_SCALE:
+            return 1  # whatever fails then says what it is
+    return scale
+
+
+def _fits(graph: Functional, inputs: list[Any], scale: int) -> bool:
+    """Tell, by shapes alone, whether every layer gives something for inputs of these sizes."""
+
+    def checked(operation: Any) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            made = operation.compute_output_spec(*args, **kwargs)
+            for tensor in tree.flatten(made):
+                if any(size is not None and size < 1 for size in tensor.shape):
+                    raise ValueError(f"{operation.name} gives nothing")
+            return made
+
+        return run
+
+    specs = [KerasTensor(_sizes(t.shape, scale), dtype=t.dtype) for t in inputs]
+    try:
+        graph._run_through_graph(specs, operation_fn=checked)
+    except (ValueError, TypeError, RuntimeError):
+        return False
+    return True
+
+
+def _sizes(shape: tuple, scale: int) -> list[int]:
+    side = (_SIDE if len(shape) >= 4 else _LENGTH) * scale
+    return [s if s is not None else (_BATCH if i == 0 else side) for i, s in enumerate(shape)]
+
+
+def _made(
+    shape: tuple, dtype: Any, bound: int, largest: float = 1.0, scale: int = 1
+) -> torch.Tensor:
     if dtype == "string":
         raise _strings()
-    side = _SIDE if len(shape) >= 4 else _LENGTH
-    sizes = [s if s is not None else (_BATCH if i == 0 else side) for i, s in enumerate(shape)]
+    sizes = _sizes(shape, scale)
     kind = torch_dtype(dtype)
     generator = torch.Generator().manual_seed(0)
     if kind == torch.bool:
@@ -169,8 +228,6 @@ def _as_built(model: Layer, parameters: list[str]) -> tuple[list[str], list[Any]
 
 def _build(model: Layer, values: list[Any], structure: str, names: list[str]) -> None:
     """Make the weights of a model that was never called, by shapes alone."""
-    from keras import KerasTensor
-
     from diglot.frontends.keras_tracing.tensor import keras_name
 
     specs: list[Any] = [

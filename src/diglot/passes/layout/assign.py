@@ -43,13 +43,16 @@ class Assigner:
         self.images = perms.channels_last if self.to_keras else perms.channels_first
         self.wants = Wants(rules, target)
         self._made: dict[tuple[fx.Node, perms.Perm | None], fx.Node] = {}
+        self._sequences = False  # channels-first at the boundary
 
     def run(self) -> None:
         """Assign every layout."""
         for node in list(self.hub.graph.nodes):
             if node in self.hub.inputs:
                 if self.native and self.wants.images(node):
-                    node.meta["layout"] = self.images(node.meta["val"].dim())
+                    rank = node.meta["val"].dim()
+                    node.meta["layout"] = self.images(rank)
+                    self._sequences |= rank == 3 and not self.to_keras
             elif node.op == "call_function" and node not in self.hub.constants:
                 self._assign(node)
         settle_shared(self.hub, self._insert)
@@ -226,7 +229,8 @@ class Assigner:
         dims = perms.permuted_dims(node, rank)
         layout = source.meta.get("layout")
         becomes = rank > 2 and perms.after_permute(None, dims) == self.images(rank)
-        if layout is not None or (becomes and (rank > 3 or self.wants.images(node))):
+        stays = rank > 3 or self.wants.images(node) or (self._sequences and self.wants.ends(node))
+        if layout is not None or (becomes and stays):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True
             return

@@ -35,6 +35,22 @@ class Wants:
             self._read[node] = any(self._reads_last(user, rank) for user in node.users)
         return self._read[node]
 
+    def ends(self, node: fx.Node) -> bool:
+        """Tell whether a tensor reaches nothing but results of the model, with its axes as they are."""
+        rank = node.meta["val"].dim()
+        return bool(node.users) and all(self._ends(user, rank) for user in node.users)
+
+    def _ends(self, user: fx.Node, rank: int) -> bool:
+        if user.op == "output":
+            return True
+        if is_mark(user):
+            return self.ends(user)
+        rule = self.rules.get(target_name(user)) if user.op == "call_function" else None
+        result = user.meta.get("val")
+        if rule is None or not isinstance(result, torch.Tensor) or result.dim() != rank:
+            return False
+        return rule.layout in _THROUGH and self.ends(user)
+
     def _reads_last(self, user: fx.Node, rank: int) -> bool:
         if user.op != "call_function":
             return False
