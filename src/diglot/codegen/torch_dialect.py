@@ -376,12 +376,25 @@ def _pattern(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> as
     if value.dim() == 2 and value.shape[0] == 1 and _whole(flat):
         row = _pattern(value[0], wanted, usual)
         return call(ast.Attribute(row, "unsqueeze", ast.Load()), 0) if row is not None else None
-    return _triangle(value, wanted, usual)
+    return _window(value, options) or _triangle(value, wanted, usual)
 
 
 def _whole(flat: torch.Tensor) -> bool:
     """Whether numbers (not truths) are whole."""
     return flat.dtype is not torch.bool and torch.equal(flat, flat.to(torch.int64).to(flat.dtype))
+
+
+def _window(value: torch.Tensor, options: dict[str, Any]) -> ast.expr | None:
+    """A window over a signal, to the last digit."""
+    if value.dim() != 1 or value.dtype is not torch.float64:
+        return None
+    for name in ("hann_window", "hamming_window"):
+        for periodic in (True, False):
+            known = getattr(torch, name)(len(value), periodic=periodic, dtype=value.dtype)
+            if torch.equal(known, value):
+                ends = {} if periodic else {"periodic": False}
+                return call(f"torch.{name}", len(value), **ends, **options)
+    return None
 
 
 def _triangle(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> ast.expr | None:
@@ -393,6 +406,9 @@ def _triangle(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> a
         return None
     made = _pattern(torch.full_like(value, filled[0].item()), wanted, usual)
     low, high = limits
+    if low == high == 0 and wanted is usual and value.dim() == 2:
+        eye = call("torch.eye", *dict.fromkeys(value.shape))
+        return eye if filled[0] == 1 else E("n * eye", n=to_ast(number(filled[0])), eye=eye)
     if high is not None:
         made = call("torch.tril", made, *([high] if high else []))
     if low is not None:

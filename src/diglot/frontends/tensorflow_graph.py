@@ -143,11 +143,16 @@ def _examples(source: GraphSource, given: Sequence[Any] | None) -> list[torch.Te
     return tensors
 
 
-def read_concrete(function: Any, names: dict[int, str] | None = None) -> GraphSource:
-    """The graph of a ``tf.function``'s ``ConcreteFunction``; its variables hold their values."""
+def read_concrete(
+    function: Any, names: dict[int, str] | None = None, fed: Sequence[Any] = ()
+) -> GraphSource:
+    """The graph of a ``tf.function``'s ``ConcreteFunction``; its variables hold their values.
+
+    ``fed`` are placeholders within it that are inputs, too, after its own.
+    """
     from diglot.frontends.tensorflow.functions import read_function, save, structure_of
 
-    graph = read_function(function, names)
+    graph = read_function(function, names, fed)
     inputs = [_spec(node) for node in graph.inputs]
     source = GraphSource(graph, inputs, structure_of(function.graph), graph.name)
     source.save = lambda folder: save(function, graph, folder)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.proxy import TracerBase
 
-from diglot.errors import BadInput, DataDependent
+from diglot.errors import BadInput, DataDependent, DiglotError
 from diglot.frontends import attention, modes, packing, recurrent, refused
 from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
@@ -279,6 +279,8 @@ def _run_export(model: nn.Module, args: tuple, kwargs: dict, shapes: Any) -> Exp
             where=_user_line(error),
             hint="check the example inputs and the dynamic sizes",
         ) from error
+    except DiglotError:
+        raise  # one that says what is wrong, whatever else it is
     except (
         RuntimeError,
         TypeError,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diglot.graph_nodes import quantised_range
 from diglot.literals import intended
 from diglot.runtime.resizing import bilinear
 
@@ -174,6 +175,21 @@ def conv_2d(node: Any, inputs: list[Any]) -> list[Any] | None:
     return [tf.nn.conv2d(x, kernel, list(attribute(node, "strides").list.i), padding)]
 
 
+def fake_quant(node: Any, inputs: list[Any]) -> list[Any]:
+    """FakeQuantWithMinMaxArgs, -Vars and -VarsPerChannel, which take float32 only."""
+    import tensorflow as tf
+
+    x, *bounds = inputs
+    bits, narrow = attribute(node, "num_bits").i, attribute(node, "narrow_range").b
+    if not bounds:
+        bounds = [np.float64(number(node, "min")), np.float64(number(node, "max"))]
+    lows, highs = (np.atleast_1d(np.asarray(bound, np.float64)) for bound in bounds)
+    ranges = [quantised_range(*pair, bits, narrow) for pair in zip(lows, highs, strict=True)]
+    scale, low, high = np.transpose(ranges) if len(ranges) > 1 else ranges[0]
+    x = tf.clip_by_value(tf.cast(x, tf.float64), low, high)
+    return [x + tf.stop_gradient(tf.floor((x - low) / scale + 0.5) * scale + low - x)]
+
+
 REPLACED: dict[str, Callable[[Any, list[Any]], list[Any] | None]] = {
     "FusedBatchNorm": batch_norm,
     "FusedBatchNormV2": batch_norm,
@@ -185,5 +201,8 @@ REPLACED: dict[str, Callable[[Any, list[Any]], list[Any] | None]] = {
     "MaxPool3D": pool_3d,
     "AvgPool3D": pool_3d,
     "InTopKV2": in_top_k,
+    "FakeQuantWithMinMaxArgs": fake_quant,
+    "FakeQuantWithMinMaxVars": fake_quant,
+    "FakeQuantWithMinMaxVarsPerChannel": fake_quant,
     "Conv2D": conv_2d,
 }

@@ -22,7 +22,7 @@ from diglot.runtime import capture
 from diglot.runtime.calling import call_model
 from diglot.runtime.capture import describe_layer
 from diglot.runtime.engines import value_and_gradients
-from diglot.runtime.exchange import cotangent
+from diglot.runtime.exchange import cotangent, read_arrays
 from diglot.runtime.nests import follow
 from diglot.runtime.original import Original
 from diglot.runtime.program import Program
@@ -86,10 +86,21 @@ class KerasSession:
                 )
             else:
                 self.variables[entry.target] = variable
+        self._untracked()
         for pair in self.weight_map.modules:
             # A module that the target does not have is reported by the parent: it gets no outputs.
             with contextlib.suppress(BadInput):
                 self._layers[pair.target] = resolve(root, pair.target)
+
+    def _untracked(self) -> None:
+        """Fill the variables of TensorFlow's own that layers hold, which no file of Keras's has."""
+        found = {t: v for t, v in self.variables.items() if callable(getattr(v, "value", None))}
+        if not found:
+            return
+        arrays = self.weight_map.apply(read_arrays(self.directory / "model.safetensors"))
+        for target, variable in found.items():
+            variable.assign(arrays[target])
+            self.variables[target] = _Untracked(variable)
 
     def _unfilled(self) -> list[dict[str, Any]]:
         """The model's variables that no weight of the other side is for, and that the map does not
@@ -327,6 +338,24 @@ class KerasSession:
         """Class and settings of the layer at a target path, as far as JSON can hold them."""
         layer = self._layers.get(path)
         return {} if layer is None else describe_layer(layer)
+
+
+class _Untracked:
+    """A variable of TensorFlow's own that a layer holds, used as Keras's variables are. Keras does not train it."""
+
+    trainable = False
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+        self.shape, self.path = tuple(variable.shape), variable.name
+        self.dtype = variable.dtype.name
+
+    @property
+    def value(self) -> Any:
+        return self._variable.read_value()
+
+    def assign(self, value: Any) -> None:
+        self._variable.assign(value)
 
 
 def _numpy(tensor: Any) -> np.ndarray:

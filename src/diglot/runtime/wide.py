@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 
 from diglot.literals import intended
-from diglot.runtime import resizing
+from diglot.runtime import wide_tensorflow
 
 NARROW = ("float32", "float16", "bfloat16")
 WIDE = "float64"
 _WRITTEN = 1 << 20
 """No program says more numbers than that."""
+
+_FLOAT64 = 2
+"""The number of float64 among TensorFlow's dtypes."""
 
 _MEASURED = {"Normalization": ("mean", "variance")}
 """Attributes of layers that hold weights, not what a program says: the other side loads them, bit for
@@ -37,6 +40,7 @@ class Widened:
         """Widen `model` in place. Raises what Keras does for a variable that cannot be."""
         self._undo: list[Callable[[], None]] = []
         self._done: set[int] = set()
+        self._untracked: dict[int, Any] = {}  # TensorFlow's own variables, by id: their wide twins
         with self._restored_on_error():
             layers = model._flatten_layers()
             for layer in layers:
@@ -90,13 +94,14 @@ class Widened:
                 if name.endswith("dtype") and value in NARROW:
                     self._set(operation, name, WIDE)
                 continue
-            wider = _widened(value, _exactly if _is_measured(operation, name) else _as_written)
+            widen = _exactly if _is_measured(operation, name) else _as_written
+            wider = _widened(value, widen, self._untracked)
             if wider is not value:
                 self._set(operation, name, wider)
         for node in getattr(operation, "_inbound_nodes", ()):
             for name in ("args", "kwargs"):  # constants that an op of a Functional model was given
                 value = getattr(node.arguments, name)
-                wider = _widened(value, _as_written)
+                wider = _widened(value, _as_written, self._untracked)
                 if wider is not value:
                     self._set(node.arguments, name, wider)
 
@@ -127,28 +132,42 @@ def _numpy(value: Any) -> Any:
     return np.asarray(ops.convert_to_numpy(value)).astype(WIDE)
 
 
-def _widened(value: Any, widen: Callable[[np.ndarray], np.ndarray]) -> Any:
+def _widened(
+    value: Any, widen: Callable[[np.ndarray], np.ndarray], variables: dict[int, Any]
+) -> Any:
     """`value` with the float arrays and tensors in it made float64 by `widen`; itself where it holds
-    none."""
+    none. TensorFlow's own variables, of which Keras knows nothing, are put into `variables`."""
     from keras.src import backend
 
     if isinstance(value, np.ndarray):
         return widen(value) if str(value.dtype) in NARROW else value
-    if type(value) in (list, tuple, dict):
+    if isinstance(value, list) or type(value) in (tuple, dict):  # Keras tracks lists by its own
         items = value.values() if isinstance(value, dict) else value
-        wider = [_widened(item, widen) for item in items]
+        wider = [_widened(item, widen, variables) for item in items]
         if all(a is b for a, b in zip(wider, items, strict=True)):
             return value
         return (
-            dict(zip(value, wider, strict=True)) if isinstance(value, dict) else type(value)(wider)
+            dict(zip(value, wider, strict=True))
+            if isinstance(value, dict)
+            else tuple(wider)
+            if isinstance(value, tuple)
+            else wider
         )
     is_constant = backend.is_tensor(value) and not isinstance(value, backend.Variable)
     if is_constant and backend.standardize_dtype(value.dtype) in NARROW:
-        if hasattr(value, "assign") or not hasattr(value, "__array__"):
-            return value  # a variable of the backend, or a symbol of a graph
+        if hasattr(value, "assign"):
+            return variables.setdefault(id(value), _wide_variable(value))
+        if not hasattr(value, "__array__"):
+            return value  # a symbol of a graph
         narrow = np.asarray(backend.convert_to_numpy(value))
         return backend.convert_to_tensor(widen(narrow), dtype=WIDE)
     return value
+
+
+def _wide_variable(variable: Any) -> Any:
+    wide = type(variable)(np.asarray(variable.numpy(), WIDE), trainable=variable.trainable)
+    wide.narrow = variable  # so that its id is not given again
+    return wide
 
 
 def _is_measured(operation: Any, name: str) -> bool:
@@ -189,6 +208,7 @@ def wide_literals() -> Iterator[None]:
         import tensorflow as tf
 
         places += [tf, tf.math, tf.random, tf.linalg, tf.dtypes, tf.strings, tf.image, tf.signal]
+        places += [tf.nn, tf.compat.v1, tf.experimental.numpy]
         eagerly = tf.config.functions_run_eagerly()
         # A tf.function that was traced in float32 would go on computing in it.
         tf.config.run_functions_eagerly(True)
@@ -201,15 +221,12 @@ def wide_literals() -> Iterator[None]:
             if made[id(function)] is not None:
                 replaced.append((place, name, function))
     if tensorflow:
-        # Within TensorFlow's own functions (gelu), whichever way a layer came by them.
-        from tensorflow.python.ops import gen_image_ops, math_ops
-
-        resize = gen_image_ops.resize_bilinear
-        replaced.append((gen_image_ops, "resize_bilinear", resize))
-        made[id(resize)] = resizing.widening(resize)
-        replaced.append((math_ops, "cast", math_ops.cast))
-        replaced.append((backend.nn, "conv", backend.nn.conv))
-        made[id(backend.nn.conv)] = _compiling(backend.nn.conv)
+        for place, name, function, wider in [
+            *wide_tensorflow.replacements(_wider, _wide_dtype),
+            (backend.nn, "conv", backend.nn.conv, _compiling(backend.nn.conv)),
+        ]:
+            replaced.append((place, name, function))
+            made[id(function)] = wider
     try:
         for place, name, function in replaced:
             setattr(place, name, made[id(function)])
@@ -248,7 +265,7 @@ def _wider(function: Any) -> Any:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return None
-    names = [name for name in ("dtype", "out_type") if name in parameters]
+    names = [n for n in ("dtype", "out_type") if n in parameters]
     if not names:
         return None
     (name,) = names[:1]
@@ -258,15 +275,22 @@ def _wider(function: Any) -> Any:
     literal = _is_float if function.__module__.startswith("tensorflow") else _never
     if function.__name__ == "one_hot" and literal is _is_float:
         literal = _always
+    converts = literal is _is_float and function.__name__.startswith(
+        ("constant", "convert_to_tensor")
+    )
 
     def wider(*args: Any, **kwargs: Any) -> Any:
         given = [_wide_dtype(a) if i == place else a for i, a in enumerate(args)]
+        if converts and given and isinstance(given[0], np.ndarray) and given[0].dtype in NARROW:
+            given[0] = _as_written(given[0])
         if name in kwargs:
             kwargs[name] = _wide_dtype(kwargs[name])
         elif len(args) <= place and default is not parameters[name].default:
             kwargs[name] = default
         elif len(args) <= place and default is None and literal(args, kwargs):
             kwargs[name] = WIDE
+        if "fn_output_signature" in kwargs:
+            kwargs["fn_output_signature"] = _wide_dtype(kwargs["fn_output_signature"])
         wide = WIDE in (kwargs.get(name), given[place] if len(given) > place else None)
         if wide and given and type(given[0]) is float:
             given[0] = np.float64(given[0])  # TensorFlow casts a plain one by way of float32
@@ -280,7 +304,12 @@ def _wide_dtype(dtype: Any) -> Any:
     if isinstance(dtype, type) and issubclass(dtype, np.floating):
         dtype = np.dtype(dtype)
     name = dtype if isinstance(dtype, str) else getattr(dtype, "name", str(dtype))
-    return WIDE if str(name).removeprefix("torch.") in NARROW else dtype
+    if name == "complex64":
+        return "complex128"
+    if str(name).removeprefix("torch.") not in NARROW:
+        return dtype
+    kind: Any = type(dtype)
+    return kind(_FLOAT64) if hasattr(dtype, "as_datatype_enum") else WIDE
 
 
 def _is_float(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +25,32 @@ class Shape(tuple):
         return list(self)
 
 
-class Size:
+class Dtype(str):
+    """A tensor's dtype: a name, as in Keras, that answers what TensorFlow's ``DType`` does, too."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        tf = sys.modules.get("tensorflow")
+        if tf is None or name.startswith("_"):
+            raise AttributeError(f"'str' object has no attribute {name!r}")
+        return getattr(tf.as_dtype(str(self)), name)
+
+
+#: What makes a tensor of TensorFlow's of a tracer or a size; set while a model is read.
+as_tensorflow: list[Callable[[Any], Any]] = []
+
+
+class Symbolic:
+    """Something that TensorFlow may ask for as a tensor."""
+
+    def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
+        if not as_tensorflow:
+            raise TypeError("a tensor of a model that is being read was kept and used afterwards")
+        return as_tensorflow[-1](self)
+
+
+class Size(Symbolic):
     """A dynamic size, as ``tf.shape(x)[0]`` gives it: an integer to compute with that has no value yet."""
 
     def __init__(self, number: Any) -> None:
@@ -40,7 +66,7 @@ class Size:
         raise TypeError("a dynamic size has no value while the model is read")
 
 
-class Sizes:
+class Sizes(Symbolic):
     """A shape some of whose sizes are dynamic."""
 
     dtype = "int32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from keras import KerasTensor, tree
 
 from diglot.errors import DataDependent
-from diglot.frontends.keras_tracing.sizes import Shape, Size, Sizes
+from diglot.frontends.keras_tracing.sizes import Dtype, Shape, Size, Sizes, Symbolic
 from diglot.literals import intended
 
 #: Keras's default integers are 32 bits wide, PyTorch's 64: what counts or names things is int64 in torch.
@@ -61,7 +62,7 @@ def no_one_program(kind: str) -> DataDependent:
     )
 
 
-class Tracer(KerasTensor):
+class Tracer(Symbolic, KerasTensor):
     """A Keras tensor whose value is ``value``, a torch tensor; sizes may be symbolic (``torch.SymInt``)."""
 
     def __init__(self, value: torch.Tensor) -> None:
@@ -82,7 +83,7 @@ class Tracer(KerasTensor):
 
     @property
     def dtype(self) -> str:
-        return keras_name(self.value.dtype)
+        return Dtype(keras_name(self.value.dtype))
 
     @property
     def ndim(self) -> int:
@@ -176,7 +177,7 @@ def as_torch(value: Any) -> Any:
 
     if isinstance(value, Tracer):
         return value.value
-    if isinstance(value, KerasVariable) and _variable_value:
+    if _variable_value and (isinstance(value, KerasVariable) or is_variable(value)):
         return _variable_value[-1](value)
     if isinstance(value, torch.Tensor):
         return value
@@ -191,6 +192,12 @@ def as_torch(value: Any) -> Any:
     if isinstance(value, np.ndarray) or _is_backend_tensor(value):
         return constant(value)
     return value
+
+
+def is_variable(value: Any) -> bool:
+    """Tell whether a value is a variable of TensorFlow's own, which Keras knows nothing of."""
+    tf = sys.modules.get("tensorflow")
+    return hasattr(value, "assign") and tf is not None and isinstance(value, tf.Variable)
 
 
 def constant(value: Any) -> torch.Tensor:

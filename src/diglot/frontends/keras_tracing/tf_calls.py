@@ -11,23 +11,23 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from keras import tree
 from keras.src.backend.common.variables import Variable as KerasVariable
-from torch.nn import functional as F
 
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.keras_ops.creation import dtype_of
+from diglot.frontends.keras_tracing import sizes, tf_control, tf_places
 from diglot.frontends.keras_tracing.sizes import Size, Sizes, host
 from diglot.frontends.keras_tracing.tensor import (
     Tracer,
     as_torch,
     author_line,
     constant,
+    is_variable,
     subscript,
     unwrap,
 )
@@ -36,7 +36,6 @@ from diglot.frontends.tensorflow.graph import Graph, Node, Out
 from diglot.frontends.tensorflow.ops import registry
 from diglot.frontends.tensorflow.values import Constant, Precision, Refused
 
-_NAMESPACES = "math nn linalg image random signal bitwise raw_ops strings sets dtypes".split()
 _MOST_STEPS = 256
 """A loop of more steps is not written out."""
 
@@ -52,15 +51,22 @@ def installed() -> Iterator[None]:
         yield
         return
     eagerly = tf.config.functions_run_eagerly()
-    replaced = _replacements()
+    replaced = [
+        *tf_places.everywhere(_replacements()),
+        (tf, "TensorArray", tf.TensorArray, tf_control.array_class(tf.TensorArray)),
+        (tf, "GradientTape", tf.GradientTape, tf_control.no_tape),
+    ]
     item = tf.Tensor.__getitem__
     try:
         tf.config.run_functions_eagerly(True)  # a tf.function of the author's is plain Python, too
         tf.Tensor.__getitem__ = lambda tensor, key: _item(item, tensor, key)
         for place, name, _, traced in replaced:
             setattr(place, name, traced)
-        yield
+        sizes.as_tensorflow.append(_symbol)
+        with tf_places.dispatched(_dispatched):
+            yield
     finally:
+        sizes.as_tensorflow.pop()
         for place, name, function, _ in replaced:
             setattr(place, name, function)
         tf.Tensor.__getitem__ = item
@@ -87,33 +93,38 @@ def _parts(key: Any) -> Iterator[Any]:
 
 
 @functools.cache
-def _replacements() -> list[tuple[ModuleType, str, Callable, Callable]]:
-    import tensorflow as tf
-
+def _replacements() -> list[tf_places.Place]:
     registry.load()
-    found: list[tuple[ModuleType, str, Callable, Callable]] = []
-    made: dict[int, Callable] = {}
-    for place in (tf, *(getattr(tf, name) for name in _NAMESPACES)):
-        for name, function in list(vars(place).items()):
-            plain = callable(function) and not isinstance(function, (type, ModuleType))
-            if plain and not name.startswith("_") and name not in ("function", "py_function"):
-                traced = made.setdefault(id(function), _traced(name, function))
-                found.append((place, name, function, traced))
-    return found
+    return tf_places.public(_traced)
+
+
+def _dispatched(function: Callable, args: Any, kwargs: Any) -> Any:
+    """A call that TensorFlow itself refused, by whatever way the function was come by (a default, a partial)."""
+    leaves = tree.flatten((args, kwargs))
+    if not any(isinstance(leaf, (Tracer, Size, Sizes)) for leaf in leaves):
+        return NotImplemented
+    return _traced(function.__name__, function)(*args, **kwargs)
 
 
 def _traced(name: str, function: Callable) -> Callable:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if tf_is_building():
+            return function(*args, **kwargs)  # within a function that is being traced
+        short = tf_control.find(name)
+        if short is not None and tf_control.takes_functions(name):
+            return short(*args, **kwargs)
         leaves = tree.flatten((args, kwargs))
         if any(
-            isinstance(leaf, (Tracer, Size, Sizes, KerasVariable, torch.SymInt)) for leaf in leaves
+            isinstance(leaf, (Tracer, Size, Sizes, KerasVariable, torch.SymInt))
+            or is_variable(leaf)
+            for leaf in leaves
         ):
-            short = _SHORT.get(name)
-            made = short(*args, **kwargs) if short is not None else None
-            return _run(name, function, args, kwargs) if made is None else made
-        if name == "range" and not tf_is_building():
-            return _run(name, function, args, kwargs, as_tensor=True)
+            made = short(*args, **kwargs) if short is not None else NotImplemented
+            return _run(name, function, args, kwargs) if made is NotImplemented else made
+        if name == "range":
+            made = _run(name, function, args, kwargs, as_tensor=True)
+            return tf_control.Counted(as_torch(made), function(*args, **kwargs).numpy())
         return function(*args, **kwargs)
 
     return call
@@ -121,51 +132,9 @@ def _traced(name: str, function: Callable) -> Callable:
 
 def tf_is_building() -> bool:
     """Whether TensorFlow is tracing a function, of which nothing here is any concern."""
-    import tensorflow as tf
+    from tensorflow.python.eager import context  # the public name is replaced, too
 
-    return not tf.executing_eagerly()
-
-
-def _gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
-    value = as_torch(features)
-    return Tracer(F.gelu(value, approximate="tanh" if approximate else "none"))
-
-
-def _silu(features: Any, beta: Any = 1.0, name: Any = None) -> Any:
-    return Tracer(F.silu(as_torch(features))) if beta == 1.0 else None
-
-
-def _normalize(
-    x: Any, axis: Any = None, epsilon: float = 1e-12, name: Any = None, dim: Any = None
-) -> Any:
-    axis = dim if axis is None else axis
-    return (
-        Tracer(F.normalize(as_torch(x), dim=axis, eps=epsilon**0.5)) if type(axis) is int else None
-    )
-
-
-def _cond(pred: Any, true_fn: Any = None, false_fn: Any = None, name: Any = None) -> Any:
-    """Both sides are computed, and the predicate picks."""
-    chosen, other = true_fn(), false_fn()
-    flags = as_torch(pred)
-
-    def pick(yes: Any, no: Any) -> Any:
-        a, b = as_torch(yes), as_torch(no)
-        if not values.same_shape(a.shape, b.shape):
-            why = "its predicate depends on the data, and its two results differ in shape"
-            raise Unsupported([Problem("tf.cond", author_line(), "", why)])
-        return Tracer(torch.where(flags, a, b))
-
-    return tree.map_structure(pick, chosen, other)
-
-
-_SHORT: dict[str, Callable] = {
-    "gelu": _gelu,
-    "silu": _silu,
-    "swish": _silu,
-    "l2_normalize": _normalize,
-    "cond": _cond,
-}
+    return not context.executing_eagerly()
 
 
 # --- one call ----------------------------------------------------------------------------------------
@@ -193,24 +162,69 @@ def _run(name: str, function: Callable, args: tuple, kwargs: dict, as_tensor: bo
 
     structure = tree.map_structure(take, (args, kwargs))
 
+    closed: list[tuple[Any, Any]] = []
+
     def again(*tensors: Any) -> Any:
+        _building.append((tf.compat.v1.get_default_graph(), closed))
         positional, named = tree.map_structure(
             lambda leaf: tensors[leaf.number] if isinstance(leaf, _Place) else leaf, structure
         )
-        return function(*positional, **named)
+        made = function(*positional, **named)
+        return tree.map_structure(lambda v: _symbol(v) if isinstance(v, Tracer) else v, made)
 
     where = author_line()
+    depth = len(_building)
     try:
         concrete = tf.function(again, autograph=False).get_concrete_function(*specs)
-        source = read_concrete(concrete)
+        source = read_concrete(concrete, fed=[placeholder for _, placeholder in closed])
     except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
         text = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise BadInput(
             f"TensorFlow cannot trace tf.{name} as the model calls it: {text}", where=where
         ) from error
+    finally:
+        del _building[depth:]
+    given += [_held(value) for value, _ in closed]
     results = evaluate(source.graph, given, f"tf.{name}", where, as_tensor)
+    if any(isinstance(r, tf.__internal__.CompositeTensor) for r in _leaves(concrete)):
+        raise tf_control.refused(f"tf.{name}", "it makes sparse or ragged tensors: use dense ones")
     flat = iter([_seen(result) for result in results])
     return tf.nest.map_structure(lambda _: next(flat), concrete.structured_outputs)
+
+
+def _leaves(concrete: Any) -> list[Any]:
+    import tensorflow as tf
+
+    return tf.nest.flatten(concrete.structured_outputs)
+
+
+_building: list[tuple[Any, list[tuple[Any, Any]]]] = []
+"""The graphs of the calls that are being traced, each with the tracers that functions in it have closed over and
+their placeholders."""
+
+
+def _symbol(value: Any) -> Any:
+    """A tracer, or a size, as TensorFlow sees it: a placeholder in the graph that is being traced.
+
+    Raises Unsupported where none is: TensorFlow's own code cannot compute with a tracer.
+    """
+    import tensorflow as tf
+
+    if not _building:
+        raise tf_places.Unfollowed([_unfollowed()])
+    graph, closed = _building[-1]
+    known = next((placeholder for held, placeholder in closed if held is value), None)
+    if known is not None:
+        return known
+    spec = _spec(_held(value))
+    with graph.as_default():
+        closed.append((value, tf.compat.v1.placeholder(spec.dtype, spec.shape)))
+    return closed[-1][1]
+
+
+def _unfollowed() -> Problem:
+    why = "its tensors cannot be followed through this function of TensorFlow's: write it with tf's ops, or keras.ops"
+    return Problem(tf_places.called(), author_line(), "", why)
 
 
 class _Place:
@@ -228,7 +242,8 @@ def _held(leaf: Any) -> Any:
         return leaf.numbers
     if isinstance(leaf, torch.SymInt):
         return leaf
-    return as_torch(leaf) if isinstance(leaf, (Tracer, KerasVariable, torch.Tensor)) else None
+    plain = isinstance(leaf, (Tracer, KerasVariable, torch.Tensor)) or is_variable(leaf)
+    return as_torch(leaf) if plain else None
 
 
 def _spec(value: Any) -> Any:
@@ -241,6 +256,7 @@ def _spec(value: Any) -> Any:
     name = str(value.dtype).removeprefix("torch.")
     if value.dtype == dtype_of(None):
         name = "float32"  # what the model is written in, whatever it is run in
+    name = "complex64" if name == "complex128" else name
     shape = [size if isinstance(size, int) else None for size in value.shape]
     return tf.TensorSpec(shape, "int32" if name == "int64" else name)
 

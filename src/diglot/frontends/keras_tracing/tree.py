@@ -69,7 +69,7 @@ def _called_plainly(layer: Layer, node: Any) -> bool:
     if all(hasattr(value, "shape") for value in args):
         return True
     own = [p for p in parameters(layer) if p.name != "mask" and p.kind is p.POSITIONAL_OR_KEYWORD]
-    return len(args) == len(own) == 1  # a list or dict of all inputs
+    return len(args) == len(own) == len(layer._inbound_nodes[0].input_tensors) == 1
 
 
 def output_keys(model: Layer, layer: Layer) -> dict[str, int] | None:
@@ -110,7 +110,7 @@ class Tree(Weights):
             root = self._composite(root_layer, "", "" if inner is None else inner.name)
         if self.problems:
             raise Unsupported(self.problems)
-        widths = {v.dtype for v in self.keep if "float" in v.dtype}
+        widths = {e.dtype for e in self.entries if "float" in e.dtype}
         if widths == {"float64"}:
             root.double()
         self.fill(root)

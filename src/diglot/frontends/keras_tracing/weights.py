@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from keras import Layer
+from keras.src.backend import standardize_dtype
 from keras.src.backend.common.variables import Variable as KerasVariable
 from torch import nn
 
@@ -36,7 +38,9 @@ def identifier(name: str, taken: Any = ()) -> str:
     return made
 
 
-def named_members(layer: Any, kind: type) -> Iterator[tuple[tuple[str, ...], Any]]:
+def named_members(
+    layer: Any, kind: type | tuple[type, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield ``(path, member)`` for each member of ``kind`` in a layer's attributes, lists and dicts included."""
     for name, value in vars(layer).items():
         # TensorFlow keeps books of its own in attributes that begin with _self_.
@@ -45,7 +49,7 @@ def named_members(layer: Any, kind: type) -> Iterator[tuple[tuple[str, ...], Any
 
 
 def _members(
-    path: tuple[str, ...], value: Any, kind: type
+    path: tuple[str, ...], value: Any, kind: type | tuple[type, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     if isinstance(value, kind):
         yield path, value
@@ -89,7 +93,7 @@ class Weights:
     def own_weights(self, layer: Layer, module: nn.Module, path: str, keras_path: str) -> None:
         """Make parameters and buffers of the variables that a layer holds itself."""
         trainable = {id(v) for v in layer._trainable_variables}
-        members = list(named_members(layer, KerasVariable))
+        members = list(named_members(layer, (KerasVariable, *_variable_kinds())))
         named = {id(v): p for p, v in members}
         parts = layer._flatten_layers(include_self=False)
         theirs = {
@@ -100,11 +104,8 @@ class Weights:
         counted = {id(v) for v in layer.weights}
         own += [v for _, v in members if id(v) not in counted]
         for index, variable in enumerate(own):
-            if (
-                variable.dtype == "string"
-                or id(variable) in self.variables
-                or id(variable) in theirs
-            ):
+            dtype = standardize_dtype(variable.dtype)
+            if dtype == "string" or id(variable) in self.variables or id(variable) in theirs:
                 continue
             names = named.get(id(variable), (variable.name,))
             kind = (
@@ -112,9 +113,7 @@ class Weights:
             )
             place = index if id(variable) in trainable else index - len(layer._trainable_variables)
             attribute = ".".join(names) if id(variable) in named else f"{kind}.{place}"
-            value = torch.zeros(
-                tuple(variable.shape), dtype=constant(np.zeros((), variable.dtype)).dtype
-            )
+            value = torch.zeros(tuple(variable.shape), dtype=constant(np.zeros((), dtype)).dtype)
             name = identifier("_".join(names), (*module._parameters, *module._buffers))
             if id(variable) in trainable and value.dtype.is_floating_point:
                 module.register_parameter(
@@ -152,7 +151,7 @@ class Weights:
                 source_shapes=[tuple(t.shape) for t in tensors],
                 combine=combine,
                 steps=steps,
-                dtype=str(variable.dtype),
+                dtype=standardize_dtype(variable.dtype),
                 trainable=bool(variable.trainable),
                 kind="parameter" if isinstance(tensors[0], nn.Parameter) else "buffer",
             )
@@ -177,6 +176,12 @@ class Weights:
         with torch.no_grad():
             for name, value in filled.items():
                 _tensor(root, name).copy_(torch.from_numpy(np.array(value, order="C")))
+
+
+def _variable_kinds() -> tuple[type, ...]:
+    """TensorFlow's own variables, of which Keras knows nothing: neither trained nor saved, but part of the function."""
+    tf = sys.modules.get("tensorflow")
+    return () if tf is None else (tf.Variable,)
 
 
 def _array(variable: Any) -> np.ndarray:

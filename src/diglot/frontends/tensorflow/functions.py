@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable, const
 from diglot.frontends.tensorflow.protobufs import Loader, shape_of, type_name
 
 
-def read_function(function: Any, names: dict[int, str] | None = None) -> Graph:
-    """The graph of a ``ConcreteFunction``. ``names`` names variables by ``id`` of their handle."""
+def read_function(
+    function: Any, names: dict[int, str] | None = None, fed: Sequence[Any] = ()
+) -> Graph:
+    """The graph of a ``ConcreteFunction``. ``names`` names variables by ``id`` of their handle.
+
+    ``fed`` are placeholders within it that are inputs, too, after its own.
+    """
     func_graph = function.graph
     definition = func_graph.as_graph_def()
     variables = {id(v.handle): v for v in func_graph.variables}
@@ -22,7 +28,7 @@ def read_function(function: Any, names: dict[int, str] | None = None) -> Graph:
         )
     captured = set(feeds)
     inputs = []
-    for tensor in func_graph.inputs:
+    for tensor in (*func_graph.inputs, *fed):
         if tensor.op.name not in captured:
             inputs.append(_input(tensor))
             feeds[tensor.op.name] = Out(inputs[-1])

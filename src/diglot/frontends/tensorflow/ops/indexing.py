@@ -298,3 +298,36 @@ def unsorted_segment_sum(call: Call, x: Any, ids: Any, count: Any) -> Any:
     x, ids, size = _segments(call, x, ids, count)
     base = torch.zeros((size, *x.shape[1:]), dtype=x.dtype, device=x.device)
     return base.index_add(0, ids, x)
+
+
+def _segment_reduce(names: tuple[str, ...], way: str) -> None:
+    """A reduction of the rows of each segment, which may not be empty."""
+
+    def run(call: Call, x: Any, ids: Any, count: Any = None) -> Any:
+        if count is None:  # sorted: as many as the last says
+            known = values.array_of(ids)
+            if known is None:
+                raise Refused("how many segments there are depends on the data")
+            count = int(known.max()) + 1
+        x, ids, size = _segments(call, x, ids, count)
+        base = torch.zeros((size, *x.shape[1:]), dtype=x.dtype, device=x.device)
+        if way == "sum":
+            return base.index_add(0, ids, x)
+        return base.index_reduce(0, ids, x, way, include_self=False)
+
+    run.__module__ = __name__
+    for name in names:
+        unsorted = name.startswith("Unsorted")
+        ids = [0, 0, 1, 2, 2, 2, 3] if not unsorted else [1, 0, 1, 3, 0, 0, 2]
+        extra = {"num_segments": 4} if unsorted else {}
+
+        def build(r: Any, x: Any, name: str = name, ids: Any = ids, extra: Any = extra) -> Any:
+            return getattr(r, name)(data=x, segment_ids=ids, **extra)
+
+        op(name, samples=(Sample(build, ("7,3",), fixed=True),))(run)
+
+
+_segment_reduce(("SegmentSum",), "sum")
+_segment_reduce(("SegmentMean",), "mean")
+_segment_reduce(("SegmentMax", "UnsortedSegmentMax"), "amax")
+_segment_reduce(("SegmentMin", "UnsortedSegmentMin"), "amin")

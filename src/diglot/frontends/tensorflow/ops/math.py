@@ -153,6 +153,8 @@ def cast(call: Call, x: Any) -> Any:
     if values.is_size(x):
         return torch.full((), x, dtype=dtype)
     x = call.tensor(x)
+    if dtype.is_complex and x.is_floating_point():  # of the width that is computed in
+        return torch.complex(x, torch.zeros_like(x))
     return x if x.dtype == dtype else x.to(dtype)
 
 

@@ -336,20 +336,6 @@ def local_response_norm(call: Call, x: Any) -> Any:
     return done.permute(0, 2, 3, 1)
 
 
-@op("MatrixInverse")
-def matrix_inverse(call: Call, x: Any) -> Any:
-    x = call.tensor(x)
-    return torch.linalg.inv(x.mH if call.attrs.get("adjoint") else x)
-
-
-@op(
-    "MatrixDeterminant",
-    samples=(Sample(lambda r, x: r.MatrixDeterminant(input=x), ("2,3,3",), fixed=True),),
-)
-def matrix_determinant(call: Call, x: Any) -> Any:
-    return torch.linalg.det(call.tensor(x))
-
-
 @op("Cross", samples=(Sample(lambda r, x, y: r.Cross(a=x, b=y), ("2,3", "2,3"), fixed=True),))
 def cross(call: Call, x: Any, y: Any) -> Any:
     return torch.linalg.cross(call.tensor(x), call.tensor(y), dim=-1)

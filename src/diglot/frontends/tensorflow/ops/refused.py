@@ -51,3 +51,23 @@ refuse(
     "(tf.compat.v1.enable_control_flow_v2)",
     *"Enter Exit NextIteration LoopCond RefEnter RefExit RefNextIteration".split(),
 )
+refuse(
+    "decoding looks for the likeliest path step by step; do this step in Python after the model",
+    *"CTCGreedyDecoder CTCBeamSearchDecoder CTCLoss CTCLossV2".split(),
+)
+refuse(
+    "torch has no such tensors in a model; give it dense ones (tf.sparse.to_dense before the model)",
+    *"SparseTensorDenseMatMul SparseToDense SparseReshape SparseConcat SparseFillEmptyRows SparseReorder "
+    "SparseSegmentSum SparseSegmentMean SparseSegmentSqrtN RaggedTensorToTensor RaggedRange RaggedGather "
+    "RaggedTensorToSparse RaggedTensorFromVariant RaggedTensorToVariant".split(),
+)
+refuse(
+    "it is of a graph that runs in 8 bits; translate the graph as it was before it was quantised",
+    *"QuantizeV2 Quantize Dequantize QuantizedConv2D QuantizedMatMul QuantizedAdd QuantizedRelu QuantizedRelu6 "
+    "QuantizedMaxPool QuantizedAvgPool QuantizedBiasAdd QuantizedConcat QuantizedConcatV2 QuantizedReshape "
+    "Requantize RequantizationRange QuantizeDownAndShrinkRange QuantizedInstanceNorm".split(),
+)
+refuse(
+    "it is one kernel for a whole recurrent layer of a GPU's library; export the layer as Keras writes it",
+    *"CudnnRNN CudnnRNNV2 CudnnRNNV3 BlockLSTM BlockLSTMV2 LSTMBlockCell GRUBlockCell".split(),
+)

@@ -103,13 +103,16 @@ def load() -> None:
         creation,
         image,
         indexing,
+        linalg,
         lists,
         math,
         nn,
         pooling,
+        quantisation,
         random,
         reduction,
         refused,
+        signal,
         spatial,
     )
 

@@ -1,0 +1,76 @@
+"""What TensorFlow's own code says in so many words of float32, while a model of its functions is run in float64."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diglot.runtime.graph_ops import fake_quant
+from diglot.runtime.resizing import widening
+
+#: A module, the name of a function or class in it, itself, and what stands for it.
+Place = tuple[Any, str, Any, Any]
+
+
+def replacements(wider: Callable[[Any], Any], wide: Callable[[Any], Any]) -> list[Place]:
+    """What is replaced within TensorFlow, whichever way a layer comes by the functions that call it.
+
+    ``wider(function)`` is the function with narrow dtypes among its arguments widened, ``wide(dtype)`` a dtype.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+    from tensorflow.python.ops import gen_image_ops, math_ops
+
+    places: list[Place] = [
+        (math_ops, "cast", math_ops.cast, wider(math_ops.cast)),
+        (ops, "convert_to_tensor", ops.convert_to_tensor, wider(ops.convert_to_tensor)),
+        (
+            gen_image_ops,
+            "resize_bilinear",
+            gen_image_ops.resize_bilinear,
+            widening(gen_image_ops.resize_bilinear),
+        ),
+        (tf, "TensorArray", tf.TensorArray, _array_class(tf.TensorArray, wide)),
+    ]
+    places += [
+        (tf.quantization, name, function, _fake_quant)
+        for name, function in vars(tf.quantization).items()
+        if name.startswith("fake_quant_with_min_max") and not name.endswith("gradient")
+    ]
+    for place in (tf.debugging, tf.compat.v1.debugging, tf.compat.v1, tf):
+        for name, function in vars(place).items():
+            if name.startswith("assert_") or name == "Assert":
+                places.append((place, name, function, _nothing))
+    return places
+
+
+def _array_class(plain: Any, wide: Callable[[Any], Any]) -> Callable[..., Any]:
+    def make(dtype: Any, *args: Any, **kwargs: Any) -> Any:
+        return plain(wide(dtype), *args, **kwargs)
+
+    return make
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """An assertion about values that are the checked model's own business."""
+
+
+def _node(op: str, **attributes: Any) -> Any:
+    """A node with attributes of any kind, as the ops' replacements ask for them."""
+    values = {k: types.SimpleNamespace(b=v, i=v, f=v) for k, v in attributes.items()}
+    return types.SimpleNamespace(op=op, attr=values)
+
+
+def _fake_quant(
+    inputs: Any,
+    min: Any = -6.0,
+    max: Any = 6.0,
+    num_bits: int = 8,
+    narrow_range: bool = False,
+    name: Any = None,
+) -> Any:
+    node = _node("FakeQuant", num_bits=num_bits, narrow_range=narrow_range)
+    return fake_quant(node, [inputs, np.float64(min), np.float64(max)])[0]
