@@ -29,6 +29,7 @@ from diglot.translating import describe, dtype_of, output_path, sizes_of
 from diglot.translation import Translation
 
 Step = tuple[Any, ...]
+_SHORT_TABLE = 256  # numbers
 
 
 def translate_keras(
@@ -165,7 +166,8 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     if mirror.outputs is not None:
         _name_outputs(hub, mirror.outputs)
     _tie(hub, mirror)
-    written = to_torch(hub, mirror.module, io_layout)
+    tables = _settle_tables(hub)
+    written = to_torch(hub, mirror.module, io_layout, mirror.boundary)
     homes = written.program.weights.entries()
     own = dict(mirror.module.named_buffers(remove_duplicate=False))
     own.update(mirror.module.named_parameters(remove_duplicate=False))
@@ -178,7 +180,7 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
         for e in homes
     }
     state.update({name: state[first].clone() for name, first in hub.ties if first in state})
-    return Programmed(hub, written, _weight_map(mirror, hub, written, homes), state, values)
+    return Programmed(hub, written, _weight_map(mirror, hub, written, homes, tables), state, values)
 
 
 def _tie(hub: Hub, mirror: Mirror) -> None:
@@ -188,11 +190,30 @@ def _tie(hub: Hub, mirror: Mirror) -> None:
     if is_chain(hub.root):  # has no constructor of its own
         return
     for name, first, kind in mirror.ties:
-        holder = name.rpartition(".")[0].rpartition(".")[0]
-        if first not in nodes or holder not in modules:
+        owner, _, own = name.rpartition(".")
+        holder = owner.rpartition(".")[0]
+        if first not in nodes or holder not in modules or own != first.rpartition(".")[2]:
             continue
         if kind != "Linear" or ties.give_to_linear(hub, nodes[first], name):
             hub.ties.append((name, first))
+
+
+def _settle_tables(hub: Hub) -> set[str]:
+    """Write short tables that are no part of the state dict into the program, in place; return their names.
+
+    A long one comes from the weight file, and so is a part of the state dict.
+    """
+    tables = set()
+    for node, parameter in list(hub.parameters.items()):
+        if parameter.persistent:
+            continue
+        if parameter.value.numel() > _SHORT_TABLE:
+            hub.parameters[node] = dataclasses.replace(parameter, persistent=True)
+        else:
+            node.meta["named"] = parameter.name.rpartition(".")[2]
+            hub.constants[node] = hub.parameters.pop(node).value
+            tables.add(parameter.name)
+    return tables
 
 
 def _name_outputs(hub: Hub, keys: dict[str, int]) -> None:
@@ -206,9 +227,9 @@ def _name_outputs(hub: Hub, keys: dict[str, int]) -> None:
 
 
 def _weight_map(
-    mirror: Mirror, hub: Hub, written: Written, homes: Sequence[WeightEntry]
+    mirror: Mirror, hub: Hub, written: Written, homes: Sequence[WeightEntry], tables: set[str]
 ) -> WeightMap:
-    """Entries from the Keras model's weights to the written program's."""
+    """Entries from the Keras model's weights to the written program's, which holds ``tables`` itself."""
     by_source = {home.sources[0]: home for home in homes}
     for alias, name in hub.aliases.items():
         if name in by_source:
@@ -217,7 +238,9 @@ def _weight_map(
     for entry in mirror.entries:
         found = [by_source.get(name) for name in entry.sources]
         if any(home is None for home in found):
-            unmapped.append({"source": entry.target, "why": "nothing reads it"})
+            known = tables.issuperset(entry.sources)
+            why = "the program holds its numbers" if known else "nothing reads it"
+            unmapped.append({"source": entry.target, "why": why})
             continue
         entries.append(_through(entry, [home for home in found if home is not None]))
     held = {name for entry in entries for name in entry.sources} | {name for name, _ in hub.ties}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,15 @@ def names(model: Any) -> Names | None:
         return None
     if any(tuple(v.shape) != tuple(e.shape) for v, e in variables):
         return None
-    return Names(layers, variables, origin.shares, weight_map.ties)
+    boundary = (
+        [_undone(spec.perm) for spec in weight_map.inputs],
+        [_undone(spec.perm) for spec in weight_map.outputs],
+    )
+    return Names(layers, variables, origin.shares, weight_map.ties, boundary)
+
+
+def _undone(perm: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if perm is None else tuple(int(i) for i in np.argsort(perm))
 
 
 def remember_layers(module: nn.Module, translation: Translation) -> None:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 import keras
 import numpy as np
+import pytest
 import there_and_back
 import torch
 from torch import nn
@@ -209,3 +210,205 @@ def test_carried_functions_are_pytorchs_own_again():
     assert "F.pixel_shuffle(" in back.source
     ours, theirs = (there_and_back.outputs(m, x)[0] for m in (model, back.model))
     np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer of which one result is read; with lengths, it runs over packed sequences."""
+
+    def __init__(self, kind, read, **options):
+        super().__init__()
+        self.rnn = getattr(nn, kind)(5, 4, batch_first=True, **options)
+        self.read = read
+
+    def forward(self, x, lengths=None):
+        if lengths is not None:
+            x = nn.utils.rnn.pack_padded_sequence(
+                x, lengths, batch_first=True, enforce_sorted=False
+            )
+        output, states = self.rnn(x)
+        if lengths is not None:
+            output, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
+        states = states[0] if isinstance(states, tuple) else states
+        results = {
+            "all": (output, states),
+            "output": output,
+            "last": states[-1],
+            "both": torch.cat([states[-2], states[-1]], 1),
+        }
+        return results[self.read]
+
+
+TWO, BOTH = {"num_layers": 2}, {"bidirectional": True}
+RECURRENT = [
+    ("LSTM", "output", {**TWO, "dropout": 0.3}, False),
+    ("LSTM", "output", {**TWO, **BOTH, "dropout": 0.3}, False),
+    ("LSTM", "both", {**TWO, **BOTH}, False),
+    ("GRU", "all", {**TWO, **BOTH, "bias": False}, False),
+    ("RNN", "last", {"num_layers": 3, "nonlinearity": "relu"}, False),
+    ("LSTM", "output", TWO, True),
+    ("LSTM", "output", BOTH, True),
+    ("GRU", "all", {**TWO, **BOTH}, True),
+    ("LSTM", "both", {**TWO, **BOTH}, True),
+]
+
+
+@pytest.mark.parametrize(("kind", "read", "options", "packed"), RECURRENT)
+def test_recurrent_layers_on_top_of_each_other_are_one(kind, read, options, packed):
+    torch.manual_seed(0)
+    model, x = Recurrent(kind, read, **options).eval(), torch.randn(3, 7, 5)
+    inputs = (x, torch.tensor([7, 3, 5])) if packed else x
+    back = there_and_back.to_keras_and_back(model, inputs)
+    assert not there_and_back.state_differences(model, back.model)
+    assert back.source.count(f"nn.{kind}(") == 1
+    if packed and "num_layers" in options:
+        assert "x, lengths.cpu(), batch_first=True" in back.source
+    if packed and read != "both":
+        assert "[:, : lengths.max()]" in back.source
+    ours, theirs = (there_and_back.outputs(m, inputs) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-9
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x, sublayer):
+        return x + sublayer(self.norm(x))
+
+
+class Sublayers(nn.Module):
+    """Modules and functions that are handed to modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(12, 6)
+        self.feed = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 6))
+        self.residuals = nn.ModuleList([Residual() for _ in range(2)])
+
+    def forward(self, x, context):
+        x = self.residuals[0](x, lambda y: self.mix(torch.cat([y, context], -1)))
+        return self.residuals[1](x, self.feed)
+
+
+def test_functions_that_are_handed_to_modules_stay_functions():
+    model, inputs = seeded(Sublayers), (torch.randn(2, 6), torch.randn(2, 6))
+    back = there_and_back.to_keras_and_back(model, inputs)
+    assert_same_state(model, back.model)
+    assert "def sublayer(y):" in back.source
+    assert "sublayer=self.feed" in back.source
+    ours, theirs = (there_and_back.outputs(m, inputs)[0] for m in (model, back.model))
+    np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
+
+
+class Rotary(nn.Module):
+    """Tables that are no part of the state dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(6, 6)
+        self.register_buffer("inv_freq", 3.7 ** -(torch.arange(6) / 6), persistent=False)
+        self.register_buffer("scale", torch.rand(6))
+
+    def forward(self, x):
+        return torch.cos(self.proj(x) * self.inv_freq) * self.scale
+
+
+def test_buffers_that_are_no_part_of_the_state_dict_stay_out_of_it():
+    model, x = seeded(Rotary), torch.randn(4, 6)
+    there = diglot.translate(model, x)
+    back = diglot.translate(there.model, x.numpy(), to="torch")
+    assert_same_state(model, back.model)
+    assert torch.equal(back.model.inv_freq, model.inv_freq)
+    assert {"source": "rotary.inv_freq", "why": "the program holds its numbers"} in (
+        back.weight_map.unmapped
+    )
+    ours, theirs = (there_and_back.outputs(m, x)[0] for m in (model, back.model))
+    np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
+
+
+class Twice(nn.Module):
+    """A batch norm that is called twice, and a number that is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+        self.register_buffer("offset", torch.tensor(0.0))
+
+    def forward(self, a, b):
+        return self.norm(self.linear(a)) - self.norm(self.linear(b)) + self.offset
+
+
+def test_batches_are_not_counted_where_a_module_is_called_twice():
+    model, inputs = seeded(Twice), (torch.randn(3, 4), torch.randn(3, 4))
+    there = diglot.translate(model, inputs)
+    assert "num_batches_tracked" not in there.source
+    back = there_and_back.to_keras_and_back(model, inputs)
+    assert_same_state(model, back.model)
+
+
+class Signals(nn.Module):
+    """Sequences with the channels first, in and out; no image among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.start, self.end = nn.Conv1d(2, 6, 3), nn.Conv1d(6, 4, 1)
+
+    def forward(self, x, gate):
+        return self.end(F.relu(self.start(x))), gate * 2
+
+
+def test_inputs_and_outputs_lie_as_they_did():
+    model, inputs = seeded(Signals), (torch.randn(3, 2, 11), torch.randn(3, 5, 6))
+    back = there_and_back.to_keras_and_back(model, inputs)
+    ours, theirs = (there_and_back.outputs(m, inputs) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-9
+    assert "transpose" not in back.source
+
+
+ON_IMAGES = [
+    'F.interpolate(x, size=(13, 7), mode="bilinear", align_corners=True)',
+    'F.interpolate(x, scale_factor=1.7, mode="bilinear")',
+    'F.interpolate(x, size=(5, 6), mode="bicubic")',
+    "F.interpolate(x, size=(5, 6))",
+    "F.adaptive_max_pool2d(x, (3, 2))",
+    "F.pixel_unshuffle(x, 2)",
+    "torch.channel_shuffle(x, 2)",
+    'F.pad(x, (1, 2, 3, 1), mode="replicate")',
+    'F.pad(x, (1, 2, 3, 1), mode="circular")',
+    "torch.var(x, dim=(2, 3))",
+    "F.group_norm(x, 2)",
+    "F.mish(x)",
+]
+ON_SEQUENCES = [
+    "torch.cosine_similarity(x, x.flip(0), dim=-1)",
+    "torch.linalg.vector_norm(x, 3, dim=-1)",
+    "x.topk(2, dim=1)[0]",
+    "F.scaled_dot_product_attention(x, x, x)",
+    "F.scaled_dot_product_attention(x, x, x, is_causal=True)",
+]
+
+
+class Says(nn.Module):
+    """A layer, and what is written in a string."""
+
+    def __init__(self, layer, said):
+        super().__init__()
+        self.layer, self.said = layer, said
+
+    def forward(self, x):
+        x = self.layer(x)
+        return eval(self.said)
+
+
+@pytest.mark.parametrize("said", [*ON_IMAGES, *ON_SEQUENCES])
+def test_what_pytorch_says_in_one_call_comes_back_as_that(said):
+    torch.manual_seed(0)
+    images = said in ON_IMAGES
+    x = torch.randn(2, 4, 8, 10) if images else torch.randn(2, 3, 5, 8)
+    model = Says(nn.Conv2d(4, 4, 1) if images else nn.Linear(8, 8), said).eval()
+    back = there_and_back.to_keras_and_back(model, x)
+    assert said in back.source
+    assert_same_state(model, back.model)
+    ours, theirs = (there_and_back.outputs(m, x) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-9

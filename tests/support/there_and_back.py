@@ -28,9 +28,9 @@ def keras_inputs(translation: Any, inputs: Any) -> Any:
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def to_keras_and_back(model: torch.nn.Module, inputs: Any) -> Any:
+def to_keras_and_back(model: torch.nn.Module, inputs: Any, style: str = "layers") -> Any:
     """The translation back to PyTorch of a model's translation to Keras."""
-    there = diglot.translate(model.eval(), inputs)
+    there = diglot.translate(model.eval(), inputs, style=style)
     return diglot.translate(there.model, keras_inputs(there, inputs), to="torch")
 
 
@@ -46,3 +46,30 @@ def outputs(model: torch.nn.Module, inputs: Any) -> list[np.ndarray]:
         else:
             found = exact(*wide) if isinstance(wide, tuple) else exact(wide)
     return [v.numpy() for v in torch.utils._pytree.tree_leaves(found) if torch.is_tensor(v)]
+
+
+def state_differences(model: torch.nn.Module, back: torch.nn.Module) -> list[str]:
+    """What of a model's state dict has not come back: missing, added or reshaped names, values of other bits."""
+    before, after = model.state_dict(), back.state_dict()
+    found = [f"-{name}" for name in before if name not in after]
+    found += [f"+{name}" for name in after if name not in before]
+    for name in before.keys() & after.keys():
+        if before[name].shape != after[name].shape:
+            found.append(f"{name} {list(before[name].shape)} -> {list(after[name].shape)}")
+        elif not name.endswith("num_batches_tracked") and not torch.equal(
+            before[name], after[name]
+        ):
+            found.append(f"{name} has other values")
+    return found
+
+
+def largest_gap(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
+    """The largest difference of outputs, relative to the largest value of each; infinite where a shape differs."""
+    if [a.shape for a in ours] != [a.shape for a in theirs]:
+        return float("inf")
+    gaps = [
+        float(np.abs(a.astype(float) - b.astype(float)).max() / (np.abs(a).max() + 1e-12))
+        for a, b in zip(ours, theirs, strict=True)
+        if a.size
+    ]
+    return max(gaps, default=0.0)

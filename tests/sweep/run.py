@@ -28,6 +28,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "mode
 warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402
+import there_and_back  # noqa: E402
 import torch  # noqa: E402
 import torchvision_stub  # noqa: E402, F401
 from randomise import seeded  # noqa: E402
@@ -42,6 +43,7 @@ GROUPS = {
     "timm": "timm_zoo",
     "keras_applications": "keras_applications",
     "keras_hub": "keras_hub_zoo",
+    "round_trips": "round_trips",
 }
 Factory = Callable[[], tuple[Any, Any]]
 
@@ -161,9 +163,33 @@ def one_of_keras(factory: Factory, options: argparse.Namespace) -> tuple[bool, s
     return bool(proof), f"{times} {lines:4d} lines {permutes:2d} permutes {said}"
 
 
+def round_trip(factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
+    """Translate a PyTorch model to Keras and back; return whether nothing was lost and a line about it."""
+    model, example = factory()
+    began = time.time()
+    style = "functional" if options.functional else "layers"
+    back = there_and_back.to_keras_and_back(model, example, style)
+    if options.source:
+        print(back.source)
+    gap = there_and_back.largest_gap(
+        *(there_and_back.outputs(m, example) for m in (model, back.model))
+    )
+    lost = there_and_back.state_differences(model, back.model)
+    lines = back.source.count("\n")
+    said = f"{gap:.1e} {time.time() - began:5.1f}s {lines:4d} lines"
+    if lost:
+        said += f", {len(lost)} lost: {', '.join(lost)}"[: options.width]
+    return gap <= 1e-9 and not lost, said
+
+
 def tried(group: str, factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
     """Run one model of a group; whatever it raises is a line, too."""
-    run = one_of_keras if group.startswith("keras") else one
+    runs = {
+        "keras_applications": one_of_keras,
+        "keras_hub": one_of_keras,
+        "round_trips": round_trip,
+    }
+    run = runs.get(group, one)
     try:
         return run(factory, options)
     except DiglotError as error:

@@ -279,6 +279,7 @@ class Homes:
                 dtype=str(first.value.dtype).removeprefix("torch."),
                 trainable=any(p.trainable for p in parameters),
                 kind="buffer" if first.buffer else "parameter",
+                persistent=first.persistent,
             )
             result.append(entry)
         return result

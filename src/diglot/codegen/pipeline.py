@@ -9,7 +9,7 @@ from diglot.codegen import torch_source
 from diglot.codegen.keras_source import write
 from diglot.codegen.source import Written
 from diglot.ir.hub import Hub
-from diglot.passes.layout import assign_layouts
+from diglot.passes.layout import Boundary, assign_layouts
 from diglot.rules.registry import registry
 
 
@@ -21,9 +21,14 @@ def to_keras(
     return write(hub, model, float_dtype(hub), style)
 
 
-def to_torch(hub: Hub, model: nn.Module | None, io_layout: str = "native") -> Written:
+def to_torch(
+    hub: Hub,
+    model: nn.Module | None,
+    io_layout: str = "native",
+    boundary: Boundary | None = None,
+) -> Written:
     """Lay out and write a hub whose images are channels-last, as a Keras frontend captures it."""
-    assign_layouts(hub, registry(), io_layout, "torch")
+    assign_layouts(hub, registry(), io_layout, "torch", boundary)
     return torch_source.write(hub, model, float_dtype(hub))
 
 

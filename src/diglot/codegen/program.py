@@ -163,6 +163,8 @@ class Program(TreeQueries):
             return self.weights.short_name(node)
         if node in self.hub.inputs:
             return self.hub.input_names[self.hub.inputs.index(node)]
+        if node.meta.get("named"):
+            return node.meta["named"]
         if is_mark(node):
             tag = node.args[1].split("|")
             if tag[1] == "in" and "." not in tag[-1]:

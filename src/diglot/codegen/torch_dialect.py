@@ -353,7 +353,8 @@ def _pattern(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> as
     if bool((flat == flat[0]).all()):
         one = number(flat[0])
         if one in (0, 1):
-            return call("torch.zeros" if one == 0 else "torch.ones", *value.shape, **options)
+            shape = tuple(value.shape) or ((),)
+            return call("torch.zeros" if one == 0 else "torch.ones", *shape, **options)
         if type(one) is int and wanted is torch.int64:
             options = {}
         return call("torch.full", tuple(value.shape), one, **options)

@@ -16,7 +16,7 @@ from diglot.errors import BadInput
 from diglot.ir.weight_entry import WeightEntry
 
 if TYPE_CHECKING:
-    from diglot.frontends.keras_tracing.original_names import Names
+    from diglot.frontends.keras_tracing.original_names import Boundary, Names
 
 
 @dataclasses.dataclass
@@ -30,6 +30,7 @@ class Mirror:
     that the model leaves open, by the place of the input and by axis; None where it does not declare its inputs.
     ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why"). ``ties``
     holds a second name that a weight had in PyTorch, its name in ``module``, and the class of the second's owner.
+    ``boundary`` says in which order the axes of inputs and of outputs were in PyTorch, as those of ``module``.
     """
 
     module: nn.Module
@@ -41,6 +42,7 @@ class Mirror:
     layers: dict[str, Any] = dataclasses.field(default_factory=dict)  # by the path of their modules
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
     ties: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    boundary: Boundary | None = None
 
 
 def mirror(
@@ -92,5 +94,14 @@ def mirror(
         for other, kind in (names.tied(variable, entry.sources[0]) if names is not None else ())
     ]
     return Mirror(
-        module, tree.entries, given, given_names, keys, sizes, tree.layers, tree.left_out, ties
+        module,
+        tree.entries,
+        given,
+        given_names,
+        keys,
+        sizes,
+        tree.layers,
+        tree.left_out,
+        ties,
+        names.boundary if names is not None else None,
     )

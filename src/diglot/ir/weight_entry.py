@@ -81,7 +81,8 @@ class WeightEntry:
     """One target weight and the source weights that it is made of.
 
     Every source first passes through `steps`; then `combine` makes one array of them: None (there
-    is one source), "sum", "stack" (a new axis 0) or "concat:AXIS".
+    is one source), "sum", "stack" (a new axis 0) or "concat:AXIS". A buffer that is not `persistent`
+    is no part of PyTorch's state dict.
     """
 
     target: str
@@ -93,6 +94,7 @@ class WeightEntry:
     dtype: str = "float32"
     trainable: bool = True
     kind: str = "parameter"
+    persistent: bool = True
 
     def __post_init__(self) -> None:
         """Freeze the sequences and check the fields against each other; raises WeightMapError."""

@@ -25,6 +25,13 @@ class Weight:
     steps: tuple = ()
     combine: str | None = None
 
+    def variable(self, layer: Any) -> Any:
+        """Return the Keras weight of a layer."""
+        found = layer
+        for part in self.keras.split("."):
+            found = found[int(part)] if part.isdigit() else getattr(found, part)
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Sample:

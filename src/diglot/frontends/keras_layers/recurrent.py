@@ -29,7 +29,7 @@ _GRU_GATES = (1, 0, 2)
 _KINDS: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "SimpleRNN": nn.RNN}
 
 
-def _is_stock(own: Any) -> bool:
+def is_stock(own: Any) -> bool:
     """Whether a layer computes what PyTorch's layer of the same name does."""
     import keras
 
@@ -52,10 +52,11 @@ def _options(own: Any) -> dict[str, Any]:
     return options
 
 
-def _stock(own: Any, **more: Any) -> nn.RNNBase:
+def stock(own: Any, **more: Any) -> nn.RNNBase:
+    """PyTorch's layer for one of Keras's, with its second biases at zero; ``more`` are arguments of the former."""
     kind = _KINDS[type(own).__name__]
     inputs = own.cell.kernel.shape[0]
-    module: Any = bare(kind, inputs, own.units, **_options(own), **more)
+    module: Any = bare(kind, inputs, own.units, **{**_options(own), **more})
     if own.use_bias and kind is not nn.GRU:
         # PyTorch has two biases where Keras has one: the second starts at zero.
         for name in [n for n, _ in module.named_parameters() if n.startswith("bias_hh")]:
@@ -82,27 +83,26 @@ class StatefulRNN(nn.Module):
 
 
 def _module(own: Any) -> nn.Module:
-    module = _stock(own)
+    module = stock(own)
     if not own.stateful:
         return module
     return StatefulRNN(module, own.states[0].shape[0])
 
 
 def direction_weights(
-    own: Any, attribute: str = "", prefix: str = "", suffix: str = ""
+    own: Any, attribute: str = "", prefix: str = "", place: str = "l0"
 ) -> list[Weight]:
-    """The weights of one direction; ``attribute`` and ``prefix`` lead to it, ``suffix`` as in ``_reverse``."""
+    """The weights of one direction; ``attribute`` and ``prefix`` lead to it, ``place`` as in ``l1_reverse``."""
     cell = f"{attribute}cell."
     gates = (("blocks", 1, _GRU_GATES),) if type(own).__name__ == "GRU" else ()
     found = [
-        Weight(f"{cell}kernel", f"{prefix}weight_ih_l0{suffix}", (_TRANSPOSED, *gates)),
-        Weight(f"{cell}recurrent_kernel", f"{prefix}weight_hh_l0{suffix}", (_TRANSPOSED, *gates)),
+        Weight(f"{cell}kernel", f"{prefix}weight_ih_{place}", (_TRANSPOSED, *gates)),
+        Weight(f"{cell}recurrent_kernel", f"{prefix}weight_hh_{place}", (_TRANSPOSED, *gates)),
     ]
+    pair = (f"{prefix}bias_ih_{place}", f"{prefix}bias_hh_{place}")
     if own.use_bias and gates:
-        pair = (f"{prefix}bias_ih_l0{suffix}", f"{prefix}bias_hh_l0{suffix}")
         found.append(Weight(f"{cell}bias", pair, (("blocks", 0, _GRU_GATES),), "stack"))
     elif own.use_bias:
-        pair = (f"{prefix}bias_ih_l0{suffix}", f"{prefix}bias_hh_l0{suffix}")
         found.append(Weight(f"{cell}bias", pair, (), "sum"))
     return found
 
@@ -163,7 +163,7 @@ def masked_sequence(
 def packed_sequence(
     module: Any, x: torch.Tensor, mask: torch.Tensor, first: Any, zero: bool
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """As :func:`masked_sequence`, with the states after the last step that counts.
+    """As :func:`masked_sequence`, with the states after the last step that counts, as PyTorch has them.
 
     Only packed sequences end before the batch does. One without any step that counts keeps its first state.
     """
@@ -177,9 +177,11 @@ def packed_sequence(
     before = list(first) if isinstance(first, tuple) else [first]
     begun = (lengths > 0).unsqueeze(-1)
     states = [
-        torch.where(begun, state, 0.0 if start is None else start.squeeze(0))
+        torch.where(begun, state, 0.0 if start is None else start)
         for state, start in zip(
-            _last_states(after), before * (2 if before == [None] else 1), strict=False
+            after if isinstance(after, tuple) else (after,),
+            before * (2 if before == [None] else 1),
+            strict=False,
         )
     ]
     made = _take(F.pad(output, (0, 0, 1, 0)), counted)
@@ -203,7 +205,8 @@ def _run(
         mask = mask.flip(1) if own.go_backwards else mask
         if own.return_state:
             sequence, states = packed_sequence(run.module, x, mask, first, own.zero_output_for_mask)
-            return (sequence if own.return_sequences else sequence[:, -1], *states)
+            output = sequence if own.return_sequences else sequence[:, -1]
+            return (output, *_last_states(tuple(states)))
         sequence = masked_sequence(run.module, x, mask, first, own.zero_output_for_mask)
         return sequence if own.return_sequences else sequence[:, -1]
     if own.stateful and first is not None:
@@ -265,7 +268,7 @@ def _samples(name: str, states: int) -> tuple[Sample, ...]:
 for _name, _states in (("LSTM", 2), ("GRU", 1), ("SimpleRNN", 1)):
     layer(
         _name,
-        when=_is_stock,
+        when=is_stock,
         make=_module,
         call=_run,
         weights=_weights,
@@ -289,8 +292,8 @@ def _is_stock_pair(own: Any) -> bool:
     )
     return (
         alike
-        and _is_stock(forward)
-        and _is_stock(backward)
+        and is_stock(forward)
+        and is_stock(backward)
         and not forward.stateful
         and not forward.go_backwards
     )
@@ -307,8 +310,8 @@ class TwoDirections(nn.Module):
 
 def _pair(own: Any) -> nn.Module:
     if masks_flow():
-        return TwoDirections(_stock(own.forward_layer), _stock(own.backward_layer))
-    return _stock(own.forward_layer, bidirectional=True)
+        return TwoDirections(stock(own.forward_layer), stock(own.backward_layer))
+    return stock(own.forward_layer, bidirectional=True)
 
 
 def _pair_weights(own: Any) -> list[Weight]:
@@ -316,7 +319,10 @@ def _pair_weights(own: Any) -> list[Weight]:
     return [
         *direction_weights(own.forward_layer, "forward_layer.", prefixes[0]),
         *direction_weights(
-            own.backward_layer, "backward_layer.", prefixes[1], "" if masks_flow() else "_reverse"
+            own.backward_layer,
+            "backward_layer.",
+            prefixes[1],
+            "l0" if masks_flow() else "l0_reverse",
         ),
     ]
 
@@ -349,12 +355,14 @@ def _run_pair(
     if isinstance(run.module, TwoDirections):
         ahead, back, states = _two_directions(run, x, initial_state, mask)
     else:
-        if mask is not None:
-            raise run.refused(
-                "a mask that no layer of the model makes: give it to the model as an input of Masking"
-            )
         first = _pair_states(initial_state, run)
-        sequence, after = run.module(x, first) if first is not None else run.module(x)
+        after: Any
+        if mask is not None:  # both layers give zeros where a step does not count
+            zero = own.return_sequences
+            sequence, made = packed_sequence(run.module, x, mask, first, zero)
+            after = tuple(made)
+        else:
+            sequence, after = run.module(x, first) if first is not None else run.module(x)
         states = [s[d] for d in (0, 1) for s in (after if isinstance(after, tuple) else (after,))]
         if own.return_sequences:
             if own.merge_mode == "concat":
@@ -380,7 +388,7 @@ def _two_directions(run: LayerCall, x: torch.Tensor, initial: Any, mask: Any) ->
             zero = own.forward_layer.zero_output_for_mask
             if own.return_state:
                 sequence, after = packed_sequence(module, steps, kept, first, zero)
-                states += after
+                states += _last_states(tuple(after))
             else:
                 sequence = masked_sequence(module, steps, kept, first, zero)
         else:

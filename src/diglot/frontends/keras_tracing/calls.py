@@ -53,6 +53,7 @@ class Trace:
         self._forced: list[bool | None] = [None]
         self._modules: list[nn.Module] = []
         self._returned: Any = None
+        self._given: Any = None  # to a function that was handed to a layer
         self._float: torch.dtype | None = None
 
     def __deepcopy__(self, memo: dict) -> Trace:
@@ -99,7 +100,7 @@ class Trace:
         forced: bool | None = None
         if self._pending:
             was_args, was_kwargs, forced = self._pending.pop()
-            args, kwargs = _with_masks((args, kwargs), (was_args, was_kwargs))
+            args, kwargs = self._received((args, kwargs), (was_args, was_kwargs))
         else:
             args, kwargs = wrap(args), wrap(kwargs)
         with self.running(module, forced, (args, kwargs)):
@@ -117,12 +118,12 @@ class Trace:
         if isinstance(layer, Sequential) and type(layer).call is Sequential.call:
             return self._sequence(layer, args[0] if args else next(iter(kwargs.values())))
         parameters = inspect.signature(layer.call).parameters
+        mode = Mode(module) if self._forced[-1] is None else self._forced[-1]
         if "training" in parameters:
-            mode = self._forced[-1]
-            kwargs = {**kwargs, "training": Mode(module) if mode is None else mode}
+            kwargs = {**kwargs, "training": mode}
         if not self._modules[:-1]:
             args, kwargs = _packed(layer, args, kwargs)
-        with carried_functions.installed(type(layer).call):
+        with carried_functions.installed(type(layer).call, mode):
             return layer.call(*args, **kwargs)
 
     def _functional(self, model: Functional, inputs: list[Any]) -> Any:
@@ -249,8 +250,58 @@ class Trace:
             kwargs = {}
         kwargs = {k: v for k, v in kwargs.items() if v is not None}
         self._pending.append((args, kwargs, forced))
+        args, kwargs = tree.map_structure(self._handed_over, (args, kwargs))
         result = module(*unwrap(args), **unwrap(kwargs))
         return _with_masks(result, self._returned)
+
+    # --- functions that layers are called with --------------------------------------------------------------
+
+    def _handed_over(self, value: Any) -> Any:
+        """A function of tracers (a layer, a lambda) as one of torch tensors, so that its calls are seen."""
+        if not _is_function(value):
+            return value
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            args, kwargs = _with_masks((args, kwargs), self._given)
+            self._returned = value(*args, **kwargs)
+            return unwrap(self._returned)
+
+        own = value.call if isinstance(value, Layer) else value
+        with contextlib.suppress(TypeError, ValueError):
+            call.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
+        return call
+
+    def _received(self, given: Any, was: Any) -> Any:
+        """What a layer was called with, as tracers and functions of tracers again."""
+        made = _with_masks(given, was)
+        flat = zip(tree.flatten(made), tree.flatten(was), strict=True)
+        items = [Handed(self, f, own) if _is_function(own) else f for f, own in flat]
+        return tree.pack_sequence_as(made, items)
+
+    def call_handed(self, function: Callable, args: tuple, kwargs: dict) -> Any:
+        """Call a function that a layer was handed on tracers."""
+        self._given = (args, kwargs)
+        result = function(*unwrap(args), **unwrap(kwargs))
+        return _with_masks(result, self._returned)
+
+
+class Handed:
+    """A function, or a layer, that a layer was called with."""
+
+    def __init__(self, trace: Trace, function: Callable, own: Any) -> None:
+        self._trace = trace
+        self._function = function
+        self._own = own
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._trace.call_handed(self._function, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (type, Tracer))
 
 
 def _following(operation: Any) -> Callable:

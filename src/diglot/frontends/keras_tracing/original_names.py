@@ -9,13 +9,16 @@ import numpy as np
 
 from diglot.ir.weight_entry import WeightEntry
 
+#: Of inputs and of outputs: where each axis of PyTorch's tensor is in Keras's; None where it is the same.
+Boundary = tuple[list[tuple[int, ...] | None], list[tuple[int, ...] | None]]
+
 
 class Names:
     """Of a Keras model's layers and variables, by identity.
 
     ``layers``: pairs of a layer and its module's path. ``variables``: pairs of a variable and the entry that made it.
     ``shares``: the PyTorch arrays, by name, that such an entry adds up; Keras holds their sum. ``ties``: second names
-    of weights as a weight map has them.
+    of weights as a weight map has them. ``boundary``: how inputs and outputs lay there.
     """
 
     def __init__(
@@ -24,12 +27,14 @@ class Names:
         variables: list[tuple[Any, WeightEntry]],
         shares: Mapping[str, np.ndarray],
         ties: Sequence[Mapping[str, str]],
+        boundary: Boundary | None = None,
     ) -> None:
         self._keep = (layers, variables)  # so that no id is given twice
         self._paths = {id(layer): path for layer, path in layers}
         self._entries = {id(variable): entry for variable, entry in variables}
         self.shares = shares
         self.ties = ties
+        self.boundary = boundary
 
     def entry(self, variable: Any) -> WeightEntry | None:
         """The entry that a variable was made by."""

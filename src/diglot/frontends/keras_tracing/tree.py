@@ -12,6 +12,7 @@ from torch import nn
 
 from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
+from diglot.frontends.keras_layers import stacked
 from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, with_masks
 from diglot.frontends.keras_tracing.blocks import Plan, plan
@@ -135,7 +136,7 @@ class Tree(Weights):
             self.problems.append(Problem(source, "", keras_path or layer.name, why))
             self.paths[id(layer)] = path
             return
-        record = self.records[id(layer)] = keras_layers.find(layer)
+        record = self.records[id(layer)] = self._record(layer)
         if record is not None and record.in_training:
             what = {"layer": keras_path or layer.name, "class": type(layer).__name__}
             self.left_out.append({**what, "why": record.in_training})
@@ -155,6 +156,10 @@ class Tree(Weights):
             self._placed[path] = module
             if record is not None:
                 self._activation(layer, parent, name, path, keras_path)
+
+    def _record(self, layer: Layer) -> LayerRecord | None:
+        """Return the record of a layer, or of a sequence that was one layer in PyTorch."""
+        return stacked.find(layer, self.names) or keras_layers.find(layer)
 
     def _refusal(self, layer: Layer) -> str | None:
         if type(layer).__name__ == "Lambda" and self.trusted:
@@ -301,7 +306,7 @@ class Tree(Weights):
         """Return what PyTorch called a layer below the module at ``path``, where the model comes from there."""
         if self.names is None:
             return None
-        return self.names.below(child, keras_layers.find(child) is not None, path)
+        return self.names.below(child, self._record(child) is not None, path)
 
     def _items(self, children: list[Any], path: str) -> list[tuple[str, Layer, str]] | None:
         """Return the items of a sequence under the names that they had in PyTorch; None where these are not known.
@@ -316,7 +321,7 @@ class Tree(Weights):
         found: list[tuple[str, Layer, str]] = []
         place = -1
         for (names, child, attribute), known in zip(children, said, strict=True):
-            record = keras_layers.find(child)
+            record = self._record(child)
             if known:
                 name = known[0]
                 place = int(name) if name.isdigit() else place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 import sys
@@ -73,9 +74,7 @@ class Weights:
     def weight(
         self, layer: Layer, module: nn.Module, weight: Weight, path: str, keras_path: str
     ) -> None:
-        variable: Any = layer
-        for part in weight.keras.split("."):
-            variable = variable[int(part)] if part.isdigit() else getattr(variable, part)
+        variable = weight.variable(layer)
         names = (weight.torch,) if isinstance(weight.torch, str) else weight.torch
         tensors = [_tensor(module, name) for name in names]
         for tensor in tensors:
@@ -120,7 +119,8 @@ class Weights:
                     name, nn.Parameter(value, requires_grad=variable.trainable)
                 )
             else:
-                module.register_buffer(name, value)
+                known = self.names.entry(variable) if self.names is not None else None
+                module.register_buffer(name, value, known is None or known.persistent)
             self._entry(
                 variable,
                 join(keras_path, attribute),
@@ -159,9 +159,8 @@ class Weights:
 
     def fill(self, root: nn.Module) -> None:
         """Fill the module's weights with the Keras model's values, by the entries read backwards."""
-        state = {
-            name: value.detach().numpy() for name, value in root.state_dict(keep_vars=True).items()
-        }
+        tensors = itertools.chain(root.named_parameters(), root.named_buffers())
+        state = {name: value.detach().numpy() for name, value in tensors}
         filled: dict[str, np.ndarray] = {}
         for variable, entry in zip(self.keep, self.entries, strict=True):
             current = [filled.get(name, state[name]) for name in entry.sources]

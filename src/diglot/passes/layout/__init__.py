@@ -10,6 +10,6 @@ writer maps every axis, shape and weight through it. In order:
 4. a flatten in front of a Linear keeps the target's order and turns the Linear's rows instead (:mod:`.flatten`).
 """
 
-from diglot.passes.layout.assign import assign_layouts
+from diglot.passes.layout.assign import Boundary, assign_layouts
 
-__all__ = ["assign_layouts"]
+__all__ = ["Boundary", "assign_layouts"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,33 +16,50 @@ from diglot.passes.layout.unflatten import becomes_maps
 from diglot.passes.layout.wants import Wants
 from diglot.rules.registry import Rule
 
+#: Layouts of inputs and of outputs, in order.
+Boundary = tuple[Sequence[perms.Perm | None], Sequence[perms.Perm | None]]
 _VIEWS = {"aten.view.default", "aten.reshape.default", "aten.unsqueeze.default"}
 _AXIS_REMOVED = {"aten.select.int", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze.default"}
 
 
 def assign_layouts(
-    hub: Hub, rules: dict[str, Rule], io_layout: str = "native", target: str = "keras"
+    hub: Hub,
+    rules: dict[str, Rule],
+    io_layout: str = "native",
+    target: str = "keras",
+    boundary: Boundary | None = None,
 ) -> None:
     """Annotate every node with ``meta["layout"]``, in place.
 
     ``io_layout="native"`` lets inputs and outputs be channels-last where they meet a convolution; ``"same"``
     keeps PyTorch's order at the boundary. For ``target="torch"`` the roles are swapped: the hub's images are
     channels-last, as Keras means them, with a permute on either side of each convolution; stored channels-first
-    these permutes are free.
+    these permutes are free. With ``boundary`` the layouts of inputs and outputs are known, and ``"native"`` is these.
     """
-    Assigner(hub, rules, io_layout, target).run()
+    Assigner(hub, rules, io_layout, target, boundary).run()
 
 
 class Assigner:
     """One walk over the graph."""
 
-    def __init__(self, hub: Hub, rules: dict[str, Rule], io_layout: str, target: str) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        rules: dict[str, Rule],
+        io_layout: str,
+        target: str,
+        boundary: Boundary | None = None,
+    ) -> None:
         self.hub = hub
         self.rules = rules
         self.native = io_layout == "native"
+        inputs, outputs = boundary if boundary is not None and self.native else ([], [])
+        self.given = inputs if len(inputs) == len(hub.inputs) else None
+        self.returned = outputs if len(outputs) == len(hub.outputs) else None
         self.to_keras = target == "keras"
         self.images = perms.channels_last if self.to_keras else perms.channels_first
         self.wants = Wants(rules, target)
+        self.towards_images = self._towards_images()
         self._made: dict[tuple[fx.Node, perms.Perm | None], fx.Node] = {}
         self._sequences = False  # channels-first at the boundary
 
@@ -49,7 +67,9 @@ class Assigner:
         """Assign every layout."""
         for node in list(self.hub.graph.nodes):
             if node in self.hub.inputs:
-                if self.native and self.wants.images(node):
+                if self.given is not None:
+                    node.meta["layout"] = self.given[self.hub.inputs.index(node)]
+                elif self.native and self.wants.images(node):
                     rank = node.meta["val"].dim()
                     node.meta["layout"] = self.images(rank)
                     self._sequences |= rank == 3 and not self.to_keras
@@ -60,17 +80,37 @@ class Assigner:
             self._output(i, node)
         self.hub.graph.lint()
 
+    def _towards_images(self) -> set[fx.Node]:
+        """Return the nodes that outputs which are known to be images are made of, one for one."""
+        found: set[fx.Node] = set()
+        stack = [
+            node
+            for node, layout in zip(self.hub.outputs, self.returned or (), strict=False)
+            if layout is not None and layout == self.images(node.meta["val"].dim())
+        ]
+        while stack:
+            node = stack.pop()
+            found.add(node)
+            rule = self.rules.get(target_name(node)) if node.op == "call_function" else None
+            if node.op == "call_function" and is_mark(node):
+                stack.append(node.args[0])
+            elif rule is not None and rule.layout == "elementwise":
+                stack += [argument for argument in tensors(node) if argument not in found]
+        return found
+
     def _output(self, index: int, node: fx.Node) -> None:
         layout = node.meta.get("layout")
-        if layout is None:
+        wanted = self.returned[index] if self.returned is not None else None
+        if layout == wanted:
             return
-        if self.native and layout == self.images(node.meta["val"].dim()):
+        native = self.native and layout == self.images(node.meta["val"].dim())
+        if self.returned is None and native:
             return
         # the conversion goes in front of the root's output mark
         source = node.args[0] if is_mark(node) else node
         if is_mark(node):
-            node.args = (self.convert(source, None, node), *node.args[1:])
-            node.meta["layout"] = None
+            node.args = (self.convert(source, wanted, node), *node.args[1:])
+            node.meta["layout"] = wanted
 
     def _assign(self, node: fx.Node) -> None:
         name = target_name(node)
@@ -229,7 +269,8 @@ class Assigner:
         dims = perms.permuted_dims(node, rank)
         layout = source.meta.get("layout")
         becomes = rank > 2 and perms.after_permute(None, dims) == self.images(rank)
-        stays = rank > 3 or self.wants.images(node) or (self._sequences and self.wants.ends(node))
+        stays = rank > 3 or self.wants.images(node) or node in self.towards_images
+        stays = stays or (self._sequences and self.wants.ends(node))
         if layout is not None or (becomes and stays):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True

@@ -148,7 +148,7 @@ def _padded(op: OpCall, output: ast.expr) -> ast.expr:
     """The outputs of a layer as a tensor: those of packed sequences are padded again."""
     if not _is_packed(op):
         return output
-    length = E("x.shape[1]", x=op.expr("input"))
+    length = op.size(op.fake("input").shape[1])
     options = {"batch_first": True, "total_length": length}
     return E("y[0]", y=call("nn.utils.rnn.pad_packed_sequence", output, **options))
 

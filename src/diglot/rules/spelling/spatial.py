@@ -52,9 +52,12 @@ def _adaptive(rank: int, kind: str):
 
     def write(op: OpCall) -> ast.expr:
         made = call(f"F.adaptive_{kind}_pool{rank}d", op.expr("self"), size(op))
-        if kind == "max":  # the op gives the places, too
+        if kind == "avg":
+            return made
+        if any(u.args[1] == 1 and u.users for u in op.node.users):  # the op gives the places, too
             made.keywords.append(ast.keyword("return_indices", to_ast(True)))
-        return made
+            return made
+        return ast.Tuple([made, ast.Constant(None)], ast.Load())
 
     def layer(op: OpCall) -> ast.expr | None:
         return call(f"nn.AdaptiveAvgPool{rank}d", size(op)) if kind == "avg" else None
