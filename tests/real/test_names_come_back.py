@@ -412,3 +412,27 @@ def test_what_pytorch_says_in_one_call_comes_back_as_that(said):
     assert_same_state(model, back.model)
     ours, theirs = (there_and_back.outputs(m, x) for m in (model, back.model))
     assert there_and_back.largest_gap(ours, theirs) < 1e-9
+
+
+class Offsets(nn.Module):
+    """A table of whole numbers, and a pool that is an item of a sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("offsets", torch.tensor([0, 7, 16]))
+        self.embedding = nn.Embedding(21, 6)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 3, 1), nn.ReLU())
+
+    def forward(self, ids, images):
+        return self.embedding(ids + self.offsets).sum(1), self.pool(images)
+
+
+def test_tables_of_whole_numbers_and_pools_in_sequences():
+    inputs = (torch.randint(0, 5, (4, 3)), torch.randn(4, 2, 5, 7))
+    model = seeded(Offsets)
+    back = there_and_back.to_keras_and_back(model, inputs)
+    assert_same_state(model, back.model)
+    assert back.model.offsets.dtype == torch.int64
+    assert "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 3, 1), nn.ReLU())" in back.source
+    ours, theirs = (there_and_back.outputs(m, inputs) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-9

@@ -62,6 +62,9 @@ _RESERVED = frozenset(
 )
 
 
+_SHORT = 16  # whole numbers that are written as they are
+
+
 class TorchDialect:
     """Plain ``torch.nn``."""
 
@@ -427,10 +430,14 @@ def _initial(
         made = _pattern(value.permute(perm) if perm else value, value.dtype, program.float_dtype)
         if made is not None:
             return made
+        if not value.dtype.is_floating_point and value.numel() <= _SHORT:
+            return _values(value.permute(perm) if perm else value, value.dtype, program.float_dtype)
     usual = value.dtype is program.float_dtype or value.dtype is torch.int64
     options = {} if usual else {"dtype": dtype_ast(value.dtype)}
     known = program.initial.initializer(node, perm, lambdas=False)
     if isinstance(known, ast.Constant):
+        if value.dtype is not program.float_dtype:
+            options = {"dtype": dtype_ast(value.dtype)}
         return call(f"torch.{known.value}", *(shape or [()]), **options)
     assert isinstance(known, ast.Call)
     number_ = known.args[0] if known.args else known.keywords[0].value

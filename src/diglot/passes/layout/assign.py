@@ -270,8 +270,8 @@ class Assigner:
         layout = source.meta.get("layout")
         becomes = rank > 2 and perms.after_permute(None, dims) == self.images(rank)
         stays = rank > 3 or self.wants.images(node) or node in self.towards_images
-        stays = stays or (self._sequences and self.wants.ends(node))
-        if layout is not None or (becomes and stays):
+        ends = self.returned is None and self._sequences and self.wants.ends(node)
+        if layout is not None or (becomes and (stays or ends)):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True
             return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diglot.codegen.expr import E, call, to_ast
 from diglot.rules.arguments import brief, numbers, unless
 from diglot.rules.spelling import alike
+from diglot.rules.spelling.schema import by_schema
 
 if TYPE_CHECKING:
     from diglot.codegen.opcall import OpCall
@@ -63,6 +64,15 @@ def _adaptive(rank: int, kind: str):
         return call(f"nn.AdaptiveAvgPool{rank}d", size(op)) if kind == "avg" else None
 
     return write, layer
+
+
+def _global_average(op: OpCall) -> ast.expr | None:
+    """``nn.AdaptiveAvgPool2d(1)`` for the mean of each channel of an image that stays one."""
+    rank, dims = op.fake("self").dim(), op.axes(op["dim"])
+    axes = sorted(d % rank for d in ([dims] if isinstance(dims, int) else dims or ()))
+    if not op.get("keepdim", False) or rank not in (3, 4, 5) or axes != list(range(2, rank)):
+        return None
+    return call(f"nn.AdaptiveAvgPool{rank - 2}d", 1)
 
 
 def _pad_widths(op: OpCall) -> list[ast.expr]:
@@ -160,6 +170,7 @@ for _rank in (1, 2, 3):
 for _op in ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d",
             "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"):  # fmt: skip
     alike(f"{_op}.vec {_op}", _resize, _resize_layer)
+alike("mean.dim", by_schema, _global_average)
 alike("pad constant_pad_nd", *_pad("constant"))
 alike("reflection_pad1d reflection_pad2d reflection_pad3d", _pad("reflect")[0])
 alike("replication_pad1d replication_pad2d replication_pad3d", _pad("replicate")[0])
