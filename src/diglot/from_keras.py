@@ -25,7 +25,7 @@ from diglot.frontends.listing import Listing
 from diglot.ir.hub import Hub
 from diglot.passes import ties
 from diglot.runtime import original
-from diglot.translating import describe, dtype_of, output_path, sizes_of
+from diglot.translating import describe, dtype_of, output_path, paths_of, sizes_of
 from diglot.translation import Translation
 
 Step = tuple[Any, ...]
@@ -175,7 +175,8 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     arrays.update({name: arrays[first] for name, first in hub.ties})
     state = {
         e.target: torch.from_numpy(
-            np.array(e.to_target([arrays[s] for s in e.sources]), order="C")  # also one of rank 0
+            # Not copied, where it is the same array: the mirror is nobody else's.
+            np.asarray(e.to_target([arrays[s] for s in e.sources]), order="C")  # also one of rank 0
         )
         for e in homes
     }
@@ -322,6 +323,7 @@ def _module_pairs(written: Written) -> list[ModulePair]:
                 classes.get(region.path, "Sequential"),
                 region.class_name,
                 outputs=perms,
+                paths=paths_of(ports),
             ),
         )
     return list(pairs.values())

@@ -3,7 +3,8 @@
 net.py:make, package.module:make      a function that returns a Keras model or (model, inputs)
 model.keras, model.h5                 a saved model; nothing in it runs unless it is trusted
 keras:applications/ResNet50(…)        a builder of keras.applications; random weights
-hub:DIRECTORY or hub:PRESET           a keras-hub preset, from a folder or fetched
+hub:DIRECTORY                         a keras-hub preset: the task that it holds, else the backbone
+hub:PRESET                            the backbone of a preset that is fetched
 hub:BertBackbone(num_layers=2, …)     a class of keras_hub.models with its arguments; random weights
 FOLDER, graph.pb                      a SavedModel, or a frozen graph of TensorFlow 1
 """
@@ -28,6 +29,8 @@ FORMS = (
     "file.py:factory, package.module:factory, model.keras, model.h5, a SavedModel's folder, graph.pb, "
     "keras:applications/NAME or hub:PRESET"
 )
+_PRESETS = "presets: https://keras.io/keras_hub/presets"
+_SERIALISED = ("config.json", "task.json")
 _REACH = 5.0
 """Seconds to wait for the site that presets come from."""
 
@@ -171,8 +174,22 @@ def _hub(rest: str, spec: str) -> Any:
         raise BadInput(f"{folder} is no preset of keras-hub: it has no config.json.")
     else:
         _check_reach(name, spec)
-    with TheirCode(f"Loading {spec}", "presets: https://keras.io/keras_hub/presets"):
-        return keras_hub.models.Backbone.from_preset(name, **kwargs)
+    kind, options, hint = keras_hub.models.Backbone, {}, _PRESETS
+    if folder.is_dir():
+        hint = "the folder must hold what keras-hub's save_to_preset writes"
+    if (folder / "task.json").is_file():
+        # A backbone with a head. What makes its inputs of texts or files is Python beside the model.
+        config = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+        kind = getattr(keras_hub.models, str(config.get("class_name")), None)
+        options = {"preprocessor": None}
+        if not (inspect.isclass(kind) and issubclass(kind, keras_hub.models.Task)):
+            raise BadInput(
+                f"{folder / 'task.json'} names no task of keras-hub.",
+                expected="BertTextClassifier, GPT2CausalLM or another class of keras_hub.models",
+                received=str(config.get("class_name")),
+            )
+    with TheirCode(f"Loading {spec}", hint):
+        return kind.from_preset(name, **options, **kwargs)
 
 
 def _check_preset(folder: Path) -> None:
@@ -182,7 +199,7 @@ def _check_preset(folder: Path) -> None:
             config = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise BadInput(f"{path} is damaged: its JSON cannot be read.") from error
-        if isinstance(config, dict) and "class_name" in config:
+        if path.name in _SERIALISED or (isinstance(config, dict) and "class_name" in config):
             check_config(config, path, False, {})
     for path in sorted(folder.glob("*.h5")):
         check_weights(path)

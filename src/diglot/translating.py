@@ -6,6 +6,7 @@ import importlib.metadata
 import inspect
 import linecache
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from diglot.codegen.source import Written, structure_json
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
 from diglot.errors import UsageError
 from diglot.frontends.capture import capture
-from diglot.ir.hub import Call, Hub
+from diglot.ir.hub import Call, Hub, Port
 from diglot.ir.limits import bounds, lengths_of_sequences
 from diglot.ir.sizes import is_static, shape_of, size_of
 from diglot.translation import Translation
@@ -229,7 +230,7 @@ def module_pairs(hub: Hub, written: Written) -> list[ModulePair]:
                 region.path,
                 ModulePair(
                     region.path, target, region.class_name, _target_class(written, region), file, line,
-                    tuple(p.node.meta.get("layout") for p in ports),
+                    tuple(p.node.meta.get("layout") for p in ports), paths_of(ports),
                 ),
             )  # fmt: skip
         for key, member in program.writer(region).members.items():
@@ -237,6 +238,11 @@ def module_pairs(hub: Hub, written: Written) -> list[ModulePair]:
             if pair is not None:
                 pairs.setdefault(pair.source, pair)
     return list(pairs.values())
+
+
+def paths_of(ports: Sequence[Port]) -> tuple[tuple[str | int, ...], ...]:
+    """Where in what a module returns these are; () where it is all that it returns."""
+    return tuple(tuple(output_path(p.name)) for p in ports) if any(p.name for p in ports) else ()
 
 
 def functional_pairs(hub: Hub, written: Written) -> list[ModulePair]:

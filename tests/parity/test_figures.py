@@ -79,7 +79,7 @@ def test_nothing_stays_one_or_zero():
 
 def test_perturb_moves_everything_a_little():
     held = parameters()
-    moved = perturb({**state(), **randomise(state(), held, 0)}, held, 0)
+    moved = dict(perturb({**state(), **randomise(state(), held, 0)}, held, 0))
     assert set(moved) == set(held)
     np.testing.assert_array_equal(moved["fc.weight"], moved["tied.weight"])
 

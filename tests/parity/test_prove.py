@@ -6,6 +6,7 @@ import pytest
 import torch
 import twins
 
+import diglot
 from diglot import runtime
 from diglot.codegen.weights import TensorSpec, WeightEntry, WeightMap
 from diglot.parity.prove import prove
@@ -346,3 +347,34 @@ def test_what_is_zero_but_for_rounding_is_no_difference(worker, tmp_path):
 def test_a_fault_beside_zeros_is_a_difference(worker, tmp_path):
     twin = centred("self.conv2(x * 1.001)").write(tmp_path / "out", worker)
     assert prove(twin, worker=worker).verdict == "differs"
+
+
+class _Pair(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        first = torch.relu(self.first(x))
+        return {"first": first, "second": torch.tanh(self.second(first))}
+
+
+class _ReadsOne(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pair, self.out = _Pair(), torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.out(self.pair(x)["second"])
+
+
+def test_a_module_of_which_one_result_is_read(worker, tmp_path):
+    """The generated layer returns that one only; it is compared with that one."""
+    made = diglot.translate(_ReadsOne().eval(), torch.randn(2, 4))
+    made.save(tmp_path / "out")
+    proof = prove(made, worker=worker)
+    assert proof.verdict == "proven", str(proof)
+    assert "pair" in {pair.source for pair in made.weight_map.modules}
+    assert "output of pair" not in {item["what"] for item in proof.not_compared}
+    read = WeightMap.load(tmp_path / "out" / "weight_map.json")
+    assert [pair.paths for pair in read.modules if pair.source == "pair"] == [(("second",),)]

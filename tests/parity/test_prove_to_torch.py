@@ -221,3 +221,31 @@ def test_a_layer_without_a_configuration_is_translated():
     inputs = keras.Input((5,))
     made = diglot.translate(keras.Model(inputs, Unsaid()(inputs)), to="torch")
     assert "2.0 * x" in made.source or "x * 2.0" in made.source
+
+
+def test_attention_with_dropout_computes_in_the_proof_as_it_does_elsewhere(worker):
+    """With it, Keras makes 0 of a row that is masked throughout; without it, the mean of all."""
+    rng = np.random.default_rng(0)
+    mask = rng.random((2, 5, 5)) < 0.5
+    mask[:, 1] = False
+    x, allowed = keras.Input((5, 8)), keras.Input((5, 5), dtype="bool")
+    attention = keras.layers.MultiHeadAttention(2, 4, dropout=0.1)
+    model = keras.Model([x, allowed], attention(x, x, attention_mask=allowed))
+    example = [rng.normal(size=(2, 5, 8)).astype("float32"), mask]
+    proof = prove(diglot.translate(model, example, to="torch"), worker=worker)
+    assert proof.verdict == "proven", str(proof)
+
+
+def test_a_nested_model_of_which_one_result_is_read(worker):
+    """The program's class returns that one only; it is compared with that one."""
+    x = keras.Input((4,))
+    first = keras.layers.Dense(4, activation="relu")(x)
+    results = {"first": first, "second": keras.layers.Dense(3, activation="tanh")(first)}
+    inner = keras.Model(x, results, name="inner")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inner(inputs)["second"]))
+    made = diglot.translate(model, to="torch")
+    assert [pair.paths for pair in made.weight_map.modules] == [(("second",),)]
+    proof = prove(made, worker=worker)
+    assert proof.verdict == "proven", str(proof)
+    assert "output of inner" not in {item["what"] for item in proof.not_compared}

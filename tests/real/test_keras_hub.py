@@ -59,3 +59,72 @@ def test_a_presets_folder(tmp_path, capsys):
     (tmp_path / "vit" / "config.json").write_text("{")
     with pytest.raises(BadInput, match="damaged"):
         load_keras_source(f"hub:{tmp_path / 'vit'}")
+
+
+def _classifier(models):
+    sizes = dict(vocabulary_size=50, num_layers=1, hidden_dim=16, intermediate_dim=24)
+    backbone = models.BertBackbone(**sizes, num_heads=2, max_sequence_length=12)
+    return models.BertTextClassifier(backbone=backbone, num_classes=3)
+
+
+def _language_model(models):
+    sizes = dict(vocabulary_size=9, num_layers=1, hidden_dim=16, intermediate_dim=24)
+    backbone = models.GPT2Backbone(**sizes, num_heads=2, max_sequence_length=12)
+    vocabulary = dict.fromkeys(["<|endoftext|>", *"airport"])
+    tokenizer = models.GPT2Tokenizer({word: i for i, word in enumerate(vocabulary)}, [])
+    preprocessor = models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=10)
+    return models.GPT2CausalLM(backbone=backbone, preprocessor=preprocessor)
+
+
+@pytest.mark.parametrize(
+    ("make", "head"), [(_classifier, "self.logits"), (_language_model, "token_embedding.weight")]
+)
+def test_a_presets_task(make, head, tmp_path, capsys):
+    """A backbone with its head. The example inputs, made up, have rows in which all is padding."""
+    import keras_hub
+
+    made = make(keras_hub.models)
+    made.save_to_preset(str(tmp_path / "task"))
+    out = tmp_path / "out"
+    given = [f"hub:{tmp_path / 'task'}", "--to", "torch", "-o", str(out), "--json"]
+    assert cli.run(["translate", *given]) == 0
+    assert json.loads(capsys.readouterr().out)["proof"]["verdict"] == "proven"
+    assert head in (out / "model.py").read_text()
+
+
+def _damage(name, change):
+    def damage(folder):
+        path = folder / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+def _renamed(old, new):
+    return lambda content: content.replace(old.encode(), new.encode())
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "model.weights.h5").unlink(), "raised an error"),
+        (_damage("config.json", lambda content: b"[1]"), "damaged: its config is no model's"),
+        (_damage("config.json", _renamed("BertBackbone", "Nothing")), "no class registered"),
+        (_damage("task.json", lambda content: content[:99]), "its JSON cannot be read"),
+        (_damage("task.json", _renamed("BertTextClassifier", "Dense")), "names no task"),
+        (_damage("model.weights.h5", lambda content: content[: len(content) // 2]), "cannot be read"),
+        (_damage("task.weights.h5", lambda content: content[:999]), "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_damaged_preset_is_refused(damage, says, tmp_path, capsys):
+    """In one error, with nothing written."""
+    import keras_hub
+
+    _classifier(keras_hub.models).save_to_preset(str(tmp_path / "task"))
+    damage(tmp_path / "task")
+    given = [f"hub:{tmp_path / 'task'}", "--to", "torch", "-o", str(tmp_path / "out")]
+    assert cli.run(["translate", *given]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert says in error and error.count("✗") <= 2, error
+    assert not (tmp_path / "out").exists()

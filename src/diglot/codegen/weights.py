@@ -47,7 +47,8 @@ class TensorSpec:
 @dataclass(frozen=True)
 class ModulePair:
     """Two modules whose outputs correspond one to one; `outputs` gives a perm (or None) for each
-    tensor that they return, in order. `target` is an attribute path, as in WeightEntry."""
+    tensor that they return, in order. `target` is an attribute path, as in WeightEntry. `paths` says
+    where each is in what the translation's source returns, which may be more; () where it is not."""
 
     source: str
     target: str
@@ -56,6 +57,7 @@ class ModulePair:
     file: str | None = None
     line: int | None = None
     outputs: Sequence[Sequence[int] | None] = (None,)
+    paths: Sequence[Sequence[str | int]] = ()
 
 
 @dataclass
@@ -142,6 +144,8 @@ class WeightMap:
         for pair in self.modules:
             record = asdict(pair)
             record["outputs"] = [{"perm": perm} for perm in pair.outputs]
+            for output, path in zip(record["outputs"], record.pop("paths"), strict=False):
+                output["path"] = path
             modules.append(record)
         document = {
             "format": FORMAT,
@@ -170,7 +174,8 @@ class WeightMap:
             modules = []
             for record in document.get("modules", []):
                 perms = tuple(freeze(output["perm"]) for output in record["outputs"])
-                modules.append(ModulePair(**{**record, "outputs": perms}))
+                paths = tuple(tuple(o["path"]) for o in record["outputs"] if "path" in o)
+                modules.append(ModulePair(**{**record, "outputs": perms, "paths": paths}))
             return cls(
                 entries=[WeightEntry(**record) for record in document["entries"]],
                 root=document["root"],

@@ -21,6 +21,7 @@ from diglot.parity.randomise import randomise
 from diglot.parity.sides import Sides
 from diglot.parity.tolerances import FLOAT32, PROVEN
 from diglot.parity.torch_side import Run, TorchModel, open_torch, state_of
+from diglot.runtime.exchange import on_disk
 from diglot.torch_program import WEIGHTS
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class Prover:
         # Why the answer that was thrown away last was an error, if it was one.
         self.discarded: WorkerFailed | None = None
         self.module, self.unread = open_torch(translation, directory)
-        self.model = TorchModel(self.module, self.weight_map, torch.float64)
+        # A generated program has just been read for this alone.
+        self.model = TorchModel(self.module, self.weight_map, torch.float64, own=self.to_torch)
 
     # -- the whole ----------------------------------------------------------------------------
 
@@ -109,8 +111,8 @@ class Prover:
 
         self.tell("reading the files afresh")
         self.worker.submit_load(self.directory, "float32")
-        state = self.model.state()
-        self.real = {n: a for n, a in state.items() if a.dtype.kind == "f"}
+        state = self.model.present()
+        self.real = on_disk({n: a for n, a in state.items() if a.dtype.kind == "f"})
         self.draw()
         settled = plan.settle(self, sizes)
         self.proof.sizes = [dict(item.sizes) for item in settled]
@@ -142,10 +144,11 @@ class Prover:
         if number:
             self.model.load(self.real)
         parameters = self.model.all_parameters()
-        self.random = randomise(self.model.state(), parameters, self.seed + 10_000 * number)
+        drawn = randomise(self.model.present(), parameters, self.seed + 10_000 * number)
         if self.weight_map.to_torch:  # what Keras has no weight for is a constant of the program
             mapped = {name for entry in self.weight_map.entries for name in entry.sources}
-            self.random = {n: a for n, a in self.random.items() if n in mapped}
+            drawn = {n: a for n, a in drawn.items() if n in mapped}
+        self.random = on_disk(drawn)
 
     def _refuses_everything(self, conclude: Callable[..., Proof]) -> Proof:
         """The verdict on a program that can be called with no inputs that were tried."""
@@ -195,6 +198,8 @@ class Prover:
             loaded = self.worker.load(self.directory, "float64", weights=False)
         self.missing = loaded["problems"]
         stored = self.worker.call("get").arrays
+        if self.model.module is self.module:
+            self.model.load(self.real)
         state = state_of(self.module)
         if self.unread:
             self._fail(Gap("weights", WEIGHTS, "", float("inf"), self.unread))
@@ -231,7 +236,7 @@ class Prover:
         state = {**self.real, **(self.random if which == "random" else {})}
         self.model.load(state)
         self.current = state
-        whole = self.model.state()
+        whole = {**self.model.present(), **state}
         arrays = {
             entry.target: entry.to_target([whole[name] for name in entry.sources])
             for entry in self.weight_map.entries
@@ -383,7 +388,7 @@ class Prover:
                 self.skip(f"gradient of {name}", text)
         gaps += checks.compare_input_gradients(self.weight_map, run.input_gradients, target)
         of_buffers, explained = checks.compare_buffers(
-            self.weight_map, run, self.model.state(), target, PROVEN
+            self.weight_map, run, self.model.present(), target, PROVEN
         )
         gaps += of_buffers
         return Comparison(gaps, explained=explained)
@@ -439,7 +444,7 @@ class Prover:
         self.worker.submit("train", case.arrays(), factors=factors, **options)
         self.model.train(case.inputs, training=case.training, **options)
         target = self.worker.collect().arrays
-        state = self.model.state()
+        state = self.model.present()
         gaps = [
             Gap("steps", gap.what, gap.where, gap.error, gap.note)
             for gap in checks.compare_weights(self.weight_map, state, target)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -62,16 +63,19 @@ def perturb(
     parameters: Mapping[str, object],
     seed: int,
     amount: float = 1e-2,
-) -> dict[str, np.ndarray]:
-    """The parameters of `state`, each moved by about `amount` of its own size (or of 1, if 0)."""
-    result: dict[str, np.ndarray] = {}
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The parameters of `state`, each moved by about `amount` of its own size (or of 1, if 0), one
+    after the other."""
+    names = Counter(id(parameter) for parameter in parameters.values())
     made: dict[int, np.ndarray] = {}
     for number, name in enumerate(parameters):
-        array = state[name]
-        key = id(parameters[name])
+        array, key = state[name], id(parameters[name])
         if key not in made:
             generator = np.random.default_rng([seed, 101, number])
             scale = float(np.abs(array).mean()) if array.size else 0.0
-            made[key] = array + amount * (scale or 1.0) * generator.standard_normal(array.shape)
-        result[name] = made[key]
-    return result
+            moved = array + amount * (scale or 1.0) * generator.standard_normal(array.shape)
+            if names[key] == 1:
+                yield name, moved
+                continue
+            made[key] = moved  # another name is still to come
+        yield name, made[key]

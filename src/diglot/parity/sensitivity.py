@@ -13,6 +13,7 @@ from diglot.parity.last_places import LastPlaces
 from diglot.parity.plan import MODEL_ERRORS
 from diglot.parity.randomise import perturb
 from diglot.parity.tolerances import VACUOUS, relative
+from diglot.runtime.exchange import on_disk
 
 if TYPE_CHECKING:
     from diglot.parity.plan import Case, Settled
@@ -46,8 +47,7 @@ def measure(prover: Prover, item: Settled, widest: Settled) -> None:
         if not moved or max(moved.values()) >= VACUOUS:
             break
     figures["random weights, inputs changed"] = moved
-    nudged = perturb(model.state(), model.all_parameters(), prover.seed)
-    model.load(nudged)
+    model.load_each(perturb(model.present(), model.all_parameters(), prover.seed))
     figures["random weights, weights changed"] = _movement(prover, base, item.inputs)
     prover.proof.sensitivity = {**figures, "verdict": vacuous(figures) or MOVES}
 
@@ -151,12 +151,12 @@ def note_steps(prover: Prover, case: Case, options: dict[str, Any]) -> None:
     start = {n: a for n, a in prover.current.items() if a.dtype.kind == "f"}
     for number in range(2):
         nudge = _nudges(prover, number)
-        prover.model.load({name: nudge(array) for name, array in start.items()})
+        prover.model.load_each((name, nudge(array)) for name, array in start.items())
         with LastPlaces(number):
             prover.model.train(
                 [nudge(array) for array in case.inputs], training=case.training, **options
             )
-        again = prover.model.state()
+        again = prover.model.present()
         for entry in prover.weight_map.entries:
             if entry.kind == "parameter" and all(name in base for name in entry.sources):
                 a, b = (entry.to_target([s[n] for n in entry.sources]) for s in (base, again))
@@ -187,12 +187,12 @@ def _nudged(prover: Prover, case: Case) -> dict[tuple[str, str], float]:
     def note(kind: str, what: str, error: float) -> None:
         result[kind, what] = max(result.get((kind, what), 0.0), error)
 
-    state = prover.model.state()
-    floats = {name: array for name, array in state.items() if array.dtype.kind == "f"}
+    state = prover.model.present()
+    floats = on_disk({name: array for name, array in state.items() if array.dtype.kind == "f"})
     for number in range(2):
         nudge = _nudges(prover, number)
         # Nudge the working copy only: `current` stays what both sides hold.
-        prover.model.load({name: nudge(array) for name, array in floats.items()})
+        prover.model.load_each((name, nudge(array)) for name, array in floats.items())
         with LastPlaces(number):
             run = prover.model.run([nudge(array) for array in case.inputs], **options)
         for i, (a, b) in enumerate(zip(base.outputs, run.outputs, strict=True)):

@@ -220,8 +220,12 @@ def copy_model(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     if is_exported(module):
         program = vars(module)["_program"]
         memo[id(program)] = private_program(program, dtype)
-    clone = copy.deepcopy(module, memo).to("cpu")
-    for child in clone.modules():
+    return cast_model(copy.deepcopy(module, memo).to("cpu"), dtype)
+
+
+def cast_model(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`module` itself with its floats in `dtype`, plain tensor attributes included."""
+    for child in module.modules():
         for name, value in list(vars(child).items()):
             if isinstance(value, torch.Tensor):
                 setattr(child, name, _cast(value.cpu(), dtype))
@@ -232,7 +236,7 @@ def copy_model(module: nn.Module, dtype: torch.dtype) -> nn.Module:
             if parameter is not None:
                 parameter.data = _cast(parameter.data, dtype)
                 parameter.grad = None
-    return clone
+    return module
 
 
 def _held(structure: Any, depth: int = 0) -> Iterator[torch.Tensor]:

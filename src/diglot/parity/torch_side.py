@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,15 @@ from diglot.codegen.weights import WeightMap
 from diglot.default_dtype import default_dtype
 from diglot.errors import BadInput
 from diglot.parity.exported import is_exported, watch
-from diglot.parity.torch_modes import OperationCounter, computing, copy_model, zero_dropout
+from diglot.parity.torch_modes import (
+    OperationCounter,
+    cast_model,
+    computing,
+    copy_model,
+    zero_dropout,
+)
 from diglot.runtime.exchange import cotangent
-from diglot.runtime.nests import follow, tensors
+from diglot.runtime.nests import follow, results_at, tensors
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -61,28 +67,39 @@ class TorchModel:
     """A private copy of a source model in one float width. The original is never touched."""
 
     def __init__(
-        self, module: nn.Module, weight_map: WeightMap, dtype: torch.dtype = torch.float64
+        self,
+        module: nn.Module,
+        weight_map: WeightMap,
+        dtype: torch.dtype = torch.float64,
+        own: bool = False,
     ) -> None:
-        """Copy `module`; raises whatever deepcopy does for a model that cannot be copied."""
+        """Copy `module`, unless it is the caller's `own` to give away; raises whatever deepcopy does
+        for a model that cannot be copied."""
         self.dtype = dtype
         self.weight_map = weight_map
-        self.module = copy_model(module, dtype)
+        self.module = cast_model(module, dtype) if own else copy_model(module, dtype)
         zero_dropout(self.module)
 
     # -- weights ------------------------------------------------------------------------------
 
     def state(self) -> dict[str, np.ndarray]:
         """Every weight and buffer by state_dict name (and buffers that are not saved), copied."""
-        state = dict(self.module.named_buffers(remove_duplicate=False))
-        state.update(self.module.state_dict())
-        return {name: _numpy(tensor) for name, tensor in state.items()}
+        return state_of(self.module)
+
+    def present(self) -> dict[str, np.ndarray]:
+        """`state`, not copied: to be read before anything else is done with the model."""
+        return {name: _shared(tensor) for name, tensor in _held(self.module).items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Set weights and buffers by name; names that the model does not have raise KeyError."""
+        self.load_each(state.items())
+
+    def load_each(self, weights: Iterable[tuple[str, np.ndarray]]) -> None:
+        """`load`, of one after the other: all of them are never there at once."""
         held: dict[str, torch.Tensor] = dict(self.module.named_buffers(remove_duplicate=False))
         held.update(self.module.named_parameters(remove_duplicate=False))
         with torch.no_grad():
-            for name, array in state.items():
+            for name, array in weights:
                 held[name].copy_(torch.from_numpy(np.array(array)))
 
     def parameters(self) -> dict[str, torch.Tensor]:
@@ -280,11 +297,12 @@ class TorchModel:
         wanted = [*parameters.values(), *floats.values()]
         if not wanted or not loss.requires_grad:
             return
-        found = torch.autograd.grad(loss, wanted, allow_unused=True)
-        arrays = [
-            np.zeros(tuple(tensor.shape)) if gradient is None else _numpy(gradient)
-            for tensor, gradient in zip(wanted, found, strict=True)
-        ]
+        found = deque(torch.autograd.grad(loss, wanted, allow_unused=True))
+        arrays = []
+        for tensor in wanted:
+            gradient = found.popleft()  # and it is given up: all are never there twice
+            zero = np.zeros(tuple(tensor.shape)) if gradient is None else None
+            arrays.append(_numpy(gradient) if zero is None else zero)
         run.gradients = dict(zip(parameters, arrays, strict=False))
         run.input_gradients = dict(zip(floats, arrays[len(parameters) :], strict=True))
 
@@ -310,13 +328,15 @@ class TorchModel:
             return watch(self.module, run, names, module_inputs, training, _numpy)
         handles: list[Any] = []
         counts: Counter[str] = Counter()
+        # What is generated returns nothing but what is read.
+        pairs = () if self.weight_map.to_torch else self.weight_map.modules
+        wanted = {pair.source: pair.paths for pair in pairs}
 
         def record(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
                 inputs = tensors([args, kwargs]) if module_inputs else []
-                run.calls.append(
-                    Call(name, counts[name], _arrays(inputs), _arrays(tensors(output)))
-                )
+                found = results_at(output, wanted.get(name, ()))
+                run.calls.append(Call(name, counts[name], _arrays(inputs), _arrays(found)))
                 counts[name] += 1
 
             return hook
@@ -345,10 +365,15 @@ class TorchModel:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     """A copy: models may change in place what was recorded."""
+    return np.array(_shared(tensor))
+
+
+def _shared(tensor: torch.Tensor) -> np.ndarray:
+    """The tensor's own memory, where it can be."""
     tensor = tensor.detach()
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
-    return np.array(tensor.cpu().numpy())
+    return tensor.cpu().numpy()
 
 
 def _clone(structure: Any) -> Any:
@@ -395,7 +420,11 @@ def open_program(directory: Path) -> tuple[nn.Module, str]:
 
 
 def state_of(module: nn.Module) -> dict[str, np.ndarray]:
-    """A module's weights and buffers as they are (float32, mostly), by name."""
+    """A module's weights and buffers as they are (float32, mostly), by name, copied."""
+    return {name: _numpy(tensor) for name, tensor in _held(module).items()}
+
+
+def _held(module: nn.Module) -> dict[str, torch.Tensor]:
     state = dict(module.named_buffers(remove_duplicate=False))
     state.update(module.state_dict())
-    return {name: _numpy(tensor) for name, tensor in state.items()}
+    return state

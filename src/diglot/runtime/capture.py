@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diglot.runtime.nests import tensors
+from diglot.runtime.nests import results_at, tensors
+
+Paths = Mapping[str, Sequence[Sequence[str | int]]]
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Recorder:
     """The calls of the watched layers, in the order in which they returned."""
 
     paths: Mapping[int, str]
+    wanted: Paths
     calls: list[Call] = field(default_factory=list)
 
 
@@ -44,7 +47,8 @@ def install() -> None:
         if _active and id(self) in _active[-1].paths:
             recorder = _active[-1]
             path = recorder.paths[id(self)]
-            recorder.calls.append(Call(path, tensors([args, kwargs]), tensors(outputs)))
+            found = results_at(outputs, recorder.wanted.get(path, ()))
+            recorder.calls.append(Call(path, tensors([args, kwargs]), found))
         return outputs
 
     call._diglot = True  # type: ignore[attr-defined]
@@ -53,13 +57,14 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def recording(layers: Mapping[str, Any]) -> Iterator[Recorder]:
-    """Record the calls of `layers` (by the name to record them under) within the block."""
+def recording(layers: Mapping[str, Any], wanted: Paths | None = None) -> Iterator[Recorder]:
+    """Record the calls of `layers` (by the name to record them under) within the block; of a layer in
+    `wanted` only those results that are there."""
     install()
     paths: dict[int, str] = {}
     for path, layer in layers.items():
         paths.setdefault(id(layer), path)
-    recorder = Recorder(paths)
+    recorder = Recorder(paths, wanted or {})
     _active.append(recorder)
     try:
         yield recorder

@@ -10,7 +10,9 @@ from typing import Any
 
 NORMAL, UNIFORM = 0.7, 0.3
 """What every standard normal and every uniform number is while two programs are compared."""
-DROPOUT_ATTRIBUTES = ("rate", "dropout", "recurrent_dropout", "_dropout", "drop_prob", "drop_rate")
+# Not MultiHeadAttention's `_dropout`: its Dropout is a layer of its own, and with a rate of 0 it would compute
+# in another way, which makes something else of a row that is masked throughout.
+DROPOUT_ATTRIBUTES = ("rate", "dropout", "recurrent_dropout", "drop_prob", "drop_rate")
 
 
 @contextlib.contextmanager

@@ -230,7 +230,10 @@ class KerasSession:
         others |= {id(v): v for n, v in self.variables.items() if n in buffers}
         # Copies: a backend may hand out its own memory, which the call then writes to.
         kept = [(variable, np.array(_numpy(variable.value))) for variable in others.values()]
-        with capture.recording(watched) as recorder:
+        wanted = {pair.target: pair.paths for pair in self.weight_map.modules}
+        # What is generated returns nothing but what is read.
+        wanted = wanted if self.weight_map.to_torch else {}
+        with capture.recording(watched, wanted) as recorder:
 
             def forward(tensors: Any) -> tuple[Any, Any]:
                 outputs = self._outputs(self._call(list(tensors), training))
@@ -297,20 +300,21 @@ class KerasSession:
     ) -> dict[str, np.ndarray]:
         """`steps` steps of plain gradient descent in training mode, w -= rate * factor * gradient;
         the loss of step k has the cotangents of seed + k. Answers the weights afterwards."""
-        trained = self._trained()
         for step in range(steps):
-
-            def forward(tensors: Any, seed: int = seed + step) -> tuple[Any, Any]:
-                outputs = self._outputs(self._call(list(tensors), True))
-                return self._loss(outputs, seed), ()
-
-            _, gradients, _ = value_and_gradients(
-                self.model, forward, inputs, list(trained.values())
-            )
-            for (path, variable), gradient in zip(trained.items(), gradients, strict=True):
-                change = rate * factors.get(path, 1.0) * gradient
-                variable.assign(_numpy(variable.value) - change)
+            self._descend(inputs, rate, seed + step, factors)
         return self.get_weights()
+
+    def _descend(
+        self, inputs: list[np.ndarray], rate: float, seed: int, factors: Mapping[str, float]
+    ) -> None:
+        def forward(tensors: Any) -> tuple[Any, Any]:
+            return self._loss(self._outputs(self._call(list(tensors), True)), seed), ()
+
+        trained = self._trained()
+        _, gradients, _ = value_and_gradients(self.model, forward, inputs, list(trained.values()))
+        for (path, variable), gradient in zip(trained.items(), gradients, strict=True):
+            change = rate * factors.get(path, 1.0) * gradient
+            variable.assign(_numpy(variable.value) - change)
 
     def graph_ops(self, training: bool = False) -> Counter[str]:
         """How many TensorFlow ops of each type the traced model holds, function bodies included.

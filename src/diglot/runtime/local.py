@@ -40,7 +40,9 @@ class LocalKeras:
         self, command: str, arrays: Mapping[str, np.ndarray] | None = None, **parameters: Any
     ) -> None:
         """See WorkerProcess.submit."""
-        self._pending.append((command, dict(arrays or {}), parameters))
+        # A backend may go on using the memory that it is given.
+        copies = {name: np.array(array) for name, array in (arrays or {}).items()}
+        self._pending.append((command, copies, parameters))
 
     def collect(self, timeout: float = 0.0) -> Reply:
         """See WorkerProcess.collect; there is no timeout."""

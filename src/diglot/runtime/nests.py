@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -37,3 +37,14 @@ def follow(structure: Any, path: tuple[str | int, ...]) -> Any:
         else:
             structure = structure[part]
     return structure
+
+
+def results_at(structure: Any, paths: Sequence[Sequence[str | int]]) -> list[Any]:
+    """The tensors that `paths` name in what a module returned, or all of them, where there are no paths."""
+    try:
+        found = [follow(structure, tuple(path)) for path in paths]
+    except (KeyError, IndexError, AttributeError, TypeError):
+        found = []  # a structure of the author's own
+    if found and all(hasattr(value, "shape") for value in found):
+        return found
+    return tensors(structure)
