@@ -95,3 +95,61 @@ def test_padding_that_is_read_twice_stays():
         return self.conv(padded), padded
 
     assert any("pad" in name for name in ops(written, 2, 3, 9, 12)[0])
+
+
+WEIGHT = torch.randn(6, 4)
+PRODUCTS = [
+    (lambda self, x: (x.reshape(-1, 6) @ WEIGHT).reshape(-1, 5, 4), True),
+    (lambda self, x: torch.mm(x.view(-1, 6), WEIGHT).view(x.shape[0], 5, 4), True),
+    # Rows that are not the source's own, and others that are read as well.
+    (lambda self, x: (x.reshape(-1, 6) @ WEIGHT).reshape(-1, 4, 5), False),
+    (lambda self, x: (x.transpose(1, 2).reshape(-1, 6) @ WEIGHT).reshape(-1, 5, 4), False),
+    (lambda self, x: (y := x.reshape(-1, 6)) @ WEIGHT @ WEIGHT.T + y, False),
+]
+
+
+@pytest.mark.parametrize("written, one", PRODUCTS)
+def test_a_product_between_two_views_is_along_the_last_axis(written, one):
+    found, _ = ops(written, 3, 5, 6)
+    assert any("view" in n or "reshape" in n for n in found) == (not one)
+
+
+TURNED = [
+    (lambda self, x: F.softmax(x.transpose(1, 2), -1).transpose(1, 2), 1),
+    (lambda self, x: F.log_softmax(x.permute(1, 2, 0), 2).permute(2, 0, 1), 0),
+    (lambda self, x: x.transpose(0, 2).cumsum(1).transpose(2, 0), 1),
+    (lambda self, x: F.softmax(x.permute(1, 2, 0), -1).permute(1, 2, 0), None),
+    (lambda self, x: F.softmax(y := x.transpose(1, 2), -1).transpose(1, 2) + y.sum(), None),
+]
+
+
+@pytest.mark.parametrize("written, axis", TURNED)
+def test_an_op_along_an_axis_that_is_brought_there_and_back(written, axis):
+    found, hub = ops(written, 3, 5, 6)
+    turned = any("permute" in n or "transpose" in n for n in found)
+    assert turned == (axis is None)
+    if axis is not None:
+        along = next(n for n in hub.graph.nodes if "softmax" in str(n.target) or "cumsum" in str(n))
+        assert along.args[1] == axis
+
+
+def skipping(x, mask, steps=True):
+    """A recurrent layer that passes over what the mask leaves out, as Keras does."""
+    order = torch.argsort((~mask).to(torch.int64), dim=1, stable=True)
+    kept = torch.gather(x, 1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    made = F.pad(torch.tanh(kept.cumsum(1)), (0, 0, 1, 0) if steps else (0, 0, 0, 1))
+    counted = torch.cumsum(mask.to(torch.int64), dim=1)
+    return torch.gather(made, 1, counted.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def test_steps_that_are_passed_over_are_two_functions():
+    found, _ = ops(lambda self, x: skipping(x, x[..., 0] > 0), 3, 7, 5)
+    assert "diglot.counted_first.default" in found and "diglot.back_in_place.default" in found
+    assert not any("gather" in n or "argsort" in n for n in found)
+    x = torch.randn(3, 7, 5)
+    first = torch.ops.diglot.counted_first(x, x[..., 0] > 0)
+    again = torch.ops.diglot.back_in_place(torch.tanh(first.cumsum(1)), x[..., 0] > 0)
+    assert torch.equal(again, skipping(x, x[..., 0] > 0))
+    # Padded behind instead of before, it is something else.
+    found, _ = ops(lambda self, x: skipping(x, x[..., 0] > 0, steps=False), 3, 7, 5)
+    assert "diglot.back_in_place.default" not in found

@@ -142,6 +142,25 @@ def test_what_float64_lacks_in_tensorflow_is_still_proven(tmp_path, worker):
     proven(exported(model, tmp_path / "m"), worker)
 
 
+class Filters(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = tf.Variable(tf.random.Generator.from_seed(1).normal([5, 4]), name="w")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 5], tf.float32)])
+    def __call__(self, x):
+        lengths = tf.constant([3, 7, 11, 13, 17])
+        return {
+            "y": tf.tanh(x * tf.sqrt(tf.cast(lengths, tf.float32)) / tf.math.log(10.0)) @ self.w
+        }
+
+
+def test_a_table_made_of_constants_has_the_digits_that_the_translation_keeps(tmp_path, worker):
+    made = Filters()
+    tf.saved_model.save(made, str(tmp_path / "m"), signatures=made.__call__)
+    proven(read_saved_model(tmp_path / "m"), worker)
+
+
 def test_slots_that_tensorflow_does_not_know(tmp_path, worker):
     """What an optimizer of an older Keras leaves in a SavedModel: TensorFlow refuses to load it."""
     from tensorflow.core.protobuf import saved_model_pb2

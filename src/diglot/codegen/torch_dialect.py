@@ -443,4 +443,6 @@ def _initial(
     number_ = known.args[0] if known.args else known.keywords[0].value
     if text(known.func).endswith("Constant"):
         return call("torch.full", shape, number_) if shape else call("torch.tensor", number_)
-    return E("s * draw", s=number_, draw=call("torch.randn", *shape))
+    draw = call("torch.randn", *shape)
+    usual_spread = isinstance(number_, ast.Constant) and number_.value == 1.0
+    return draw if usual_spread else E("s * draw", s=number_, draw=draw)

@@ -26,6 +26,7 @@ from diglot.codegen.torch_dialect import TorchDialect
 from diglot.ir.hub import Hub, target_name
 
 _SHORT = 56  # what a person nests where nothing says how the author did
+_RETURNED = 84  # what is returned fills its line
 
 
 class TorchRegion(RegionWriter):
@@ -80,7 +81,10 @@ class TorchRegion(RegionWriter):
         return super().noun(node, noun)
 
     def _nests(self, node: fx.Node, made: ast.expr) -> bool:
-        short = bool(self.frames(node)) or len(text(made)) <= _SHORT
+        ports = self.program.live_outputs(self.call)
+        returned = len(ports) == 1 and through(ports[0].value) is node
+        longest = _RETURNED if returned else _SHORT
+        short = bool(self.frames(node)) or len(text(made)) <= longest
         return short and super()._nests(node, made)
 
     def result(self) -> ast.expr:

@@ -12,6 +12,7 @@ from diglot.passes import (
     clean,
     complex_numbers,
     dense,
+    flat_products,
     fold,
     functional,
     gelu,
@@ -21,8 +22,10 @@ from diglot.passes import (
     masks,
     pass_through,
     repeats,
+    skipped_steps,
     stochastic_depth,
     trimming,
+    turned_axes,
     window_padding,
 )
 
@@ -70,6 +73,9 @@ FOR_KERAS = frozenset(
 FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (gelu.recognise, "Keras's own is written out where it must be exact"),
     (lengths.hand_over, "Keras's layers run under a mask, PyTorch's by lengths"),
+    (flat_products.unflatten_products, "TensorFlow multiplies matrices only, or as many of them"),
+    (turned_axes.turn_back, "TensorFlow's softmax knows the last axis only"),
+    (skipped_steps.recognise, "Keras's layers take any mask; how to do without is a function"),
     (window_padding.absorb, "Keras pads images in a layer of its own"),
     (clean.drop_dead, "what the two replaced"),
 )

@@ -230,6 +230,10 @@ def _step_mask(op: OpCall) -> ast.expr:
     return E("n < k[:, None]", n=steps, k=op.expr("lengths"))
 
 
+def _for_torch(op: OpCall) -> ast.expr:
+    raise op.refuse("made for PyTorch, which has no masks: Keras's layers take the mask itself")
+
+
 def _packed(op: OpCall) -> ast.expr:
     raise op.refuse("packed sequences; run the layer on padded input and mask its outputs")
 
@@ -377,6 +381,16 @@ register(
         torch="torch.cat([h[-2], h[-1]], dim=1)",
         layout="logical",
         noun="state",
+    ),
+    *(
+        Rule(
+            f"diglot.{name}.default",
+            _for_torch,
+            torch=f"{name}(x, mask)",
+            layout="logical",
+            noun="sequence",
+        )
+        for name in ("counted_first", "back_in_place")
     ),
     Rule(
         "diglot.step_mask.default",

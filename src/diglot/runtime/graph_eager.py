@@ -63,11 +63,17 @@ class Interpreter:
         self, function: str, nodes: Mapping[str, Any], given: dict[str, Any], fetches: list[str]
     ) -> list[Any]:
         made: dict[str, list[Any]] = {}
+        fixed: set[str] = set()
         for name in self._order(function, nodes, given, fetches):
             node = nodes[name]
             read = [t for t in node.input if not t.startswith("^")]
             inputs = [_follow(t, given, made, nodes) for t in read]
             made[name] = self._node(node, inputs, f"{function}:{name}" if function else name)
+            if node.op == "Const":
+                fixed.add(name)
+            elif read and all(node_name(t) in fixed for t in read):
+                fixed.add(name)
+                made[name] = [_as_stored(value) for value in made[name]]
         return [_follow(t, given, made, nodes) for t in fetches]
 
     def _order(
@@ -306,6 +312,15 @@ def _wide(dtype: int) -> int:
 
     wider = {tf.float32: tf.float64, tf.complex64: tf.complex128}
     return wider.get(tf.as_dtype(dtype), tf.as_dtype(dtype)).as_datatype_enum
+
+
+def _as_stored(value: Any) -> Any:
+    """A table that is computed from constants alone, with the 32 bits in which a translation keeps it."""
+    import tensorflow as tf
+
+    if isinstance(value, tf.Tensor) and value.dtype == tf.float64 and value.shape.rank:
+        return tf.cast(tf.cast(value, tf.float32), tf.float64)
+    return value
 
 
 def _constant(node: Any) -> Any:

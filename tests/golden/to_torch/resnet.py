@@ -47,8 +47,7 @@ class Resnet(nn.Module):
     def forward(self, images):
         x = self.blocks1(F.relu(self.batch_normalization(self.conv2d(images))))
         x = self.blocks3(F.max_pool2d(self.blocks2(F.max_pool2d(x, 2)), 2))
-        x = F.softmax(self.dense(F.max_pool2d(x, 2).mean(dim=(2, 3))), dim=-1)
-        return x
+        return F.softmax(self.dense(F.max_pool2d(x, 2).mean(dim=(2, 3))), dim=-1)
 
 
 def build_model(weights=None):

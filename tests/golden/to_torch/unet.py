@@ -15,8 +15,7 @@ class ConvBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels, eps=0.001, momentum=0.01)
 
     def forward(self, x):
-        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return x
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
 class Unet(nn.Module):

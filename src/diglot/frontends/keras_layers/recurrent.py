@@ -299,7 +299,7 @@ def _is_stock_pair(own: Any) -> bool:
     )
 
 
-class TwoDirections(nn.Module):
+class Bidirectional(nn.Module):
     """A recurrent layer for each direction."""
 
     def __init__(self, ahead: nn.Module, back: nn.Module) -> None:
@@ -310,7 +310,7 @@ class TwoDirections(nn.Module):
 
 def _pair(own: Any) -> nn.Module:
     if masks_flow():
-        return TwoDirections(stock(own.forward_layer), stock(own.backward_layer))
+        return Bidirectional(stock(own.forward_layer), stock(own.backward_layer))
     return stock(own.forward_layer, bidirectional=True)
 
 
@@ -352,7 +352,7 @@ def _run_pair(
     mask = mask[0] if isinstance(mask, (list, tuple)) else mask
     x = _dropped(run, own.forward_layer, sequences)
     merge = _MERGES.get(own.merge_mode) if own.merge_mode else None
-    if isinstance(run.module, TwoDirections):
+    if isinstance(run.module, Bidirectional):
         ahead, back, states = _two_directions(run, x, initial_state, mask)
     else:
         first = _pair_states(initial_state, run)

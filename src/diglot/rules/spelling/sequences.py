@@ -198,3 +198,12 @@ alike("diglot.multi_head_attention.default", _multi_head)
 alike("lstm.input gru.input rnn_tanh.input rnn_relu.input diglot.masked_rnn.default", _sequence)
 alike("diglot.step_mask.default", "torch.arange(length, device=lengths.device) < lengths[:, None]")
 alike("diglot.trim_steps.default", "x[:, : lengths.max()]")
+
+
+def _own_function(op: OpCall) -> ast.expr:
+    """A function that the program carries, of the op's own name: ``counted_first(x, mask)``."""
+    name = op.rule.op.split(".")[1]
+    return call(op.helper(name), op.expr("x"), op.expr("mask"))
+
+
+alike("diglot.counted_first.default diglot.back_in_place.default", _own_function)

@@ -1,0 +1,55 @@
+"""An op along the last axis, with that axis brought there and back -> the op along the axis where it is.
+
+Before (``tf.nn.softmax(x, axis=1)``)::
+
+    softmax(x.transpose(1, 2), -1).transpose(1, 2)
+
+After::
+
+    softmax(x, 1)
+
+Requires: nothing else reads the turned values. Ensures: the same function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from diglot.ir.hub import Hub, target_name
+from diglot.passes.layout.perms import permuted_dims
+
+_TURNS = {"aten.permute.default", "aten.transpose.int"}
+_ALONG = {
+    "aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default",
+    "aten.cumsum.default", "aten.cumprod.default",
+}  # fmt: skip
+
+
+def turn_back(hub: Hub) -> None:
+    """Rewrite in place."""
+    for node in list(hub.graph.nodes):
+        if node.op == "call_function" and target_name(node) in _ALONG:
+            _rewrite(hub, node)
+
+
+def _rewrite(hub: Hub, node: fx.Node) -> None:
+    turned, dim = node.args[:2]
+    after = next(iter(node.users), None)
+    if len(node.users) != 1 or not (_turns(turned) and _turns(after)) or len(turned.users) != 1:
+        return
+    rank = node.meta["val"].dim()
+    there, back = permuted_dims(turned, rank), permuted_dims(after, rank)
+    if [there[axis] for axis in back] != list(range(rank)):
+        return
+    with hub.graph.inserting_before(after):
+        given = (turned.args[0], int(there[dim % rank]), *node.args[2:])
+        made = hub.graph.call_function(node.target, given, dict(node.kwargs))
+        made.meta = {**node.meta, "val": after.meta["val"]}
+    after.replace_all_uses_with(made)
+
+
+def _turns(node: Any) -> bool:
+    turn = isinstance(node, fx.Node) and node.op == "call_function"
+    return turn and target_name(node) in _TURNS
