@@ -222,3 +222,20 @@ def test_a_path_to_nothing_is_called_that(tmp_path):
         load_keras_source(str(tmp_path / "nowhere" / "model"))
     with pytest.raises(BadInput, match="there is no file or folder exportde in"):
         load_keras_source("exportde")
+
+
+def test_an_archive_is_not_read_again_for_each_of_its_weights(tmp_path, monkeypatch):
+    """A step back in a file within an archive reads it from its start."""
+    model = keras.Sequential([keras.Input((64,)), *(layers.Dense(64) for _ in range(24))])
+    model.save(tmp_path / "m.keras")
+    read = []
+    original = zipfile.ZipExtFile._read1
+
+    def counted(self, n):
+        data = original(self, n)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "_read1", counted)
+    load_keras_source(str(tmp_path / "m.keras"))
+    assert sum(read) < 6 * (tmp_path / "m.keras").stat().st_size

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -137,8 +139,10 @@ def _read_archive(path: Path) -> Any:
         if broken is not None:
             raise BadInput(f"{path} is damaged: {broken} in it does not have its checksum.")
         if WEIGHTS in names:
-            with archive.open(WEIGHTS) as stream:
-                _check_h5(path, stream, archive.getinfo(WEIGHTS).file_size)
+            # Outside the archive: in it every step back would read it from its start.
+            with archive.open(WEIGHTS) as stream, tempfile.TemporaryFile() as content:
+                shutil.copyfileobj(stream, content, 1 << 20)
+                _check_h5(path, content, archive.getinfo(WEIGHTS).file_size)
         return json.loads(archive.read(CONFIG))
 
 

@@ -249,3 +249,33 @@ def test_a_nested_model_of_which_one_result_is_read(worker):
     proof = prove(made, worker=worker)
     assert proof.verdict == "proven", str(proof)
     assert "output of inner" not in {item["what"] for item in proof.not_compared}
+
+
+class Undecided(keras.layers.Layer):
+    """Adds gradients, and hardly a number, where a difference that rounding alone makes is positive."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 8))
+        self.gate = self.add_weight(shape=(8,))
+
+    def call(self, x):
+        y = ops.matmul(x, self.kernel)
+        noise = y - ops.sum(x[:, :, None] * self.kernel, axis=1)
+        return y + 0.05 * ops.relu(noise + (self.gate - ops.stop_gradient(self.gate)))
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_rounding_that_decides_a_training_step_is_told_from_a_fault(fault, worker, tmp_path):
+    """By the source's own steps from weights that are moved in their last places."""
+    inputs = keras.Input((300,))
+    made = diglot.translate(keras.Model(inputs, Undecided()(inputs)), to="torch")
+    made.save(tmp_path)
+    if fault:
+        program = tmp_path / "model.py"
+        right = program.read_text()
+        program.write_text(right.replace("y + ", "2 * y - y.detach() + "))
+        assert program.read_text() != right
+    proof = prove(made, worker=worker)
+    assert proof.verdict == ("differs" if fault else "proven"), str(proof)
+    rounded = [item for item in proof.explained if item["what"].startswith("rounding")]
+    assert fault or any("gate" in where for item in rounded for where in item["where"])
