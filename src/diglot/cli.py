@@ -240,7 +240,8 @@ def translate(
         list[str] | None,
         typer.Option(
             "--feed",
-            help="A tensor that goes into a frozen graph; may be given more than once.",
+            help="A tensor that goes into a graph, or with =VALUE one that is given a value (keep_prob=1.0); may "
+            "be given more than once.",
             metavar="NAME",
         ),
     ] = None,
@@ -248,9 +249,13 @@ def translate(
         list[str] | None,
         typer.Option(
             "--fetch",
-            help="A tensor that comes out of a frozen graph; may be given more than once.",
+            help="A tensor that comes out of a graph; may be given more than once.",
             metavar="NAME",
         ),
+    ] = None,
+    tags: Annotated[
+        str | None,
+        typer.Option(help="The tags of a SavedModel's graph, with commas.", metavar="TAGS"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -268,7 +273,12 @@ def translate(
         force,
         trust,
         tuple(custom or ()),
-        GraphEnds(signature, tuple(feeds or ()), tuple(fetches or ())),
+        GraphEnds(
+            signature,
+            tuple(feeds or ()),
+            tuple(fetches or ()),
+            tuple((tags or "").split(",")) if tags else (),
+        ),
     )
     with only_json(as_json) as emit:
         console = stderr()

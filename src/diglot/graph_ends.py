@@ -9,11 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GraphEnds:
-    """What is read of a graph: a signature of a SavedModel, or the tensors that go in and out of a frozen graph."""
+    """What is read of a graph: a signature of a SavedModel, or the tensors that go in (``NAME``, or ``NAME=VALUE`` for
+    one that is given a value) and out; and the tags of the SavedModel's graph."""
 
     signature: str | None = None
     feeds: tuple[str, ...] = ()
     fetches: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 WHOLE = GraphEnds()

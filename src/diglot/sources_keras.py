@@ -80,7 +80,7 @@ def _dispatch(spec: str, trust: bool, custom: Sequence[str], ends: GraphEnds) ->
     if path.is_dir() or path.suffix.lower() == ".pb":
         return _graph(path, spec, ends)
     if ends != WHOLE:
-        raise UsageError("--signature, --feed and --fetch are for TensorFlow's graphs.")
+        raise UsageError("--signature, --feed, --fetch and --tags are for TensorFlow's graphs.")
     model, examples = make_keras(spec)
     source = _loaded(model, examples, spec)
     factory = Factory.parse(spec, FORMS)
@@ -227,10 +227,9 @@ def _graph(path: Path, spec: str, ends: GraphEnds) -> LoadedSource:
     from diglot.frontends import tensorflow_graph
 
     if path.is_dir():
-        if ends.feeds or ends.fetches:
+        if ends.signature and (ends.feeds or ends.fetches):
             raise UsageError(
-                "--feed and --fetch are for frozen graphs; a SavedModel has signatures.",
-                expected="--signature " + " or ".join(tensorflow_graph.signatures(path)),
+                "--signature says already what goes in and out: leave out --feed and --fetch."
             )
         if not (path / "saved_model.pb").is_file():
             raise BadInput(
@@ -238,11 +237,16 @@ def _graph(path: Path, spec: str, ends: GraphEnds) -> LoadedSource:
                 expected="a SavedModel (with saved_model.pb in it)",
                 received=", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing",
             )
-        return _loaded(tensorflow_graph.read_saved_model(path, ends.signature), None, spec)
+        graph = tensorflow_graph.read_saved_model(
+            path, ends.signature, ends.tags, ends.feeds, ends.fetches
+        )
+        return _loaded(graph, None, spec)
     if not path.is_file():
         raise BadInput(f"There is no file {path}.", received=str(path.absolute()))
-    if ends.signature:
-        raise UsageError("--signature is for SavedModels; a frozen graph has --feed and --fetch.")
+    if ends.signature or ends.tags:
+        raise UsageError(
+            "--signature and --tags are for SavedModels; a frozen graph has --feed and --fetch."
+        )
     graph = tensorflow_graph.read_frozen(path, ends.feeds or None, ends.fetches or None)
     return _loaded(graph, None, spec)
 

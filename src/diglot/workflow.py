@@ -79,7 +79,7 @@ def _load(request: Request) -> LoadedSource:
         )
     if request.ends != WHOLE:
         raise UsageError(
-            "--signature, --feed and --fetch are for TensorFlow's graphs: they go with --to torch."
+            "--signature, --feed, --fetch and --tags are for TensorFlow's graphs: they go with --to torch."
         )
     if request.trust or request.custom:
         raise UsageError("--trust and --custom are for Keras models: they go with --to torch.")

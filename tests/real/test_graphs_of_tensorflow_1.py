@@ -88,7 +88,7 @@ def test_scopes_that_differ_in_numbers_are_one_class(tmp_path, worker):
     assert source.count("(nn.Module)") == 5
     assert "self.BatchNorm = nn.BatchNorm2d(" in source
     assert "self.BatchNorm.weight.requires_grad_(False)" in source  # a constant of the graph
-    assert "x.flatten(1)" in source and "self.Conv2d_1c_1x1 = nn.Conv2d(8, 5, 1)" in source
+    assert ".flatten(1)" in source and "self.Conv2d_1c_1x1 = nn.Conv2d(8, 5, 1)" in source
 
 
 def dense(x, name, units):
@@ -191,6 +191,35 @@ def nested():
         return i + 1, v1.cond(tf.reduce_sum(y) > 0, lambda: y * 0.5, lambda: y + 1.0)
 
     tf.identity(tf.while_loop(lambda i, _: i < 3, outer, [tf.constant(0), x])[1], name="y")
+
+
+def styled():
+    """A layer of fast style transfer, one of its residual blocks, and FaceNet's last line."""
+    x = v1.placeholder(tf.float32, [None, 12, 12, 3], name="image")
+
+    def reflected(x, name, width, size):
+        edge = [size // 2] * 2
+        x = tf.pad(x, [[0, 0], edge, edge, [0, 0]], "REFLECT")
+        with v1.variable_scope(name):
+            x = tf.nn.conv2d(x, variable("w", size, size, int(x.shape[-1]), width), 1, "VALID")
+        with v1.variable_scope(f"{name}_in"):
+            mean, power = tf.nn.moments(x, [1, 2], keepdims=True)
+            normal = (x - mean) / (power + 1e-3) ** 0.5
+            return variable("scale", width) * normal + variable("shift", width)
+
+    x = tf.nn.relu(reflected(x, "conv", 4, 5))
+    x += reflected(tf.nn.relu(reflected(x, "res_a", 4, 3)), "res_b", 4, 3)
+    x = tf.reshape(tf.nn.avg_pool2d(x, 12, 12, "VALID"), [-1, 4])
+    x = tf.gather(variable("looked/table", 4, 4), tf.argmax(x, 1)) + x + variable("looked/bias", 4)
+    tf.nn.l2_normalize(x, 1, 1e-10, name="y")
+
+
+def test_instance_norms_reflections_and_lengths(tmp_path, worker):
+    source = proven(frozen(styled, tmp_path / "style.pb"), worker).source
+    assert source.count("nn.InstanceNorm2d(4, affine=True, eps=0.001)") == 3
+    assert 'self.conv(F.pad(image, (2, 2, 2, 2), mode="reflect"))' in source
+    assert "permute" not in source and "F.avg_pool2d(x + self.res_b_in(res_b), 12)" in source
+    assert "torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-05)" in source
 
 
 def test_loops_within_loops(tmp_path, worker):

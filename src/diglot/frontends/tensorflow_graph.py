@@ -76,7 +76,7 @@ def example_tensor(spec: InputSpec, size: int, seed: int = 0) -> torch.Tensor:
     if spec.shape is None:
         raise BadInput(
             f"the graph does not say how many axes the input {spec.name} has",
-            hint="give an example of it",
+            hint=f"give an example of it, or its value: --feed {spec.name}=1.0",
         )
     shape = [size + i if s is None else s for i, s in enumerate(spec.shape)]
     generator = torch.Generator().manual_seed(seed)
@@ -181,10 +181,17 @@ def concrete(model: Any) -> Any:
 
 
 def read_saved_model(
-    folder: str | Path, signature: str | None = None, tags: Sequence[str] | None = None
+    folder: str | Path,
+    signature: str | None = None,
+    tags: Sequence[str] | None = None,
+    feeds: Sequence[str] | None = None,
+    fetches: Sequence[str] | None = None,
 ) -> GraphSource:
-    """One signature of a SavedModel folder (``serving_default``, unless named), without running anything in it."""
-    graph, found = files.read_saved_model(Path(folder), signature, tags)
+    """One signature of a SavedModel folder (``serving_default``, unless named), without running anything in it.
+
+    ``feeds`` and ``fetches`` say in its place between which tensors, as in :func:`read_frozen`.
+    """
+    graph, found = files.read_saved_model(Path(folder), signature, tags, feeds, fetches)
     source = _source(graph, found, Path(folder).name)
     source.origin = _origin(source, found, folder, found.tags)
     return source
@@ -193,7 +200,10 @@ def read_saved_model(
 def read_frozen(
     path: str | Path, feeds: Sequence[str] | None = None, fetches: Sequence[str] | None = None
 ) -> GraphSource:
-    """A frozen TensorFlow 1 graph (``.pb``) between the tensors ``feeds`` and ``fetches``."""
+    """A frozen TensorFlow 1 graph (``.pb``) between the tensors ``feeds`` and ``fetches``.
+
+    A feed ``NAME=VALUE`` gives a placeholder that value (``keep_prob=1.0``).
+    """
     graph, found = files.read_frozen(Path(path), feeds, fetches)
     source = _source(graph, found, Path(path).stem)
     source.origin = _origin(source, found, path, None)
@@ -209,6 +219,7 @@ def _origin(
         "feeds": list(found.inputs.values()),
         "fetches": list(found.outputs.values()),
         "keys": found.keys,
+        "values": found.values,
     }
 
 
@@ -221,11 +232,6 @@ def _source(graph: Graph, found: files.Signature, name: str) -> GraphSource:
     ]
     structure = "tensor" if len(found.outputs) == 1 else list(found.outputs)
     return GraphSource(graph, inputs, structure, name)
-
-
-def signatures(folder: str | Path) -> list[str]:
-    """The names of a SavedModel's signatures."""
-    return files.signature_names(Path(folder))
 
 
 def _spec(node: Any) -> InputSpec:

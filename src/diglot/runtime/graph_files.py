@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diglot.errors import BadInput
-from diglot.graph_nodes import VARIABLES, node_name
+from diglot.graph_nodes import VARIABLES, needed, with_values
 
 FOLDER, FROZEN = "source", "source.pb"
 #: Ops that reach beyond the graph. No session may run one, for control inputs bring in what no output reads.
@@ -80,7 +80,8 @@ class GraphFile:
         self._saver: Any = None
         try:
             if record["tags"] is None:
-                self.definition = graph_pb2.GraphDef.FromString(self.path.read_bytes())
+                read = graph_pb2.GraphDef.FromString(self.path.read_bytes())
+                self.definition = with_values(read, record.get("values") or {})
                 return
             data = (self.path / "saved_model.pb").read_bytes()
             graphs = saved_model_pb2.SavedModel.FromString(data).meta_graphs
@@ -94,7 +95,8 @@ class GraphFile:
         chosen = [g for g in graphs if sorted(g.meta_info_def.tags) == sorted(record["tags"])]
         if not chosen:
             raise BadInput(f"{self.path} has no graph with the tags {', '.join(record['tags'])}.")
-        self.definition, self._saver = chosen[0].graph_def, chosen[0].saver_def
+        self.definition = with_values(chosen[0].graph_def, record.get("values") or {})
+        self._saver = chosen[0].saver_def
 
     def _values(self, nodes: Sequence[str]) -> dict[str, np.ndarray]:
         """The values of variables, as TensorFlow itself restores them."""
@@ -114,8 +116,8 @@ class GraphFile:
 
     def variables(self, fetches: Sequence[str]) -> dict[str, np.ndarray]:
         """The values of the variables that ``fetches`` need, by their nodes' names."""
-        needed = [node.name for node in _needed(self.definition, fetches) if node.op in VARIABLES]
-        return self._values(needed) if needed else {}
+        names = [node.name for node in needed(self.definition, fetches) if node.op in VARIABLES]
+        return self._values(names) if names else {}
 
     def run(
         self, feeds: Sequence[str], fetches: Sequence[str], inputs: Sequence[np.ndarray]
@@ -125,7 +127,7 @@ class GraphFile:
 
         v1 = tf.compat.v1
         refuse_effects(self.definition, fetches)
-        nodes = [node.name for node in _needed(self.definition, fetches)]
+        nodes = [node.name for node in needed(self.definition, fetches)]
         with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:
             self._open(session, nodes)
             tensors = [graph.get_tensor_by_name(tensor_name(name)) for name in feeds]
@@ -176,21 +178,8 @@ def refuse_effects(definition: Any, wanted: Sequence[str]) -> None:
     """Raise BadInput where what ``wanted`` needs holds an op that reaches beyond the graph."""
     functions = {f.signature.name: f for f in definition.library.function}
     seen: set[str] = set()
-    for node in _needed(definition, wanted):
+    for node in needed(definition, wanted):
         _refuse_effect(node, functions, seen)
-
-
-def _needed(definition: Any, wanted: Sequence[str]) -> list[Any]:
-    """The nodes that a session runs for ``wanted``, control inputs included."""
-    by_name = {node.name: node for node in definition.node}
-    found: dict[str, Any] = {}
-    pending = [node_name(name) for name in wanted]
-    while pending:
-        name = pending.pop()
-        if name not in found and name in by_name:
-            found[name] = by_name[name]
-            pending += [node_name(text) for text in by_name[name].input]
-    return list(found.values())
 
 
 def _refuse_effect(node: Any, functions: Mapping[str, Any], seen: set[str]) -> None:

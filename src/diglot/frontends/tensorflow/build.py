@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -350,12 +351,13 @@ def _loose_weights(
     builder: Builder, root: Root, nodes: list[Node], wishes: dict[Node, Path]
 ) -> None:
     """Register the variables that no layer holds, in the module that reads them."""
-    for node in nodes:
-        if node.op != "Variable" or node in builder.homes:
-            continue
+    loose = [n for n in nodes if n.op == "Variable" and n not in builder.homes]
+    owners = Counter(weight_name(n).rpartition("/")[0] for n in loose)
+    for node in loose:
         path = wishes[node]
         module = builder.modules.get(path, root)
-        name = _free_name(module, _loose_name(node, path))
+        alone = owners[weight_name(node).rpartition("/")[0]] == 1
+        name = _free_name(module, _loose_name(node, path, module, alone))
         array = _array(node)
         dtype = values.torch_dtype(array.dtype.name, Precision())
         tensor = torch.zeros(array.shape, dtype=dtype)
@@ -366,11 +368,16 @@ def _loose_weights(
         builder.homes[node] = Home((*path, ""), (name,))
 
 
-def _loose_name(node: Node, path: Path) -> str:
-    """A name for a variable in a module: its own, or that of its layer where the layer has no module."""
+def _loose_name(node: Node, path: Path, module: nn.Module, alone: bool) -> str:
+    """A name for a variable in a module: its own, or that of its layer where the layer has no module.
+
+    ``alone``: no other loose variable is of that layer.
+    """
     *owner, last = weight_name(node).split("/")
-    own = not owner or (path and tree.identifier(owner[-1]) == path[-1])
-    return tree.identifier(last if own else owner[-1])
+    if not owner or (path and tree.identifier(owner[-1]) == path[-1]):
+        return tree.identifier(last)
+    named = tree.identifier(owner[-1])
+    return named if alone and not hasattr(module, named) else tree.identifier(f"{named}_{last}")
 
 
 def _read_weights(builder: Builder, root: Root) -> None:

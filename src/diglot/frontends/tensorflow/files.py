@@ -7,16 +7,15 @@ knows (optimizer slots), though graph and variables are fine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diglot.errors import BadInput
+from diglot.frontends.tensorflow.ends import Signature, between, short
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable
 from diglot.frontends.tensorflow.protobufs import (
     Loader,
     is_read,
-    output_count,
     shape_of,
     type_name,
 )
@@ -42,21 +41,6 @@ _WEIGHTS = {
 }
 
 
-@dataclass
-class Signature:
-    """What goes in and out of a graph: names of its arguments and results, and of their tensors.
-
-    ``keys`` gives the checkpoint's name of each variable's value, by node; ``tags`` are those of the graph.
-    """
-
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    shapes: dict[str, list[int | None] | None] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    tags: list[str] = field(default_factory=list)
-
-
 def parse(message: Any, path: Path, what: str) -> Any:
     """Fill a protobuf from a file. Raises :class:`BadInput` for a file that is no such thing, or damaged."""
     from google.protobuf.message import DecodeError
@@ -78,11 +62,16 @@ def parse(message: Any, path: Path, what: str) -> Any:
 
 
 def read_saved_model(
-    folder: Path, signature: str | None = None, tags: Sequence[str] | None = None
+    folder: Path,
+    signature: str | None = None,
+    tags: Sequence[str] | None = None,
+    feeds: Sequence[str] | None = None,
+    fetches: Sequence[str] | None = None,
 ) -> tuple[Graph, Signature]:
     """The graph of one signature of a SavedModel folder, TensorFlow 1's or 2's.
 
-    ``signature`` defaults to ``serving_default``, or the only one there is. Raises :class:`BadInput`.
+    ``signature`` defaults to ``serving_default``, or the only one there is; in its place ``feeds`` and ``fetches`` can
+    say between which tensors, as for a frozen graph. Raises :class:`BadInput`.
     """
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -95,21 +84,16 @@ def read_saved_model(
         )
     model = parse(saved_model_pb2.SavedModel(), path, "a SavedModel")
     meta = _meta_graph(model, folder, tags)
-    chosen = _signature(meta, folder, signature)
+    definition = meta.graph_def
+    if feeds or fetches:
+        chosen, definition = between(definition, feeds, fetches, path)
+    else:
+        chosen = _signature(meta, folder, signature)
     chosen.tags = list(meta.meta_info_def.tags)
     store = _Variables(folder, meta)
-    graph = _read(functional(meta.graph_def), chosen, store.find, folder)
+    graph = _read(functional(definition), chosen, store.find, folder)
     chosen.keys = {node: variable.key for node, variable in store.made.items()}
     return graph, chosen
-
-
-def signature_names(folder: Path) -> list[str]:
-    """The names of a SavedModel's signatures."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    model = parse(saved_model_pb2.SavedModel(), folder / "saved_model.pb", "a SavedModel")
-    names = _meta_graph(model, folder, None).signature_def
-    return sorted(n for n in names if not n.startswith("__saved_model"))
 
 
 def _meta_graph(model: Any, folder: Path, tags: Sequence[str] | None) -> Any:
@@ -323,7 +307,8 @@ def read_frozen(
 ) -> tuple[Graph, Signature]:
     """A frozen ``GraphDef`` between ``feeds`` and ``fetches`` (tensor names, ``:0`` may be left out).
 
-    Without feeds its placeholders are fed; without fetches what nothing reads is fetched.
+    ``NAME=VALUE`` among the feeds gives a node a value. Without other feeds the placeholders that the fetches need are
+    fed; without fetches what nothing reads is fetched.
     """
     from tensorflow.core.framework import graph_pb2
 
@@ -337,53 +322,10 @@ def from_definition(
     definition: Any, feeds: Sequence[str] | None, fetches: Sequence[str] | None, path: Path
 ) -> tuple[Graph, Signature]:
     """As :func:`read_frozen`, for a ``GraphDef`` that was read already."""
-    by_name = {n.name: n for n in definition.node}
-    given = list(feeds or [n.name for n in definition.node if n.op == "Placeholder"])
-    wanted = list(fetches or _results(definition))
-    for name in (*given, *wanted):
-        if name.split(":")[0] not in by_name:
-            raise BadInput(
-                f"{path} has no node {name!r}",
-                received=f"placeholders: {', '.join(n.name for n in definition.node if n.op == 'Placeholder')}; "
-                f"results: {', '.join(_results(definition)[:8])}",
-                hint="check the names of the feeds and fetches",
-            )
-    for name in wanted:
-        _check_output(name, by_name[name.split(":")[0]])
-    signature = Signature({_short(n): n for n in given}, {_short(n): n for n in wanted})
-    for name, tensor in signature.inputs.items():
-        attrs = by_name[tensor.split(":")[0]].attr
-        kind = next((attrs[k].type for k in ("dtype", "T", "DstT") if k in attrs), 1)
-        signature.dtypes[name] = type_name(kind)
-        signature.shapes[name] = shape_of(attrs["shape"].shape) if "shape" in attrs else None
+    signature, definition = between(definition, feeds, fetches, path)
     definition = functional(definition)
     _mark_weights(definition)
     return _read(definition, signature, _no_variable(path), path), signature
-
-
-def _check_output(name: str, node: Any) -> None:
-    """Raise BadInput for a tensor that a node does not have among its outputs."""
-    _, *rest = name.split(":")
-    count = output_count(node)
-    if not rest or count is None or (len(rest) == 1 and rest[0].isdigit() and int(rest[0]) < count):
-        return
-    names = ", ".join(f"{node.name}:{i}" for i in range(count))
-    raise BadInput(
-        f"there is no tensor {name!r}: the node {node.name} ({node.op}) has {count} output{'s'[: count != 1]}",
-        expected=names or None,
-        received=name,
-        hint="name one of them with --fetch" if count else "fetch another node",
-    )
-
-
-def _short(name: str) -> str:
-    return name.removesuffix(":0")
-
-
-def _results(definition: Any) -> list[str]:
-    read = {node_name(i) for n in definition.node for i in n.input}
-    dull = ("NoOp", "Assert", "Const", "Placeholder", "Exit", "RefExit", "TensorArrayCloseV3")
-    return [n.name for n in definition.node if n.name not in read and n.op not in dull]
 
 
 def _no_variable(path: Path) -> Callable[[Any], Variable | None]:
@@ -450,7 +392,7 @@ def _read(
     for name, tensor in signature.inputs.items():
         attrs = {"dtype": signature.dtypes[name], "shape": signature.shapes[name]}
         inputs.append(Node(name, "Input", [], attrs))
-        feeds[_short(tensor)] = feeds[tensor] = Out(inputs[-1])
+        feeds[short(tensor)] = feeds[tensor] = Out(inputs[-1])
     outputs = loader.graph(definition, feeds, list(signature.outputs.values()))
     loader.check()
     return Graph(inputs, outputs, list(signature.outputs), where.stem)

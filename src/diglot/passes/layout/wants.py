@@ -109,6 +109,11 @@ class Wants:
             return False
         if rule.layout == "spatial":
             return bool(user.args) and user.args[0] is node
+        if (
+            rule.layout == "permute" and not self.to_keras
+        ):  # there and back, between two spatial ops
+            back = tuple(permuted_dims(user, rank)) == perms.channels_last(rank)
+            return back and self.channels_first(user)
         result = user.meta.get("val")
         same_rank = isinstance(result, torch.Tensor) and result.dim() == rank
         if rule.layout in _THROUGH and same_rank:

@@ -151,6 +151,23 @@ def _group_norm(op: OpCall) -> ast.expr:
     return by_schema(op, "F.group_norm", frozenset({"cudnn_enabled"}))
 
 
+def _instance_norm(op: OpCall) -> ast.expr:
+    kind = f"InstanceNorm{op.fake('input').dim() - 2}d"
+    options = {"eps": unless(op["eps"], 1e-5)}
+    given = [n for n in ("weight", "bias") if op[n] is not None]
+    if op["running_mean"] is None:
+        channels = op.logical_shape("input")[1]
+        if len(given) == 2 and op.is_layer(*given):
+            construct = call(f"nn.{kind}", channels, affine=True, **options)
+            return E("layer(x)", layer=op.layer(construct, _weights(op)), x=op.expr("input"))
+        if not given and is_leaf(op, kind):
+            construct = call(f"nn.{kind}", channels, **options)
+            return E("layer(x)", layer=op.layer(construct), x=op.expr("input"))
+        weights = {n: op.expr(n) for n in given}
+        return call("F.instance_norm", op.expr("input"), **weights, **options)
+    return by_schema(op, "F.instance_norm", frozenset({"cudnn_enabled"}))
+
+
 # --- tables and noise -----------------------------------------------------------------------------
 
 
@@ -213,6 +230,7 @@ alike("batch_norm", _batch_norm)
 alike("layer_norm", _layer_norm)
 alike("rms_norm", _rms_norm)
 alike("group_norm", _group_norm)
+alike("instance_norm", _instance_norm)
 alike("embedding", _embedding)
 alike("dropout", *_dropout("Dropout"))
 alike("feature_dropout", *_dropout("FeatureDropout"))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from diglot.frontends.tensorflow import values
+from diglot.frontends.tensorflow import geometry, values
 from diglot.frontends.tensorflow.ops.registry import (
     Call,
     Constant,
@@ -393,7 +393,15 @@ def pad_v2(call: Call, x: Any, paddings: Any, value: Any) -> Any:
 def mirror_pad(call: Call, x: Any, paddings: Any) -> Any:
     x = call.tensor(x)
     symmetric = call.attrs["mode"] == "SYMMETRIC"
-    for axis, (before, after) in enumerate(_pairs(paddings)):
+    pairs = _pairs(paddings)
+    if not symmetric and x.dim() in (3, 4, 5) and pairs[0] == (0, 0):
+        for channels in (x.dim() - 1, 1):
+            if pairs[channels] == (0, 0):
+                inner = [p for axis, p in enumerate(pairs) if axis not in (0, channels)]
+                layout = {"data_format": "NCHW" if channels == 1 else "NHWC"}
+                done = F.pad(geometry.inward(x, layout), pad_list(inner), mode="reflect")
+                return geometry.outward(done, layout)
+    for axis, (before, after) in enumerate(pairs):
         skip = 0 if symmetric else 1
         parts = [x]
         if before:

@@ -250,6 +250,11 @@ def silu(call: Call, x: Any) -> Any:
     return F.silu(call.tensor(x))
 
 
+@op("diglot.Normalize", note="made of x * rsqrt(max(sum(x**2), epsilon))")
+def normalize(call: Call, x: Any) -> Any:
+    return F.normalize(call.tensor(x), dim=call.attrs["axis"], eps=call.attrs["epsilon"])
+
+
 @op("diglot.Attention", note="made of two products with a softmax between them")
 def attention(call: Call, query: Any, key: Any, value: Any, mask: Any = None) -> Any:
     parts = [call.tensor(part) for part in (query, key, value)]

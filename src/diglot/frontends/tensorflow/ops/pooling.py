@@ -75,7 +75,8 @@ def _average(call: Call, x: Any, dims: int) -> Any:
     own = geometry.symmetric(pairs)
     pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
     if own is not None and all(2 * p <= s for p, s in zip(own, size, strict=True)):
-        done = pool(x, size, strides, own, count_include_pad=False)
+        counted = {"count_include_pad": False} if any(own) else {}
+        done = pool(x, size, strides, own, **counted)
         return geometry.outward(done, call.attrs)
     # TensorFlow counts only what lies inside the image: the mean of the padded image over the padded ones.
     ones = geometry.padded(torch.ones_like(x[:1, :1]), pairs)

@@ -1,11 +1,14 @@
-"""Activations that TensorFlow writes out: GELU and SiLU."""
+"""Functions that TensorFlow writes out: GELU, SiLU and the division by the length."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from diglot.frontends.tensorflow.graph import Node, Out
 from diglot.frontends.tensorflow.recognise.finder import Finder, Terms, close
+from diglot.literals import intended
 
 _ROOT_HALF = math.sqrt(0.5)
 _ROOT_PI = math.sqrt(2 / math.pi)
@@ -19,6 +22,8 @@ def find(finder: Finder) -> None:
             _gelu(finder, node)
         elif node.op == "Sigmoid":
             _silu(finder, node)
+        elif node.op == "Rsqrt":
+            _normalize(finder, node)
     finder.commit()
 
 
@@ -74,3 +79,22 @@ def _silu(finder: Finder, node: Node) -> None:
 
 def _terms(finder: Finder, node: Node, x: Out) -> Terms:
     return finder.expand(node.inputs[0], frozenset([x]))
+
+
+def _normalize(finder: Finder, node: Node) -> None:
+    """``tf.nn.l2_normalize``: ``x * rsqrt(maximum(reduce_sum(x**2), epsilon))``."""
+    largest = node.inputs[0].node
+    if largest.op != "Maximum":
+        return
+    epsilon = next((e for i in largest.inputs if (e := finder.number(i)) is not None), None)
+    total = next((i.node for i in largest.inputs if i.node.op == "Sum"), None)
+    if not epsilon or total is None or not total.attrs.get("keep_dims"):
+        return
+    along, square = finder.ints(total.inputs[1]), total.inputs[0].node
+    if square.op != "Square" or along is None or len(along) != 1:
+        return
+    x = square.inputs[0]
+    for user in finder.users.get(Out(node), []):
+        if user.op == "Mul" and set(user.inputs) == {x, Out(node)}:
+            root = math.sqrt(intended(np.float32(epsilon)))
+            finder.op(Out(user), "diglot.Normalize", [x], axis=along[0], epsilon=root)

@@ -53,6 +53,13 @@ class Finder:
         found = values.number(value) if out.node.op == "Const" else None
         return float(found) if isinstance(found, (int, float)) else None
 
+    def root(self, node: Node) -> float | None:
+        """The exponent of a square root, or of its inverse: 0.5 or -0.5."""
+        if node.op in ("Sqrt", "Rsqrt"):
+            return 0.5 if node.op == "Sqrt" else -0.5
+        exponent = self.number(node.inputs[1]) if node.op == "Pow" else None
+        return exponent if exponent in (0.5, -0.5) else None
+
     def ints(self, out: Out) -> list[int] | None:
         array = self.lowered.constant(out)
         return None if array is None else [int(v) for v in array.ravel()]
@@ -178,7 +185,7 @@ class Finder:
         top = self.expand(node.inputs[0], stop, depth - 1)
         if divisor:
             return {k: v / divisor for k, v in top.items()}
-        if node.inputs[1].node.op == "Sqrt":  # x / sqrt(v): as x * rsqrt(v)
+        if self.root(node.inputs[1].node) == 0.5:  # x / sqrt(v): as x * rsqrt(v)
             return _product(top, {(self.atom(node.inputs[1]),): 1.0})
         return None
 

@@ -1,7 +1,7 @@
-"""Batch norm and layer norm, fused or written out.
+"""Batch norm, layer norm and instance norm, fused or written out.
 
-Written out, both are ``x·r·γ - m·r·γ + β`` with ``r = rsqrt(v + ε)``, in whatever order; mean and variance are
-weights in a batch norm, and come from ``x`` itself in a layer norm.
+Written out, all are ``x·r·γ - m·r·γ + β`` with ``r = rsqrt(v + ε)``, in whatever order; mean and variance are
+weights in a batch norm, and come from ``x`` itself in the others: along its last axes, or along those of an image.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.recognise.finder import Finder, Terms
 from diglot.literals import intended
 
+_INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 _BATCH = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _THROUGH = ("Mul", "AddV2", "Add", "Sub", "Neg", "RealDiv", "Reshape", "Squeeze", "BiasAdd")
 #: TensorFlow's own default of 0.99, as torch counts it; an inference graph does not say.
@@ -31,7 +32,7 @@ def find(finder: Finder) -> None:
         if node.op.startswith("FusedBatchNorm"):
             _fused(finder, node)
     for node in finder.order:
-        if node.op in ("Rsqrt", "Sqrt"):
+        if finder.root(node) is not None:
             _written_out(finder, node)
     finder.commit()
 
@@ -229,11 +230,17 @@ def _layer(
         return False
     x, mean, axes = moments
     rank = finder.rank(x)
-    if axes != list(range(rank - len(axes), rank)):
-        return False
     terms = finder.expand(result, frozenset([x, mean, Out(root)]))
     parts = _affine(finder, terms, finder.atom(x), inverse)
     if parts is None or parts.get("mean") != finder.atom(mean):
+        return False
+    for axis in (rank - 1, 1):
+        image = rank in _INSTANCE and axes == [i for i in range(1, rank) if i != axis]
+        if not image or axes == [rank - 1]:  # the last axis alone: a layer norm
+            continue
+        if _instance(finder, root, result, x, axis, parts, epsilon):
+            return True
+    if axes != list(range(rank - len(axes), rank)):
         return False
     sizes = finder.shape(x)[-len(axes) :]
     if not all(isinstance(s, int) for s in sizes) or (
@@ -256,6 +263,33 @@ def _layer(
         "bias": "offset" in parts,
     }
     return finder.layer(result, [x], nn.LayerNorm, options, weights, _call, root) is not None
+
+
+def _instance(
+    finder: Finder,
+    root: Node,
+    result: Out,
+    x: Out,
+    axis: int,
+    parts: dict[str, int],
+    epsilon: float,
+) -> bool:
+    """Statistics of each image by itself, for each channel."""
+    like = finder.shape(x)
+    size = like[axis]
+    if not isinstance(size, int) or not values.same_shape(finder.shape(result), like):
+        return False
+    weights = []
+    for name, key in (("weight", "scale"), ("bias", "offset")):
+        if key in parts:
+            node = finder.vector(finder.atoms[parts[key]], like, axis)
+            if node is None:
+                return False
+            weights.append(_plain(finder, node, name))
+    options = {"num_features": size, "eps": epsilon, "affine": bool(weights)}
+    kind = _INSTANCE[len(like)]
+    made = finder.layer(result, [x], kind, options, weights, _batch_norm, root, axis=axis)
+    return made is not None
 
 
 def _moments(finder: Finder, variance: Out) -> tuple[Out, Out, list[int]] | None:
