@@ -68,9 +68,11 @@ class Interpreter:
             node = nodes[name]
             read = [t for t in node.input if not t.startswith("^")]
             inputs = [_follow(t, given, made, nodes) for t in read]
-            made[name] = self._node(node, inputs, f"{function}:{name}" if function else name)
+            key = f"{function}:{name}" if function else name
+            made[name] = self._node(node, inputs, key)
             if node.op == "Const":
-                fixed.add(name)
+                if key not in self.held:  # a frozen variable is a weight, to the last bit
+                    fixed.add(name)
             elif read and all(node_name(t) in fixed for t in read):
                 fixed.add(name)
                 made[name] = [_as_stored(value) for value in made[name]]
