@@ -7,6 +7,7 @@ from a translation's folder (its ``model.py``) finds the map beside them.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import weakref
 from collections.abc import Sequence
@@ -32,8 +33,22 @@ class Origin:
     shares: dict[str, np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """A Keras model that a PyTorch model was translated from.
+
+    ``names`` are those of its layers, by the paths of their modules; ``name`` is its own, where its author gave it
+    one; ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own layers, for inputs of
+    fixed sizes.
+    """
+
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+    name: str = ""
+    functional: bool = False
+
+
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
-_LAYERS: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
+_LAYERS: weakref.WeakKeyDictionary[Any, Layers] = weakref.WeakKeyDictionary()
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -70,24 +85,57 @@ def _undone(perm: Sequence[int] | None) -> tuple[int, ...] | None:
 
 def remember_layers(module: nn.Module, translation: Translation) -> None:
     """Note what the layers of a Keras model are called that a translation has built a PyTorch model of."""
-    _LAYERS[module] = _named(module, translation.weight_map, translation.source_model)
+    model = translation.source_model
+    names = _named(module, translation.weight_map, model)
+    if model is None or not hasattr(model, "layers"):  # a graph, or a layer
+        _LAYERS[module] = Layers(names)
+        return
+    automatic = re.fullmatch(rf"{_snake(type(model).__name__)}(_\d+)?", model.name)
+    functional = _of_keras(model) and all(None not in t.shape[1:] for t in model.inputs)
+    _LAYERS[module] = Layers(names, "" if automatic else model.name, functional)
 
 
-def layer_names(module: nn.Module) -> dict[str, str]:
-    """What the Keras layers were called that stood for a PyTorch model's layers with weights, by their modules'
-    paths; empty where it was not translated from Keras."""
+def _snake(name: str) -> str:
+    """A class's name as Keras makes a layer's of it."""
+    from keras.src.utils.naming import to_snake_case
+
+    return to_snake_case(name)
+
+
+def _of_keras(model: Any) -> bool:
+    """Whether a model, and every model in it, is a graph of Keras's own layers."""
+    from keras import Sequential
+    from keras.src.models.functional import Functional
+
+    if not isinstance(model, (Functional, Sequential)):
+        return False
+    inner = [part for part in model.layers if hasattr(part, "layers")]
+    own = [part for part in model.layers if not hasattr(part, "layers")]
+    stock = all(type(part).__module__.startswith("keras.") for part in own)
+    return stock and all(_of_keras(part) for part in inner)
+
+
+def style_of(module: nn.Module) -> str:
+    """How a model is written in Keras where nobody says: as the Keras model was that it comes from."""
+    known = _LAYERS.get(module)
+    return "functional" if known is not None and known.functional else "layers"
+
+
+def layers_of(module: nn.Module) -> Layers:
+    """What the Keras model and its layers were called that a PyTorch model was translated from; nothing where it was
+    not."""
     known = _LAYERS.get(module)
     if known is not None:
         return known
     held = sys.modules.get(type(module).__module__)
     path = Path(getattr(held, "__file__", None) or "")
     if path.name != "model.py" or not (path.parent / "weight_map.json").is_file():
-        return {}
+        return Layers()
     try:
         weight_map = WeightMap.load(path.parent / "weight_map.json")
     except (WeightMapError, OSError):
-        return {}
-    return _named(module, weight_map, None)
+        return Layers()
+    return Layers(_named(module, weight_map, None))
 
 
 def _named(module: nn.Module, weight_map: WeightMap, model: Any) -> dict[str, str]:

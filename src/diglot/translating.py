@@ -17,7 +17,7 @@ from diglot.codegen import author
 from diglot.codegen.pipeline import to_keras
 from diglot.codegen.source import Written, structure_json
 from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
-from diglot.errors import UsageError
+from diglot.errors import Unsupported, UsageError
 from diglot.frontends.capture import capture
 from diglot.ir.hub import Call, Hub, Port
 from diglot.ir.limits import bounds, lengths_of_sequences
@@ -32,7 +32,7 @@ def translate(
     *,
     dynamic: Any = None,
     io_layout: str = "native",
-    style: str = "layers",
+    style: str | None = None,
     trusted: bool = False,
 ) -> Translation:
     """Translate a model into source code of the other framework, with its weights.
@@ -47,7 +47,8 @@ def translate(
         io_layout: ``"native"``: images go in and come out as the target has them (channels-last in Keras,
             channels-first in PyTorch); ``"same"``: as in the source.
         style: ``"layers"``: one class for each class of the source; ``"functional"``: one Functional model
-            (in Keras only).
+            (in Keras only). ``None``: ``"layers"``, but ``"functional"`` for what was translated from a Functional
+            or Sequential model of Keras's own layers.
         trusted: whether Lambda layers of a Keras model may run.
 
     Raises:
@@ -67,17 +68,29 @@ def translate(
         return translate_keras(
             model, example_inputs, dynamic=dynamic, io_layout=io_layout, trusted=trusted
         )
+    if style is None and origins.style_of(model) == "functional":
+        try:
+            return _to_keras(model, example_inputs, dynamic, io_layout, "functional")
+        except Unsupported:  # what PyTorch has made of it since is no such graph
+            pass
+    return _to_keras(model, example_inputs, dynamic, io_layout, style or "layers")
+
+
+def _to_keras(
+    model: Any, example_inputs: Any, dynamic: Any, io_layout: str, style: str
+) -> Translation:
     if style == "functional" and dynamic is None:
         dynamic = only_batch(example_inputs)
     hub, values = capture(model, example_inputs, dynamic)
-    hub.layer_names = origins.layer_names(model)
+    origin = origins.layers_of(model)
+    hub.layer_names, hub.model_name = origin.names, origin.name
     written = to_keras(hub, model, io_layout, style)
     weight_map = make_weight_map(hub, written, model)
     info = describe(hub, written, model, values, style)
     return Translation(written.source, weight_map, info, model, hub.exported, hub)
 
 
-def _check(model: Any, to: str, io_layout: str, style: str) -> None:
+def _check(model: Any, to: str, io_layout: str, style: str | None) -> None:
     if to not in ("keras", "torch"):
         raise UsageError("unknown target", expected="to='keras' or to='torch'", received=repr(to))
     from_keras = _is_keras(model)
@@ -91,13 +104,13 @@ def _check(model: Any, to: str, io_layout: str, style: str) -> None:
             hint="a tf.function is named by its graph: function.get_concrete_function(…); a SavedModel or .pb is "
             "read with diglot.frontends.tensorflow_graph",
         )
-    if to == "torch" and style != "layers":
+    if to == "torch" and style not in (None, "layers"):
         raise UsageError("unknown style", expected="'layers': PyTorch has no other", received=style)
     if io_layout not in ("native", "same"):
         raise UsageError(
             "unknown io_layout", expected="'native' or 'same'", received=repr(io_layout)
         )
-    if style not in ("layers", "functional"):
+    if style not in (None, "layers", "functional"):
         raise UsageError("unknown style", expected="'layers' or 'functional'", received=repr(style))
 
 

@@ -349,6 +349,38 @@ def test_a_functional_model_comes_back_with_its_layers_names():
     np.testing.assert_allclose(back(images), model(images), rtol=1e-5, atol=1e-6)
 
 
+def test_a_functional_model_comes_back_as_one_where_nobody_says_otherwise():
+    model = residual()
+    network, images = diglot.translate(model, to="torch").model, torch.randn(2, 3, 16, 21)
+    back = diglot.translate(network, images)
+    assert back.info["style"] == "functional"
+    assert back.model.name == "little"
+    assert [w.path for w in back.model.weights] == [w.path for w in model.weights]
+    classes = diglot.translate(network, images, style="layers")
+    assert "class Little(layers.Layer):" in classes.source
+
+
+class Named(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.out = layers.Dense(5), layers.Dense(2)
+
+    def call(self, x):
+        return self.out(ops.relu(self.hidden(x)))
+
+
+def test_a_model_has_the_name_that_its_author_gave_it():
+    model = Named(name="scorer")
+    model(np.zeros((2, 4), "float32"))
+    network = diglot.translate(model, np.zeros((2, 4), "float32"), to="torch").model
+    keras.backend.clear_session()
+    back = diglot.translate(network, torch.randn(2, 4))
+    assert back.info["style"] == "layers"
+    theirs = [w.path.removeprefix("scorer/") for w in model.weights]
+    assert [w.path.removeprefix("scorer/") for w in back.model.weights] == theirs
+    assert back.model.name == "scorer"
+
+
 def block(x, name, inner):
     y = layers.LayerNormalization(name=f"{name}_norm")(x)
     y = layers.MultiHeadAttention(2, 4, name=f"{name}_attention")(y, y)

@@ -65,7 +65,7 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
     function = build_function(
         program,
         ast.Constant(None),
-        program.package,
+        program.root_name,
         writer.statements,
         outputs,
         _input_variables(hub),

@@ -45,7 +45,7 @@ def assemble(program: Program, classes: Classes, root: LayerClass | None) -> Wri
     """Put the parts together and format them."""
     hub = program.hub
     body: list[ast.stmt] = [made.tree for made in classes.classes]
-    root_name = program.package
+    root_name = program.root_name
     if root is not None:
         construct = call(root.name, name=root_name)
     else:

@@ -73,6 +73,7 @@ class Program(TreeQueries):
         self._writers: dict[Call, RegionWriter] = {}
         self._sequences: dict[str, Any] = {}
         self.package = names.snake(names.class_name(hub.root.class_name))
+        self.root_name = hub.model_name or self.package
         self._live: dict[tuple[Any, str], set[str]] = {}
 
     # --- writers ------------------------------------------------------------------------------------

@@ -180,6 +180,7 @@ class TorchDialect:
 
     def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
         """``nn.Sequential(…)``; the source's own names and gaps in its numbers are kept."""
+        names = _numbered(names)
         if _lonely(names):
             return items[0]
         if not _kept(names):
@@ -202,6 +203,7 @@ class TorchDialect:
 
     def sequence_place(self, place: int, names: list[str]) -> str:
         """The item's own name."""
+        names = _numbered(names)
         if _lonely(names):
             return ""
         return names[place] if _kept(names) else str(place)
@@ -309,6 +311,16 @@ def _frozen(program: Program, first: Instance) -> list[ast.expr]:
         else:
             made += [E(f"{base}.{weight}.requires_grad_(False)") for weight in frozen]
     return made
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """The names of a sequence's items, where those without one (functions) get the numbers after the others'."""
+    found: list[str] = []
+    for name in names:
+        if name and not name.isdigit():
+            return names
+        found.append(name or str(int(found[-1]) + 1 if found else 0))
+    return found
 
 
 def _kept(names: list[str]) -> bool:
@@ -443,6 +455,6 @@ def _initial(
     number_ = known.args[0] if known.args else known.keywords[0].value
     if text(known.func).endswith("Constant"):
         return call("torch.full", shape, number_) if shape else call("torch.tensor", number_)
-    draw = call("torch.randn", *shape)
+    draw = call("torch.randn", *(shape or [()]))
     usual_spread = isinstance(number_, ast.Constant) and number_.value == 1.0
     return draw if usual_spread else E("s * draw", s=number_, draw=draw)

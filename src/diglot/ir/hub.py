@@ -110,6 +110,7 @@ class Hub:
     warnings: list[str] = dataclasses.field(default_factory=list)
     call_of: dict[fx.Node, Call] = dataclasses.field(default_factory=dict)
     constants: dict[fx.Node, torch.Tensor] = dataclasses.field(default_factory=dict)
+    model_name: str = ""  # of the Keras model that the source was translated from
     layer_names: dict[str, str] = dataclasses.field(
         default_factory=dict
     )  # path of a module -> layer

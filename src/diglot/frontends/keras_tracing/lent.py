@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from diglot.frontends.keras_layers.records import Weight
+from diglot.carried import is_carried
+from diglot.frontends.keras_layers.records import LayerRecord, Weight
 from diglot.frontends.keras_tracing.original_names import Names
 from diglot.ir.weight_entry import WeightEntry
+
+Step = Callable[[tuple, torch.Tensor], torch.Tensor]
 
 
 def holders_own(
@@ -40,7 +43,7 @@ def lend(
     holder: nn.Module,
     weights: Sequence[Weight],
     entries: dict[str, WeightEntry],
-    step: Callable[[tuple, torch.Tensor], torch.Tensor],
+    step: Step,
 ) -> None:
     """Give a layer's weights to its holder, in the shapes that they had there, and let the layer read them."""
     links = []
@@ -70,3 +73,43 @@ def lend(
         return cls.forward(self, *args, **kwargs)
 
     module.__class__ = type(cls.__name__, (cls,), {"__call__": call})
+
+
+class Lent(nn.Module):
+    """Gives a weight of its holder's in the shape that Keras has it in."""
+
+    def __init__(self, holder: nn.Module, name: str, steps: Sequence[tuple], step: Step) -> None:
+        super().__init__()
+        self.__dict__["holder"] = holder  # no child
+        self.name, self.steps, self.step = name, steps, step
+
+    def forward(self) -> torch.Tensor:
+        value = getattr(self.holder, self.name)
+        for each in self.steps:
+            value = self.step(each, value)
+        return value
+
+
+#: A layer of a Functional model that only holds a weight.
+FREE = LayerRecord("Parameter", call=lambda run, *_: run.module(), weights=lambda own: [])
+
+
+def free_weight(names: Names, layer: Any, path: str) -> WeightEntry | None:
+    """The entry of the weight that a layer only holds, where it is one of the module at ``path``; else None."""
+    if type(layer).__name__ != "Parameter" or not is_carried(type(layer)):
+        return None
+    entry = names.entry(layer.value)
+    if entry is None or entry.combine is not None:
+        return None
+    return entry if entry.sources[0].rpartition(".")[0] == path else None
+
+
+def lend_free(holder: nn.Module, entry: WeightEntry, dtype: torch.dtype, step: Step) -> Lent:
+    """Give such a weight to its holder."""
+    name = entry.sources[0].rpartition(".")[2]
+    value = torch.zeros(entry.source_shapes[0], dtype=dtype)
+    if entry.kind == "buffer":
+        holder.register_buffer(name, value, entry.persistent)
+    else:
+        holder.register_parameter(name, nn.Parameter(value, requires_grad=entry.trainable))
+    return Lent(holder, name, entry.steps, step)

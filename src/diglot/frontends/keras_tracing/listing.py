@@ -188,6 +188,8 @@ def _short(value: Any) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         inner = value.get("config") or {}
+        if isinstance(inner, str):  # a registered function
+            return inner
         return f"{value.get('class_name', 'dict')}({', '.join(f'{k}={v!r}' for k, v in inner.items() if k == 'name')})"
     return f'"{value}"' if isinstance(value, str) else repr(value)
 

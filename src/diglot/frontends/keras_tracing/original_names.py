@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,17 @@ class Names:
         sources = [s for v in layer.weights if (e := self.entry(v)) for s in e.sources]
         owners = {source.rpartition(".")[0] for source in sources}
         return owners.pop() if len(owners) == 1 else None
+
+    def around(self, layers: Sequence[Any]) -> str | None:
+        """The path of the module that holds those of some layers, and nothing above it; None where it is not known."""
+        known = [self.path(layer, leaf=True) for layer in layers]
+        if not known or None in known:
+            return None
+        owners = [str(path).split(".") for path in known]
+        first, last = min(owners), max(owners)
+        pairs = itertools.takewhile(lambda p: p[0] == p[1], zip(first, last, strict=False))
+        common = [part for part, _ in pairs] if first != last else first[:-1]
+        return ".".join(common) or None
 
     def below(self, layer: Any, leaf: bool, path: str) -> tuple[str, ...] | None:
         """The names that lead from the module at ``path`` down to a layer's; None where they do not."""

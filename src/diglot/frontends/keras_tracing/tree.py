@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from keras import Layer, Sequential
 from keras.src.models.functional import Functional
 from torch import nn
@@ -14,13 +15,15 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers import stacked
 from diglot.frontends.keras_layers.activation import activation_module
-from diglot.frontends.keras_layers.records import LayerRecord, with_masks
+from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph
 from diglot.frontends.keras_tracing.groups import is_automatic
-from diglot.frontends.keras_tracing.lent import holders_own, lend
+from diglot.frontends.keras_tracing.known_blocks import KnownBlocks
+from diglot.frontends.keras_tracing.lent import FREE, free_weight, holders_own, lend, lend_free
 from diglot.frontends.keras_tracing.original_names import Names
+from diglot.frontends.keras_tracing.tensor import constant
 from diglot.frontends.keras_tracing.weights import (
     Weights,
     identifier,
@@ -145,6 +148,8 @@ class Tree(Weights):
             self._place(inner, parent, name, path, f"{keras_path}.{record.inner}")
             self.paths[id(layer)] = path
             return
+        if self._is_free_weight(layer, parent, path, keras_path):
+            return
         if record is None:
             module: nn.Module | None = self._composite(layer, path, keras_path)
         else:
@@ -156,6 +161,19 @@ class Tree(Weights):
             self._placed[path] = module
             if record is not None:
                 self._activation(layer, parent, name, path, keras_path)
+
+    def _is_free_weight(self, layer: Layer, parent: nn.Module, path: str, keras_path: str) -> bool:
+        """Tell whether a layer only holds a weight that was its parent's in PyTorch; it is that again."""
+        around = path.rpartition(".")[0]
+        entry = free_weight(self.names, layer, around) if self.names is not None else None
+        if entry is None:
+            return False
+        dtype = constant(np.zeros((), entry.dtype)).dtype
+        module = self.lent[path] = lend_free(parent, entry, dtype, torch_step)
+        own = Weight("value", module.name, tuple(entry.steps))
+        self.weight(layer, parent, own, around, keras_path)
+        self.paths[id(layer)], self.records[id(layer)] = path, FREE
+        return True
 
     def _record(self, layer: Layer) -> LayerRecord | None:
         """Return the record of a layer, or of a sequence that was one layer in PyTorch."""
@@ -217,7 +235,8 @@ class Tree(Weights):
 
     def _written_out(self, layer: Layer, path: str, keras_path: str) -> nn.Module:
         children = list(self._children(layer))
-        items = self._items(children, path) if isinstance(layer, Sequential) else None
+        chain = isinstance(layer, Sequential) or self._was_sequence(children, path)
+        items = self._items(children, path) if chain else None
         indexed = isinstance(layer, Sequential) and all(is_automatic(c) for _, c, _ in children)
         cls = mirror_class(layer, nn.Sequential if indexed or items else nn.Module)
         module = cls()
@@ -230,6 +249,8 @@ class Tree(Weights):
         blocks = plan(layer) if runs_its_graph(layer) else None
         if blocks is not None:
             self.plans[id(layer)] = blocks
+            if self.names is not None:
+                blocks.names.update(KnownBlocks(blocks, self.names).run())
             self._members(blocks, None, module, path, keras_path)
             return module
         if items:
@@ -307,6 +328,13 @@ class Tree(Weights):
         if self.names is None:
             return None
         return self.names.below(child, self._record(child) is not None, path)
+
+    def _was_sequence(self, children: list[Any], path: str) -> bool:
+        """Tell whether a layer with a ``call`` was a sequence in PyTorch: its parts were called by numbers."""
+        said = [self._said(child, path) for _, child, _ in children if child.weights]
+        return bool(said) and all(
+            known and len(known) == 1 and known[0].isdigit() for known in said
+        )
 
     def _items(self, children: list[Any], path: str) -> list[tuple[str, Layer, str]] | None:
         """Return the items of a sequence under the names that they had in PyTorch; None where these are not known.
