@@ -38,8 +38,8 @@ class Layers:
     """A Keras model that a PyTorch model was translated from.
 
     ``names`` are those of its layers, by the paths of their modules; ``name`` is its own, where its author gave it
-    one; ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own layers, for inputs of
-    fixed sizes.
+    one; ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own layers, for inputs
+    of fixed sizes.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
