@@ -370,6 +370,7 @@ class Named(keras.Model):
 
 
 def test_a_model_has_the_name_that_its_author_gave_it():
+    keras.backend.clear_session()  # which counts automatic names
     model = Named(name="scorer")
     model(np.zeros((2, 4), "float32"))
     network = diglot.translate(model, np.zeros((2, 4), "float32"), to="torch").model
