@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import diglot
 from diglot import cli
 from diglot.errors import BadInput, MissingExtra
 from diglot.sources_keras import is_keras_spec, load_keras_source
@@ -153,6 +154,28 @@ def test_classes_of_the_authors_own_are_given_as_a_file(files):
         load_keras_source(str(files / "own.keras"))
     model = load_keras_source(str(files / "own.keras"), custom=[str(files / "net.py")]).model
     assert np.array_equal(model.weights[0].numpy(), made.weights[0].numpy())
+
+
+def test_a_function_that_a_file_only_names_is_given_by_that_name(tmp_path):
+    """Keras 2 wrote ``<lambda>`` for an activation: who trained the model knows what it was."""
+    x = keras.Input((4,))
+    keras.Model(x, layers.Dense(3, activation="relu", name="d")(x)).save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        text = file.attrs["model_config"]
+        assert '"activation": "relu"' in text
+        file.attrs["model_config"] = text.replace(
+            '"activation": "relu"', '"activation": "<lambda>"'
+        )
+    with pytest.raises(BadInput) as caught:
+        load_keras_source(str(tmp_path / "m.h5"))
+    assert "received: <lambda>" in str(caught.value) and "custom_objects" in str(caught.value)
+    (tmp_path / "acts.py").write_text(
+        'import keras\n\ncustom_objects = {\n    "<lambda>": lambda x: keras.ops.tanh(x) * 2\n}\n'
+    )
+    loaded = load_keras_source(str(tmp_path / "m.h5"), custom=[str(tmp_path / "acts.py")])
+    made = diglot.translate(loaded.model, to="torch")
+    # A name in the statement that holds the function is no name for what it gives.
+    assert "torch.tanh(self.d(" in made.source and "custom_objects" not in made.source
 
 
 def test_factories(files, monkeypatch):

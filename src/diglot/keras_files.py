@@ -217,6 +217,13 @@ def _check_h5(path: Path, content: Any, stored: int) -> None:
         _check_size(path, "its data", visit(file, 0), stored)
 
 
+_HOW_TO_GIVE_LAMBDAS = (
+    "the file says that there is a lambda, not what it does: find it in the code that trained the model, write it "
+    'in a Python file, custom_objects = {"<lambda>": lambda x: keras.activations.relu(x, max_value=20)}, and give '
+    "that file: --custom activation.py"
+)
+
+
 # -- what a config names ------------------------------------------------------------------------------
 
 
@@ -235,6 +242,9 @@ def named_in(config: Any) -> Iterator[Named]:
         if not isinstance(value, dict):
             continue
         pending += [(v, depth + 1) for k, v in value.items() if k != "compile_config"]
+        for key in ("activation", "recurrent_activation"):  # Keras 2 wrote a function's bare name
+            if isinstance(value.get(key), str):
+                yield Named("function", value[key], None, None)
         name, module = value.get("class_name"), value.get("module")
         if not isinstance(name, str):
             continue
@@ -320,7 +330,9 @@ def check_custom(found: Iterable[Named], path: Path, custom: Mapping[str, Any]) 
         raise BadInput(
             f"{path} names {what} that Keras does not have.",
             received=listed,
-            hint="give the Python file that defines it: --custom layers.py (which should register it "
+            hint=_HOW_TO_GIVE_LAMBDAS
+            if any(n.name == "<lambda>" for n in unknown)
+            else "give the Python file that defines it: --custom layers.py (which should register it "
             "with @keras.saving.register_keras_serializable()); or name a function that "
             "returns the model: file.py:function",
         )

@@ -118,7 +118,8 @@ def make_keras(spec: str) -> tuple[Any, Any]:
 
 
 def _custom(names: Sequence[str]) -> dict[str, Any]:
-    """Classes and functions by name from the Python files and modules that the user gave."""
+    """Classes and functions by name from the Python files and modules that the user gave; what has another name
+    in the model's file than in Python stands in a dict of theirs, ``custom_objects``."""
     found: dict[str, Any] = {}
     for name in names:
         module = import_file(name) if name.endswith(".py") else import_module(name, "a module")
@@ -128,6 +129,8 @@ def _custom(names: Sequence[str]) -> dict[str, Any]:
             if (inspect.isclass(value) or inspect.isfunction(value))
             and value.__module__ == module.__name__
         }
+        named = vars(module).get("custom_objects")
+        found |= named if isinstance(named, dict) else {}
     return found
 
 

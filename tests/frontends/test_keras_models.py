@@ -9,6 +9,7 @@ import pytest
 import torch
 from keras import layers, ops
 
+import diglot
 from diglot.errors import DataDependent, Unsupported
 from diglot.frontends.keras_model import mirror
 
@@ -286,3 +287,16 @@ def test_keras_is_as_before_after_a_mirror_has_run_or_failed():
         keras.Operation.symbolic_call,
     )
     assert float(ops.sum(ops.ones(3))) == 3
+
+
+def test_branches_come_one_after_the_other():
+    """Keras goes through all branches at once, by depth."""
+    left, right = keras.Input((6,)), keras.Input((5,))
+    x, y = left, right
+    for number in range(2):
+        x = keras.layers.Dense(4 + number, name=f"left{number}")(x)
+        y = keras.layers.Dense(7 + number, name=f"right{number}")(y)
+    model = keras.Model([left, right], keras.layers.Concatenate()([x, y]))
+    source = diglot.translate(model, to="torch").source
+    places = [source.index(f"self.{name} =") for name in ("left0", "left1", "right0", "right1")]
+    assert places == sorted(places)

@@ -153,3 +153,22 @@ def test_steps_that_are_passed_over_are_two_functions():
     # Padded behind instead of before, it is something else.
     found, _ = ops(lambda self, x: skipping(x, x[..., 0] > 0, steps=False), 3, 7, 5)
     assert "diglot.back_in_place.default" not in found
+
+
+BOUNDED = [
+    (lambda self, x: F.relu(x).clamp(min=0.0).clamp(max=20.0), ["aten.relu.default", "clamp"]),
+    (lambda self, x: torch.clamp_max(torch.clamp_min(x, -1.0), 2.0), ["aten.clamp.default"]),
+    (lambda self, x: torch.maximum(F.relu(x), torch.tensor(0.0)), ["aten.relu.default"]),
+    (lambda self, x: torch.maximum(F.relu(x), x), ["aten.relu.default", "maximum"]),
+    (lambda self, x: x.clamp(min=3.0).clamp(max=2.0), ["clamp", "clamp"]),
+    (lambda self, x: F.relu(x).clamp(min=0.5), ["aten.relu.default", "clamp"]),
+    (lambda self, x: (y := x.clamp(min=-1.0)).clamp(max=2.0) * y, ["clamp", "clamp", "mul"]),
+]
+
+
+@pytest.mark.parametrize("written, left", BOUNDED)
+def test_bounds_that_hold_or_are_one(written, left):
+    found, _ = ops(written, 3, 5)
+    found = [n for n in found if n.startswith("aten")]
+    assert len(found) == len(left)
+    assert all(part in name for part, name in zip(left, found, strict=True))

@@ -78,6 +78,8 @@ def _plain(target: ast.expr) -> str | None:
 
 def assigned_names(frame: Frame) -> list[str | None] | None:
     """Return the names that the statement at a frame assigns, or ``None`` when it assigns nothing."""
+    if frame.function == "<lambda>":
+        return None  # the statement assigns the function
     found = statement(frame.file, frame.line)
     if isinstance(found, ast.Assign):
         target = found.targets[0]

@@ -26,7 +26,7 @@ from diglot.codegen.torch_dialect import TorchDialect
 from diglot.ir.hub import Hub, target_name
 
 _SHORT = 56  # what a person nests where nothing says how the author did
-_RETURNED = 84  # what is returned fills its line
+_RETURNED = 85  # what is returned fills its line
 
 
 class TorchRegion(RegionWriter):

@@ -9,6 +9,7 @@ from diglot.passes import (
     bags,
     broadcasts,
     causal,
+    clamps,
     clean,
     complex_numbers,
     dense,
@@ -73,6 +74,7 @@ FOR_KERAS = frozenset(
 FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (gelu.recognise, "Keras's own is written out where it must be exact"),
     (lengths.hand_over, "Keras's layers run under a mask, PyTorch's by lengths"),
+    (clamps.join, "Keras bounds a ReLU that is bounded from below by itself"),
     (flat_products.unflatten_products, "TensorFlow multiplies matrices only, or as many of them"),
     (turned_axes.turn_back, "TensorFlow's softmax knows the last axis only"),
     (skipped_steps.recognise, "Keras's layers take any mask; how to do without is a function"),

@@ -19,7 +19,7 @@ from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
 from diglot.frontends.keras_tracing import carried_functions, patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
-from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph
+from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.inputs import looked_up
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
@@ -129,10 +129,9 @@ class Trace:
     def _functional(self, model: Functional, inputs: list[Any]) -> Any:
         given = [_fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]
         plan = self.tree.plans.get(id(model))
-        if plan is None:
-            return unpack_singleton(model._run_through_graph(given, operation_fn=_following))
         values = {id(t): x for t, x in zip(model.inputs, given, strict=True)}
-        self._steps(plan.steps, values)
+        # Branch by branch; Keras goes through all branches at once, by depth.
+        self._steps(steps_of(model) if plan is None else plan.steps, values)
         made = [values[id(t)] for t in model.outputs]
         return unpack_singleton(tree.pack_sequence_as(model._outputs_struct, made))
 

@@ -18,7 +18,7 @@ from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
-from diglot.frontends.keras_tracing.graph import Block, runs_its_graph
+from diglot.frontends.keras_tracing.graph import Block, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.known_blocks import KnownBlocks
 from diglot.frontends.keras_tracing.lent import FREE, free_weight, holders_own, lend, lend_free
@@ -83,6 +83,17 @@ def output_keys(model: Layer, layer: Layer) -> dict[str, int] | None:
         return None
     made = [id(t) for t in layer._inbound_nodes[0].output_tensors]
     return {key: made.index(id(tensor)) for key, tensor in struct.items()}
+
+
+def _as_called(model: Layer) -> list[tuple[int, Layer]]:
+    """Return a model's layers with their places, in the order in which they run, branch by branch."""
+    layers = list(enumerate(model.layers))
+    if not runs_its_graph(model):
+        return layers
+    order: dict[int, int] = {}
+    for step in steps_of(model):
+        order.setdefault(id(step.operation), len(order))
+    return sorted(layers, key=lambda item: order.get(id(item[1]), len(order)))
 
 
 class Tree(Weights):
@@ -307,7 +318,7 @@ class Tree(Weights):
             # An author's layer makes its parts anew when it is loaded: their automatic names are others then.
             models = (Functional, Sequential)
             anew = any(not isinstance(holder, models) for holder in self._within)
-            for place, child in enumerate(layer.layers):
+            for place, child in _as_called(layer):
                 if type(child).__name__ != "InputLayer":
                     name = identifier(child.name, taken)
                     taken.add(name)
