@@ -6,6 +6,7 @@ tests/real runs it on real ones.
 import contextlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -194,6 +195,13 @@ def test_help_exits_0(capsys):
     for arguments in (["--help"], ["translate", "-h"], ["--version"]):
         code, out, _ = outcome(capsys, *arguments)
         assert code == 0 and out
+
+
+def test_the_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["diglot", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("diglot", run_name="__main__")
+    assert not stop.value.code and diglot.__version__ in capsys.readouterr().out
 
 
 def test_prove_rewrites_the_proof_and_the_mark(core, capsys, tmp_path):
