@@ -220,3 +220,22 @@ def test_a_weight_that_blocks_share_is_held_once():
     translation = diglot.translate(tower(scale), torch.randn(2, 6), style="functional")
     assert translation.source.count('_scale"') == 2  # that of the last block is its own
     assert diglot.prove(translation)
+
+
+class Mask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mask = nn.Linear(5, 3)
+
+    def forward(self, mask):
+        return self.mask(mask).relu()
+
+
+@pytest.mark.parametrize("style", ["layers", "functional"])
+def test_an_input_a_layer_and_the_model_may_have_one_name(style):
+    """Keras has each name once."""
+    x = torch.randn(2, 5)
+    model = Mask()
+    made = diglot.translate(model, x, style=style)
+    assert [t.name for t in made.model.inputs] == ["mask"]
+    np.testing.assert_allclose(made.model(x.numpy()), model(x).detach().numpy(), atol=1e-6)

@@ -18,6 +18,7 @@ class Labels:
 
     def __init__(self, hub: Hub) -> None:
         self._given = dict(hub.layer_names)
+        self._inputs = {names.local(n) for n in hub.input_names}
         self._below: dict[tuple[str, str], str] = {}
         blocks = [c for c in hub.root.walk() if c is not hub.root]
         self._set_apart(blocks)
@@ -33,7 +34,8 @@ class Labels:
 
     def of(self, region: str, key: str) -> str:
         """The label of a member, by the path of the region that holds it and its key there."""
-        return self._below.get((region, key), key)
+        label = self._below.get((region, key), key)
+        return label if region else names.unique(label, self._inputs)
 
     def _inside(self, path: str) -> dict[str, str]:
         return {p.removeprefix(f"{path}."): n for p, n in self._given.items() if _is_below(p, path)}

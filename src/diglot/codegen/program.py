@@ -73,7 +73,9 @@ class Program(TreeQueries):
         self._writers: dict[Call, RegionWriter] = {}
         self._sequences: dict[str, Any] = {}
         self.package = names.snake(names.class_name(hub.root.class_name))
-        self.root_name = hub.model_name or self.package
+        # Keras knows inputs and layers by name, and has each name once.
+        given = {names.local(n) for n in hub.input_names}
+        self.root_name = names.unique(hub.model_name or self.package, given)
         self._live: dict[tuple[Any, str], set[str]] = {}
 
     # --- writers ------------------------------------------------------------------------------------
