@@ -172,3 +172,24 @@ def test_bounds_that_hold_or_are_one(written, left):
     found = [n for n in found if n.startswith("aten")]
     assert len(found) == len(left)
     assert all(part in name for part, name in zip(left, found, strict=True))
+
+
+MOVED = [
+    (lambda self, x: x.transpose(1, 2).unsqueeze(1).permute(0, 3, 1, 2), 2),
+    (lambda self, x: x.unsqueeze(-1).permute(0, 3, 1, 2), 1),
+    (lambda self, x: x.permute(2, 0, 1).unsqueeze(0).permute(2, 0, 3, 1), 1),
+    (lambda self, x: x.unsqueeze(-1).permute(0, 2, 1, 3), None),
+    (lambda self, x: (y := x.transpose(1, 2)).unsqueeze(1).permute(0, 3, 1, 2) + y.sum(), None),
+]
+
+
+@pytest.mark.parametrize("written, axis", MOVED)
+def test_a_new_axis_that_others_are_turned_around(written, axis):
+    found, hub = ops(written, 3, 5, 6)
+    turned = any("permute" in n or "transpose" in n for n in found)
+    assert turned == (axis is None)
+    if axis is not None:
+        (new,) = (n for n in hub.graph.nodes if "unsqueeze" in str(n.target))
+        assert new.args[1] == axis
+        x = torch.randn(3, 5, 6)
+        assert torch.equal(x.unsqueeze(axis), written(None, x))

@@ -1,0 +1,65 @@
+"""Axes that are turned around a new one -> the new axis where it belongs.
+
+Before (a 1-D convolution of TensorFlow's, which is a 2-D one)::
+
+    x.transpose(1, 2).unsqueeze(1).permute(0, 3, 1, 2)      # (b, c, n) -> (b, c, 1, n)
+
+After::
+
+    x.unsqueeze(2)
+
+Requires: nothing else reads the values between. Ensures: the same function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from diglot.ir.hub import Hub, target_name
+from diglot.passes.layout.perms import permuted_dims
+
+_TURNS = {"aten.permute.default", "aten.transpose.int"}
+_NEW = "aten.unsqueeze.default"
+
+
+def put_in_place(hub: Hub) -> None:
+    """Rewrite in place."""
+    for node in list(hub.graph.nodes):
+        if not _moves(node) or any(_moves(user) for user in node.users if len(node.users) == 1):
+            continue  # the last of its chain does it
+        base, order, turned = _followed(node)
+        new = [axis for axis, source in enumerate(order) if source is None]
+        kept = [source for source in order if source is not None]
+        if not turned or not new or kept != sorted(kept):
+            continue
+        value = base
+        with hub.graph.inserting_before(node):
+            for axis in new:
+                meta = value.meta
+                value = hub.graph.call_function(torch.ops.aten.unsqueeze.default, (value, axis))
+                value.meta = {**node.meta, "val": meta["val"].unsqueeze(axis)}
+        node.replace_all_uses_with(value)
+
+
+def _moves(node: Any) -> bool:
+    call = isinstance(node, fx.Node) and node.op == "call_function"
+    return call and (target_name(node) in _TURNS or target_name(node) == _NEW)
+
+
+def _followed(node: fx.Node) -> tuple[fx.Node, list[int | None], bool]:
+    """Where a chain begins, which of its axes each axis is (None: a new one), and whether any is turned."""
+    chain = [node]
+    while _moves(chain[-1].args[0]) and len(chain[-1].args[0].users) == 1:
+        chain.append(chain[-1].args[0])
+    base = chain[-1].args[0]
+    order: list[int | None] = list(range(base.meta["val"].dim()))
+    for move in reversed(chain):
+        if target_name(move) == _NEW:
+            axis = move.args[1] % (len(order) + 1)
+            order.insert(axis, None)
+        else:
+            order = [order[axis] for axis in permuted_dims(move, len(order))]
+    return base, order, any(target_name(move) in _TURNS for move in chain)
