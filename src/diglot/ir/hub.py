@@ -10,6 +10,7 @@ lets every pass (folding, layout) look across module boundaries; the tree only s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -129,6 +130,11 @@ def target_name(node: fx.Node) -> str:
         return f"{space}.{rest}" if "." in rest else f"{space}.{rest}.default"
     module = getattr(target, "__module__", "") or ""
     return f"{module.lstrip('_')}.{getattr(target, '__name__', target)}"
+
+
+def is_call(node: Any, names: Container[str]) -> bool:
+    """Tell whether an argument is a node that calls one of some overloads, by their names (``aten.add.Tensor``)."""
+    return getattr(node, "op", None) == "call_function" and target_name(node) in names
 
 
 def is_mark(node: fx.Node) -> bool:

@@ -15,20 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 #: Exact where its operands are small integers: a mask's ones and zeros stay what they are.
 _ARITHMETIC = (
-    "add",
-    "sub",
-    "rsub",
-    "mul",
-    "div",
-    "sum",
-    "mean",
-    "cumsum",
-    "mm",
-    "bmm",
-    "addmm",
-    "addcmul",
-    "addcdiv",
-)
+    "add", "sub", "rsub", "mul", "div", "sum", "mean", "cumsum", "mm", "bmm", "addmm",
+    "addcmul", "addcdiv",
+)  # fmt: skip
 _ROUNDS = (
     *_ARITHMETIC, "sigmoid", "tanh", "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "erf", "erfc", "erfinv",
     "gelu", "silu", "softplus", "elu", "_softmax", "_log_softmax", "log_sigmoid_forward", "logsumexp", "pow", "sqrt",

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call, target_name
 from diglot.ir.signs import is_never_negative
 
 #: Bounds, and what they are called in an op's arguments after the first.
@@ -36,7 +36,7 @@ _COPIES = ("aten._to_copy.default", "aten.to.dtype")
 def join(hub: Hub) -> None:
     """Rewrite in place."""
     for node in list(hub.graph.nodes):
-        if not _is_clamp(node):
+        if not is_call(node, _CLAMPS):
             continue
         source, low, high = _parts(hub, node)
         if (
@@ -47,17 +47,12 @@ def join(hub: Hub) -> None:
         ):
             node.replace_all_uses_with(source)
             continue
-        if low is None and _is_clamp(source) and len(source.users) == 1:
+        if low is None and is_call(source, _CLAMPS) and len(source.users) == 1:
             inner, least, most = _parts(hub, source)
             numbers = isinstance(least, (int, float)) and isinstance(high, (int, float))
             if most is None and numbers and least < high:
                 node.target = torch.ops.aten.clamp.default
                 node.args, node.kwargs = (inner, least, high), {}
-
-
-def _is_clamp(node: Any) -> bool:
-    call = isinstance(node, fx.Node) and node.op == "call_function"
-    return call and target_name(node) in _CLAMPS
 
 
 def _parts(hub: Hub, node: fx.Node) -> tuple[Any, Any, Any]:
@@ -68,7 +63,7 @@ def _parts(hub: Hub, node: fx.Node) -> tuple[Any, Any, Any]:
 
 def _number(hub: Hub, value: Any) -> Any:
     """A bound as a number, also where it is a constant of one element."""
-    while isinstance(value, fx.Node) and target_name(value) in _COPIES:
+    while is_call(value, _COPIES):
         value = value.args[0]
     held = hub.constants.get(value) if isinstance(value, fx.Node) else None
     return float(held) if held is not None and held.dim() == 0 else value

@@ -13,12 +13,10 @@ Requires: nothing else reads the flat values. Ensures: the same function, with n
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call
 from diglot.ir.sizes import shape_of
 
 _VIEWS = {"aten.view.default", "aten.reshape.default"}
@@ -28,14 +26,14 @@ _PRODUCTS = {"aten.mm.default", "aten.matmul.default"}
 def unflatten_products(hub: Hub) -> None:
     """Rewrite in place."""
     for node in list(hub.graph.nodes):
-        if node.op == "call_function" and target_name(node) in _PRODUCTS and len(node.users) == 1:
+        if is_call(node, _PRODUCTS) and len(node.users) == 1:
             _rewrite(hub, node)
 
 
 def _rewrite(hub: Hub, node: fx.Node) -> None:
     flat, weight = node.args
     after = next(iter(node.users))
-    if not (_is_view(flat) and _is_view(after) and len(flat.users) == 1):
+    if not (is_call(flat, _VIEWS) and is_call(after, _VIEWS) and len(flat.users) == 1):
         return
     source = flat.args[0]
     before, result = shape_of(source.meta["val"]), shape_of(after.meta["val"])
@@ -48,8 +46,3 @@ def _rewrite(hub: Hub, node: fx.Node) -> None:
         made = hub.graph.call_function(torch.ops.aten.matmul.default, (source, weight))
         made.meta = {**node.meta, "val": after.meta["val"]}
     after.replace_all_uses_with(made)
-
-
-def _is_view(node: Any) -> bool:
-    view = isinstance(node, fx.Node) and node.op == "call_function"
-    return view and target_name(node) in _VIEWS

@@ -13,22 +13,22 @@ Requires: nothing else reads the values between. Ensures: the same function.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call, target_name
 from diglot.passes.layout.perms import permuted_dims
 
 _TURNS = {"aten.permute.default", "aten.transpose.int"}
 _NEW = "aten.unsqueeze.default"
+_MOVES = {*_TURNS, _NEW}
 
 
 def put_in_place(hub: Hub) -> None:
     """Rewrite in place."""
     for node in list(hub.graph.nodes):
-        if not _moves(node) or any(_moves(user) for user in node.users if len(node.users) == 1):
+        inside = len(node.users) == 1 and is_call(next(iter(node.users)), _MOVES)
+        if inside or not is_call(node, _MOVES):
             continue  # the last of its chain does it
         base, order, turned = _followed(node)
         new = [axis for axis, source in enumerate(order) if source is None]
@@ -44,15 +44,10 @@ def put_in_place(hub: Hub) -> None:
         node.replace_all_uses_with(value)
 
 
-def _moves(node: Any) -> bool:
-    call = isinstance(node, fx.Node) and node.op == "call_function"
-    return call and (target_name(node) in _TURNS or target_name(node) == _NEW)
-
-
 def _followed(node: fx.Node) -> tuple[fx.Node, list[int | None], bool]:
     """Where a chain begins, which of its axes each axis is (None: a new one), and whether any is turned."""
     chain = [node]
-    while _moves(chain[-1].args[0]) and len(chain[-1].args[0].users) == 1:
+    while is_call(chain[-1].args[0], _MOVES) and len(chain[-1].args[0].users) == 1:
         chain.append(chain[-1].args[0])
     base = chain[-1].args[0]
     order: list[int | None] = list(range(base.meta["val"].dim()))
@@ -62,4 +57,4 @@ def _followed(node: fx.Node) -> tuple[fx.Node, list[int | None], bool]:
             order.insert(axis, None)
         else:
             order = [order[axis] for axis in permuted_dims(move, len(order))]
-    return base, order, any(target_name(move) in _TURNS for move in chain)
+    return base, order, any(is_call(move, _TURNS) for move in chain)

@@ -22,7 +22,7 @@ import torch
 from torch import fx
 
 from diglot.carried import skipped_steps
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call
 
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 for _name in ("counted_first", "back_in_place"):
@@ -33,7 +33,7 @@ for _name in ("counted_first", "back_in_place"):
 def recognise(hub: Hub) -> None:
     """Rewrite in place."""
     for node in list(hub.graph.nodes):
-        if not _is(node, "aten.gather.default") or node.args[1] != 1:
+        if not is_call(node, ("aten.gather.default",)) or node.args[1] != 1:
             continue
         source, index = node.args[0], _unspread(node.args[2])
         found = _reordered(index)
@@ -49,44 +49,40 @@ def recognise(hub: Hub) -> None:
         node.replace_all_uses_with(call)
 
 
-def _is(node: Any, name: str) -> bool:
-    return isinstance(node, fx.Node) and node.op == "call_function" and target_name(node) == name
-
-
 def _unspread(index: Any) -> Any:
     """``steps`` of ``steps.unsqueeze(-1).expand(-1, -1, c)``."""
-    if _is(index, "aten.expand.default"):
+    if is_call(index, ("aten.expand.default",)):
         index = index.args[0]
-    last = _is(index, "aten.unsqueeze.default") and index.args[1] in (-1, 2)
+    last = is_call(index, ("aten.unsqueeze.default",)) and index.args[1] in (-1, 2)
     return index.args[0] if last else None
 
 
 def _as_number(node: Any) -> Any:
     """``x`` of ``x.to(torch.int64)``."""
-    whole = _is(node, "aten._to_copy.default") or _is(node, "aten.to.dtype")
+    whole = is_call(node, ("aten._to_copy.default", "aten.to.dtype"))
     return node.args[0] if whole and node.meta["val"].dtype is torch.int64 else None
 
 
 def _reordered(index: Any) -> fx.Node | None:
     """The mask of ``argsort((~mask).to(torch.int64), dim=1, stable=True)``."""
-    if not _is(index, "aten.argsort.stable") or index.kwargs.get("stable") is not True:
+    if not is_call(index, ("aten.argsort.stable",)) or index.kwargs.get("stable") is not True:
         return None
     if index.kwargs.get("dim", -1) not in (-1, 1) or index.kwargs.get("descending"):
         return None
     skipped = _as_number(index.args[0])
-    return skipped.args[0] if _is(skipped, "aten.bitwise_not.default") else None
+    return skipped.args[0] if is_call(skipped, ("aten.bitwise_not.default",)) else None
 
 
 def _counted(index: Any) -> fx.Node | None:
     """The mask of ``cumsum(mask.to(torch.int64), dim=1)``."""
-    along = _is(index, "aten.cumsum.default") and index.args[1] in (-1, 1)
+    along = is_call(index, ("aten.cumsum.default",)) and index.args[1] in (-1, 1)
     return _as_number(index.args[0]) if along else None
 
 
 def _is_padded(source: Any) -> bool:
     """Tell whether a value has a step of zeros in front."""
     names = ("aten.constant_pad_nd.default", "aten.pad.default")
-    padded = any(_is(source, name) for name in names)
+    padded = is_call(source, names)
     return (
         padded and list(source.args[1]) == [0, 0, 1, 0] and not any(map(_number, source.args[2:]))
     )

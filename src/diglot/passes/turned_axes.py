@@ -13,11 +13,9 @@ Requires: nothing else reads the turned values. Ensures: the same function.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import fx
 
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call
 from diglot.passes.layout.perms import permuted_dims
 
 _TURNS = {"aten.permute.default", "aten.transpose.int"}
@@ -30,14 +28,16 @@ _ALONG = {
 def turn_back(hub: Hub) -> None:
     """Rewrite in place."""
     for node in list(hub.graph.nodes):
-        if node.op == "call_function" and target_name(node) in _ALONG:
+        if is_call(node, _ALONG):
             _rewrite(hub, node)
 
 
 def _rewrite(hub: Hub, node: fx.Node) -> None:
     turned, dim = node.args[:2]
     after = next(iter(node.users), None)
-    if len(node.users) != 1 or not (_turns(turned) and _turns(after)) or len(turned.users) != 1:
+    if not (is_call(turned, _TURNS) and is_call(after, _TURNS)):
+        return
+    if len(node.users) != 1 or len(turned.users) != 1:
         return
     rank = node.meta["val"].dim()
     there, back = permuted_dims(turned, rank), permuted_dims(after, rank)
@@ -48,8 +48,3 @@ def _rewrite(hub: Hub, node: fx.Node) -> None:
         made = hub.graph.call_function(node.target, given, dict(node.kwargs))
         made.meta = {**node.meta, "val": after.meta["val"]}
     after.replace_all_uses_with(made)
-
-
-def _turns(node: Any) -> bool:
-    turn = isinstance(node, fx.Node) and node.op == "call_function"
-    return turn and target_name(node) in _TURNS

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import fx
 
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call, target_name
 from diglot.ir.signs import is_never_negative
 from diglot.passes.layout.perms import permuted_dims
 
@@ -41,9 +41,9 @@ def absorb(hub: Hub) -> None:
 
 def _absorb(node: fx.Node, kind: str, rank: int) -> None:
     source = node.args[0]
-    turned = source if _is(source, _PERMUTES) else None
+    turned = source if is_call(source, _PERMUTES) else None
     pad = turned.args[0] if turned is not None else source
-    if not _is(pad, _PADS) or len(pad.users) != 1 or len(source.users) != 1:
+    if not is_call(pad, _PADS) or len(pad.users) != 1 or len(source.users) != 1:
         return
     widths = _widths(pad, kind)
     if widths is None or node.args[0].meta["val"].dim() != rank + 2:
@@ -77,10 +77,6 @@ def _absorb(node: fx.Node, kind: str, rank: int) -> None:
     node.args = tuple(args)
     if not pad.users:
         pad.graph.erase_node(pad)
-
-
-def _is(node: Any, names: set[str]) -> bool:
-    return isinstance(node, fx.Node) and node.op == "call_function" and target_name(node) in names
 
 
 def _numbers(value: Any, rank: int) -> list[int]:
