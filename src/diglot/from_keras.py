@@ -167,7 +167,10 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
         _name_outputs(hub, mirror.outputs)
     _tie(hub, mirror)
     tables = _settle_tables(hub)
-    written = to_torch(hub, mirror.module, io_layout, mirror.boundary)
+    paths = [output_path(port.name) for port in hub.root.outputs]
+    known = mirror.boundary
+    boundary = None if known is None else known.of(hub.input_names, paths)
+    written = to_torch(hub, mirror.module, io_layout, boundary)
     homes = written.program.weights.entries()
     own = dict(mirror.module.named_buffers(remove_duplicate=False))
     own.update(mirror.module.named_parameters(remove_duplicate=False))

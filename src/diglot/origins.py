@@ -19,7 +19,7 @@ from torch import nn
 
 from diglot.codegen.names import common_start
 from diglot.codegen.weights import WeightMap, WeightMapError, name_of_layer, resolve
-from diglot.frontends.keras_tracing.original_names import Names
+from diglot.frontends.keras_tracing.original_names import Boundary, Names
 
 if TYPE_CHECKING:
     from diglot.translation import Translation
@@ -72,9 +72,9 @@ def names(model: Any) -> Names | None:
         return None
     if any(tuple(v.shape) != tuple(e.shape) for v, e in variables):
         return None
-    boundary = (
-        [_undone(spec.perm) for spec in weight_map.inputs],
-        [_undone(spec.perm) for spec in weight_map.outputs],
+    boundary = Boundary(
+        [(spec.name, _undone(spec.perm)) for spec in weight_map.inputs],
+        [(tuple(spec.path), _undone(spec.perm)) for spec in weight_map.outputs],
     )
     return Names(layers, variables, origin.shares, weight_map.ties, boundary)
 

@@ -366,6 +366,55 @@ def test_inputs_and_outputs_lie_as_they_did():
     assert "transpose" not in back.source
 
 
+class Keyed(nn.Module):
+    """Inputs and outputs by names, of which Keras makes an order of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(5, 4)
+
+    def forward(self, picture, numbers):
+        maps = self.conv(picture) + self.fc(numbers)[..., None, None]
+        return {"maps": maps, "means": maps.mean((2, 3))}
+
+
+def test_inputs_and_outputs_lie_as_they_did_by_their_names():
+    inputs = {"picture": torch.randn(2, 3, 7, 9), "numbers": torch.randn(2, 5)}
+    model = seeded(Keyed)
+    back = there_and_back.to_keras_and_back(model, inputs)
+    ours, theirs = (m(**inputs) for m in (model, back.model))
+    for name in ("maps", "means"):
+        torch.testing.assert_close(theirs[name], ours[name])
+
+
+class Stepwise(nn.Module):
+    """Recurrent cells, and a product of two inputs with weights between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru = nn.LSTMCell(5, 6), nn.GRUCell(6, 6, bias=False)
+        self.rnn = nn.RNNCell(6, 6, nonlinearity="relu")
+        self.mix = nn.Bilinear(6, 6, 3)
+
+    def forward(self, x, h, c):
+        for step in range(3):
+            h, c = self.lstm(x[:, step], (h, c))
+        return self.mix(self.gru(h, c), self.rnn(c, h))
+
+
+@pytest.mark.parametrize("style", ["layers", "functional"])
+def test_cells_and_bilinear_layers_are_pytorchs_own_again(style):
+    model, inputs = seeded(Stepwise), (torch.randn(2, 3, 5), torch.randn(2, 6), torch.randn(2, 6))
+    back = there_and_back.to_keras_and_back(model, inputs, style)
+    assert_same_state(model, back.model)
+    assert "= self.lstm(x[:, 0], (h, c))" in back.source
+    assert "nn.GRUCell(6, 6, bias=False)" in back.source
+    assert 'nn.RNNCell(6, 6, nonlinearity="relu")' in back.source
+    assert "nn.Bilinear(6, 6, 3)" in back.source
+    ours, theirs = (there_and_back.outputs(m, inputs) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-9
+
+
 ON_IMAGES = [
     'F.interpolate(x, size=(13, 7), mode="bilinear", align_corners=True)',
     'F.interpolate(x, scale_factor=1.7, mode="bilinear")',

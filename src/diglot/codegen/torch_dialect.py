@@ -40,7 +40,9 @@ POSITIONAL = {
     "LayerNorm": ("normalized_shape",), "RMSNorm": ("normalized_shape",), "GroupNorm": ("num_groups", "num_channels"),
     "Embedding": ("num_embeddings", "embedding_dim"), "Dropout": ("p",), "Dropout1d": ("p",), "Dropout2d": ("p",),
     "LSTM": ("input_size", "hidden_size"), "GRU": ("input_size", "hidden_size"),
-    "RNN": ("input_size", "hidden_size"), "MultiheadAttention": ("embed_dim", "num_heads"), "range": ("count",),
+    "RNN": ("input_size", "hidden_size"),
+    **{f"{k}Cell": ("input_size", "hidden_size") for k in ("LSTM", "GRU", "RNN")},
+    "MultiheadAttention": ("embed_dim", "num_heads"), "range": ("count",),
     "pad": ("input", "pad"), "zeros": ("size",), "ones": ("size",), "randn": ("size",), "full": ("size", "fill_value"),
 }  # fmt: skip
 

@@ -69,6 +69,13 @@ def _kernel_steps(op: OpCall) -> list:
 
 
 def _bilinear(op: OpCall) -> ast.expr:
+    if op.is_layer("weight", "bias"):
+        bias = unless(op["bias"] is not None, True)
+        construct = call(op.helper("Bilinear"), op.logical_shape("weight")[0], use_bias=bias)
+        names = {"kernel": "weight", "bias": "bias"}
+        weights = {k: (op[v], []) for k, v in names.items() if op[v] is not None}
+        layer = op.layer(construct, weights)
+        return E("layer(a, b)", layer=layer, a=op.expr("input1"), b=op.expr("input2"))
     product = E(
         "ops.einsum('...i,oij,...j->...o', a, w, b)",
         a=op.expr("input1"),
@@ -135,6 +142,7 @@ register(
         samples=(
             Sample("m(x, y)", {"x": "4,3", "y": "4,5"}, "nn.Bilinear(3, 5, 2)"),
             Sample("m(x, y)", {"x": "4,6,3", "y": "4,6,5"}, "nn.Bilinear(3, 5, 2, bias=False)"),
+            Sample("F.bilinear(x, y, w, b)", {"x": "4,3", "y": "4,5", "w": "2,3,5", "b": "2"}),
         ),
     ),
     Rule(

@@ -166,6 +166,31 @@ carried(
 )
 
 
+def _bilinear(own: Any) -> nn.Module:
+    units, first, second = own.kernel.shape
+    return bare(nn.Bilinear, first, second, units, bias=own.use_bias)
+
+
+def _product(*shapes: str, **options: Any) -> Sample:
+    def make(keras: Any) -> Any:
+        from diglot.carried.bilinear import Bilinear
+
+        return Bilinear(4, **options)
+
+    return Sample(make, shapes, lambda own, x, y: own(x, y))
+
+
+carried(
+    "Bilinear",
+    make=_bilinear,
+    weights=lambda own: [
+        Weight("kernel", "weight"),
+        *([Weight("bias", "bias")] if own.use_bias else []),
+    ],
+    samples=(_product("2,3", "2,5"), _product("2,6,3", "2,6,5", use_bias=False)),
+)
+
+
 def _padded(own: Any) -> nn.Module:
     return bare(nn.Embedding, *own._embeddings.shape, padding_idx=own.padding_idx)
 

@@ -31,37 +31,46 @@ _KINDS: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "SimpleRN
 
 def is_stock(own: Any) -> bool:
     """Whether a layer computes what PyTorch's layer of the same name does."""
+    if own.recurrent_dropout or (own.go_backwards and own.stateful):
+        return False
+    return has_stock_functions(own)
+
+
+def has_stock_functions(own: Any) -> bool:
+    """Whether the functions between the gates of a layer, or of a cell, are those of PyTorch."""
     import keras
 
     functions = keras.activations
-    if own.recurrent_dropout or (own.go_backwards and own.stateful):
-        return False
-    if type(own).__name__ == "SimpleRNN":
+    if type(own).__name__.startswith("SimpleRNN"):
         return own.activation in (functions.tanh, functions.relu)
     if own.activation is not functions.tanh or own.recurrent_activation is not functions.sigmoid:
         return False
-    return type(own).__name__ != "GRU" or own.reset_after
+    return not type(own).__name__.startswith("GRU") or own.reset_after
 
 
-def _options(own: Any) -> dict[str, Any]:
+def options_of(own: Any) -> dict[str, Any]:
+    """PyTorch's arguments of a layer or of a cell."""
     import keras
 
-    options = {"batch_first": True, "bias": own.use_bias}
-    if type(own).__name__ == "SimpleRNN" and own.activation is keras.activations.relu:
+    options = {"bias": own.use_bias}
+    if type(own).__name__.startswith("SimpleRNN") and own.activation is keras.activations.relu:
         options["nonlinearity"] = "relu"
     return options
+
+
+def without_second_biases(module: Any) -> Any:
+    """A module of which Keras has one bias where PyTorch has two: the second starts at zero."""
+    for name in [n for n, _ in module.named_parameters() if n.startswith("bias_hh")]:
+        getattr(module, name).data.zero_()
+    return module
 
 
 def stock(own: Any, **more: Any) -> nn.RNNBase:
     """PyTorch's layer for one of Keras's, with its second biases at zero; ``more`` are arguments of the former."""
     kind = _KINDS[type(own).__name__]
     inputs = own.cell.kernel.shape[0]
-    module: Any = bare(kind, inputs, own.units, **{**_options(own), **more})
-    if own.use_bias and kind is not nn.GRU:
-        # PyTorch has two biases where Keras has one: the second starts at zero.
-        for name in [n for n, _ in module.named_parameters() if n.startswith("bias_hh")]:
-            getattr(module, name).data.zero_()
-    return module
+    module = bare(kind, inputs, own.units, **{"batch_first": True, **options_of(own), **more})
+    return module if kind is nn.GRU else without_second_biases(module)
 
 
 class StatefulRNN(nn.Module):
@@ -93,17 +102,21 @@ def direction_weights(
     own: Any, attribute: str = "", prefix: str = "", place: str = "l0"
 ) -> list[Weight]:
     """The weights of one direction; ``attribute`` and ``prefix`` lead to it, ``place`` as in ``l1_reverse``."""
-    cell = f"{attribute}cell."
-    gates = (("blocks", 1, _GRU_GATES),) if type(own).__name__ == "GRU" else ()
+    return cell_weights(own, f"{attribute}cell.", prefix, f"_{place}")
+
+
+def cell_weights(own: Any, attribute: str = "", prefix: str = "", end: str = "") -> list[Weight]:
+    """The weights of one cell at ``attribute``; PyTorch's names of them begin and end as given."""
+    gates = (("blocks", 1, _GRU_GATES),) if type(own).__name__.startswith("GRU") else ()
     found = [
-        Weight(f"{cell}kernel", f"{prefix}weight_ih_{place}", (_TRANSPOSED, *gates)),
-        Weight(f"{cell}recurrent_kernel", f"{prefix}weight_hh_{place}", (_TRANSPOSED, *gates)),
+        Weight(f"{attribute}kernel", f"{prefix}weight_ih{end}", (_TRANSPOSED, *gates)),
+        Weight(f"{attribute}recurrent_kernel", f"{prefix}weight_hh{end}", (_TRANSPOSED, *gates)),
     ]
-    pair = (f"{prefix}bias_ih_{place}", f"{prefix}bias_hh_{place}")
+    pair = (f"{prefix}bias_ih{end}", f"{prefix}bias_hh{end}")
     if own.use_bias and gates:
-        found.append(Weight(f"{cell}bias", pair, (("blocks", 0, _GRU_GATES),), "stack"))
+        found.append(Weight(f"{attribute}bias", pair, (("blocks", 0, _GRU_GATES),), "stack"))
     elif own.use_bias:
-        found.append(Weight(f"{cell}bias", pair, (), "sum"))
+        found.append(Weight(f"{attribute}bias", pair, (), "sum"))
     return found
 
 
@@ -448,11 +461,6 @@ own_call(
     Sample(lambda keras: keras.layers.RNN(keras.layers.LSTMCell(4), return_state=True), ("2,5,3",)),
 )
 own_call("StackedRNNCells", Sample(_cells, ("2,5,3",)))
-for _name in ("LSTMCell", "GRUCell", "SimpleRNNCell"):
-    own_call(
-        _name,
-        Sample(lambda keras, n=_name: keras.layers.RNN(getattr(keras.layers, n)(4)), ("2,5,3",)),
-    )
 for _rank, _shape in ((1, "2,4,6,3"), (2, "2,3,6,5,3"), (3, "2,2,4,3,5,3")):
     own_call(
         f"ConvLSTM{_rank}D",

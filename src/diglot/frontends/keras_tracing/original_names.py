@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +11,32 @@ import numpy as np
 
 from diglot.ir.weight_entry import WeightEntry
 
-#: Of inputs and of outputs: where each axis of PyTorch's tensor is in Keras's; None where it is the same.
-Boundary = tuple[list[tuple[int, ...] | None], list[tuple[int, ...] | None]]
+#: Where each axis of PyTorch's tensor is in Keras's; None where it is the same.
+Order = tuple[int, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundary:
+    """How a model's inputs, by their names, and its outputs, by the paths to them, lay in PyTorch."""
+
+    inputs: list[tuple[str | None, Order]]
+    outputs: list[tuple[tuple[str | int, ...], Order]]
+
+    def of(
+        self, names: Sequence[str], paths: Sequence[Sequence[str | int]]
+    ) -> tuple[list[Order], list[Order]]:
+        """The orders of inputs and outputs of these names and paths; by place where they are others.
+
+        Keras sorts what it is given by name, so that there the first may be PyTorch's second.
+        """
+        return _aligned(self.inputs, names), _aligned(self.outputs, [tuple(p) for p in paths])
+
+
+def _aligned(known: Sequence[tuple[Any, Order]], wanted: Sequence[Any]) -> list[Order]:
+    by_name = dict(known)
+    if len(by_name) == len(known) and set(by_name) == set(wanted):
+        return [by_name[each] for each in wanted]
+    return [order for _, order in known]
 
 
 class Names:

@@ -13,6 +13,7 @@ from diglot.codegen.names import unique
 from diglot.rules.arguments import unless
 from diglot.rules.recurrent import _is_default
 from diglot.rules.spelling import alike
+from diglot.rules.spelling.schema import by_schema
 
 if TYPE_CHECKING:
     from diglot.codegen.opcall import OpCall
@@ -193,9 +194,35 @@ def _parts(op: OpCall, made: ast.expr, states: int) -> ast.expr:
     return ast.Tuple([ast.Name(n, ast.Load()) for n in names], ast.Load())
 
 
+_CELLS = {
+    "lstm_cell": ("LSTMCell", {}),
+    "gru_cell": ("GRUCell", {}),
+    "rnn_tanh_cell": ("RNNCell", {}),
+    "rnn_relu_cell": ("RNNCell", {"nonlinearity": "relu"}),
+}
+
+
+def _cell(op: OpCall) -> ast.expr:
+    """``h = self.cell(x, h)``, or ``h, c = self.cell(x, (h, c))``."""
+    kind, extra = _CELLS[op.rule.op.split(".")[1]]
+    given = {"weight_ih": op["w_ih"], "weight_hh": op["w_hh"], "bias_ih": op["b_ih"]}
+    given["bias_hh"] = op["b_hh"]
+    weights = {name: (node, []) for name, node in given.items() if node is not None}
+    if not op.writer.owns(op.node, [node for node, _ in weights.values()]):
+        return by_schema(op)
+    hidden, inputs = op.logical_shape("w_hh")[1], op.logical_shape("w_ih")[1]
+    bias = unless(op["b_ih"] is not None, True)
+    layer = op.layer(call(f"nn.{kind}", inputs, hidden, bias=bias, **extra), weights)
+    if kind != "LSTMCell":
+        return call(layer, op.expr("input"), op.expr("hx"))
+    states = ast.Tuple([op.value(h) for h in op["hx"]], ast.Load())
+    return call(layer, op.expr("input"), states)
+
+
 alike("scaled_dot_product_attention", _attention)
 alike("diglot.multi_head_attention.default", _multi_head)
 alike("lstm.input gru.input rnn_tanh.input rnn_relu.input diglot.masked_rnn.default", _sequence)
+alike("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", _cell)
 alike("diglot.step_mask.default", "torch.arange(length, device=lengths.device) < lengths[:, None]")
 alike("diglot.trim_steps.default", "x[:, : lengths.max()]")
 
