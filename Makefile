@@ -27,6 +27,7 @@ help:
 	@echo "make lint     ruff, pyright and the import rules"
 	@echo "make format   let ruff format the code"
 	@echo "make sweep    translate many models of timm, Hugging Face and Keras and compare (hours)"
+	@echo "              SWEEP_ARGS=\"--group round_trips\" or keras_round_trips: those of the tests, there and back"
 	@echo "make bench    time translations and proofs, and write bench.json (ten minutes)"
 	@echo "make docs     write docs/ from the rules and the guide"
 	@echo "make install  only create .venv with the pinned versions"

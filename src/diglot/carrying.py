@@ -182,7 +182,7 @@ class ToTorch(Direction):
             ) from error
         if self.translation.source_model is not None:
             self.pull(module)
-        origins.remember_layers(module, self.translation)
+        origins.remember_layers(module, self.map)
         return module.eval()
 
     def state(self, model: Any = None) -> dict[str, np.ndarray]:

@@ -214,8 +214,13 @@ def translate(
     ] = None,
     inputs: Inputs = None,
     style: Annotated[
-        Style, typer.Option(help="One Layer class per module class, or one Functional model.")
-    ] = Style.layers,
+        Style | None,
+        typer.Option(
+            help="One Layer class per module class, or one Functional model; left out, functional for what "
+            "was translated from a Functional or Sequential Keras model, else layers.",
+            show_default=False,
+        ),
+    ] = None,
     io_layout: Annotated[
         Layout, typer.Option(help="Images as Keras lays them out (NHWC), or as the source does.")
     ] = Layout.native,
@@ -268,7 +273,7 @@ def translate(
         output,
         to.value if to else None,
         tuple(inputs or ()),
-        style.value,
+        style.value if style else None,
         io_layout.value,
         force,
         trust,

@@ -110,6 +110,8 @@ def _translation(
     """The program of a mirror; ``record`` says how its original is run again, ``listed`` is a text of it."""
     done = program(made, dynamic, io_layout)
     hub = done.hub
+    if model is not None:
+        done.weight_map.keras = origins.described(model, done.weight_map)
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
     info = describe(hub, done.written, model, values, "layers")
     info["original"] = record

@@ -6,8 +6,8 @@ from a translation's folder (its ``model.py``) finds the map beside them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import re
 import sys
 import weakref
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ import numpy as np
 from torch import nn
 
 from diglot.codegen.names import common_start
-from diglot.codegen.weights import WeightMap, WeightMapError, name_of_layer, resolve
+from diglot.codegen.weights import KerasModel, WeightMap, WeightMapError, resolve
+from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.original_names import Boundary, Names
 
 if TYPE_CHECKING:
@@ -83,23 +84,26 @@ def _undone(perm: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if perm is None else tuple(int(i) for i in np.argsort(perm))
 
 
-def remember_layers(module: nn.Module, translation: Translation) -> None:
-    """Note what the layers of a Keras model are called that a translation has built a PyTorch model of."""
-    model = translation.source_model
-    names = _named(module, translation.weight_map, model)
-    if model is None or not hasattr(model, "layers"):  # a graph, or a layer
-        _LAYERS[module] = Layers(names)
-        return
-    automatic = re.fullmatch(rf"{_snake(type(model).__name__)}(_\d+)?", model.name)
+def described(model: Any, weight_map: WeightMap) -> KerasModel:
+    """What a Keras model that was translated to PyTorch is called, and its layers, and how it is written."""
+    import keras
+
+    if not hasattr(model, "layers"):  # it is a layer
+        return KerasModel()
+    paths = {pair.target for pair in weight_map.modules}
+    for entry in weight_map.entries:
+        parts = entry.target.split(".")
+        paths.update(".".join(parts[:length]) for length in range(1, len(parts)))
+    layers, automatic = {}, []
+    for path in sorted(paths):
+        with contextlib.suppress(WeightMapError):
+            found = resolve(model, path)
+            if isinstance(found, keras.Layer):
+                layers[path] = found.name
+                automatic += [path] if is_automatic(found) else []
     functional = _of_keras(model) and all(None not in t.shape[1:] for t in model.inputs)
-    _LAYERS[module] = Layers(names, "" if automatic else model.name, functional)
-
-
-def _snake(name: str) -> str:
-    """A class's name as Keras makes a layer's of it."""
-    from keras.src.utils.naming import to_snake_case
-
-    return to_snake_case(name)
+    name = "" if is_automatic(model) else model.name
+    return KerasModel("functional" if functional else "layers", name, layers, automatic)
 
 
 def _of_keras(model: Any) -> bool:
@@ -115,10 +119,19 @@ def _of_keras(model: Any) -> bool:
     return stock and all(_of_keras(part) for part in inner)
 
 
+def remember_layers(module: nn.Module, weight_map: WeightMap) -> None:
+    """Note of which Keras model a PyTorch model was built."""
+    _LAYERS[module] = _layers(module, weight_map)
+
+
+def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
+    known = weight_map.keras
+    return Layers(_named(module, weight_map), known.name, known.style == "functional")
+
+
 def style_of(module: nn.Module) -> str:
     """How a model is written in Keras where nobody says: as the Keras model was that it comes from."""
-    known = _LAYERS.get(module)
-    return "functional" if known is not None and known.functional else "layers"
+    return "functional" if layers_of(module).functional else "layers"
 
 
 def layers_of(module: nn.Module) -> Layers:
@@ -135,12 +148,15 @@ def layers_of(module: nn.Module) -> Layers:
         weight_map = WeightMap.load(path.parent / "weight_map.json")
     except (WeightMapError, OSError):
         return Layers()
-    return Layers(_named(module, weight_map, None))
-
-
-def _named(module: nn.Module, weight_map: WeightMap, model: Any) -> dict[str, str]:
     if not weight_map.to_torch:
-        return {}
+        return Layers()
+    remember_layers(module, weight_map)
+    return _LAYERS[module]
+
+
+def _named(module: nn.Module, weight_map: WeightMap) -> dict[str, str]:
+    """The names of a Keras model's layers by the paths of the modules that stand for them."""
+    known = weight_map.keras
     targets: dict[str, list[list[str]]] = {}
     for entry in weight_map.entries:
         for path in {_layer_of(module, source) for source in entry.sources} - {None}:
@@ -150,8 +166,8 @@ def _named(module: nn.Module, weight_map: WeightMap, model: Any) -> dict[str, st
         common = common_start(owners)
         if common[-1:] == ["cell"] and isinstance(module.get_submodule(path), nn.RNNBase):
             common.pop()
-        name = name_of_layer(model, common) if model is not None else "".join(common[:1])
-        if name and (model is not None or len(common) == 1):
+        name = known.layers.get(".".join(common))
+        if name and (known.style == "functional" or ".".join(common) not in known.automatic):
             found[path] = name
     return found
 

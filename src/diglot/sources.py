@@ -6,6 +6,7 @@
     timm:resnet18                 random weights; timm:resnet18(pretrained=True) fetches them
     hf:DIRECTORY or hf:ORG/NAME   a Hugging Face model with its weights
     model.pt2                     a program saved by torch.export.save
+    FOLDER, FOLDER/model.py       what an earlier translation to PyTorch wrote
 
 Nothing that a file pickles is ever executed.
 """
@@ -100,6 +101,11 @@ def _dispatch(spec: str, needs_examples: bool) -> LoadedSource:
 
         model, examples, dynamic = pretrained.load_hf(rest, needs_examples)
         return LoadedSource(model, examples, dynamic, spec, type(model).__name__)
+    from diglot import translated
+
+    folder = translated.find_folder(spec)
+    if folder is not None:
+        return translated.load_translated(folder, spec)
     suffix = Path(spec).suffix.lower()
     if suffix == ".pt2":
         return _load_pt2(spec)

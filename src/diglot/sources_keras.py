@@ -7,6 +7,7 @@ hub:DIRECTORY                         a keras-hub preset: the task that it holds
 hub:PRESET                            the backbone of a preset that is fetched
 hub:BertBackbone(num_layers=2, …)     a class of keras_hub.models with its arguments; random weights
 FOLDER, graph.pb                      a SavedModel, or a frozen graph of TensorFlow 1
+FOLDER, FOLDER/model.py               what an earlier translation to Keras wrote
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from diglot import inputs as input_specs
+from diglot import translated
 from diglot.errors import BadInput, UsageError
 from diglot.factories import Factory, TheirCode, import_file, import_module, parse_call
 from diglot.graph_ends import WHOLE, GraphEnds
@@ -41,6 +43,9 @@ def is_keras_spec(spec: str) -> bool:
     path = Path(spec).expanduser()
     if path.suffix.lower() in (".keras", ".h5", ".hdf5", ".pb"):
         return True
+    folder = translated.find_folder(spec)
+    if folder is not None:
+        return translated.language(folder) == "keras"
     return (bool(rest) and scheme in ("keras", "hub")) or (path / "saved_model.pb").is_file()
 
 
@@ -77,6 +82,9 @@ def _dispatch(spec: str, trust: bool, custom: Sequence[str], ends: GraphEnds) ->
         return _loaded(_hub(rest, spec), None, spec)
     if path.suffix.lower() in (".keras", ".h5", ".hdf5"):
         return _loaded(load_keras(path, trust, given), None, spec)
+    folder = translated.find_folder(spec)
+    if folder is not None:
+        return translated.load_translated(folder, spec)
     if path.is_dir() or path.suffix.lower() == ".pb":
         return _graph(path, spec, ends)
     if ends != WHOLE:

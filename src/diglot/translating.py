@@ -16,7 +16,7 @@ from diglot import origins
 from diglot.codegen import author
 from diglot.codegen.pipeline import to_keras
 from diglot.codegen.source import Written, structure_json
-from diglot.codegen.weights import ModulePair, TensorSpec, WeightMap
+from diglot.codegen.weights import KerasModel, ModulePair, TensorSpec, WeightMap
 from diglot.errors import Unsupported, UsageError
 from diglot.frontends.capture import capture
 from diglot.ir.hub import Call, Hub, Port
@@ -86,6 +86,7 @@ def _to_keras(
     hub.layer_names, hub.model_name = origin.names, origin.name
     written = to_keras(hub, model, io_layout, style)
     weight_map = make_weight_map(hub, written, model)
+    weight_map.keras = KerasModel(style, written.program.root_name)
     info = describe(hub, written, model, values, style)
     return Translation(written.source, weight_map, info, model, hub.exported, hub)
 

@@ -31,7 +31,7 @@ class Request:
     output: Path
     to: str | None = None
     inputs: tuple[str, ...] = ()
-    style: str = "layers"
+    style: str | None = None
     io_layout: str = "native"
     force: bool = False
     trust: bool = False

@@ -10,6 +10,7 @@ import pytest
 import there_and_back
 import torch
 from keras import layers, ops
+from keras_models import blocks, cnn, residual, towers
 
 import diglot
 
@@ -31,23 +32,6 @@ def test_the_zoos_keras_models_are_proven(name):
 
 
 # -- an image classifier, as one would write it ---------------------------------------------------------
-
-
-def cnn():
-    return keras.Sequential(
-        [
-            keras.Input((12, 15, 3)),
-            layers.Conv2D(8, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.Flatten(),
-            layers.Dropout(0.2),
-            layers.Dense(10, activation="softmax"),
-        ],
-        name="cnn",
-    )
 
 
 def test_a_sequential_reads_as_pytorch():
@@ -326,16 +310,6 @@ def test_parts_of_an_authors_layer_are_found_by_their_places():
     assert proof.verdict == "proven", proof.to_json()[:3000]
 
 
-def residual():
-    inputs = keras.Input((16, 21, 3), name="image")
-    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(inputs)
-    x = layers.BatchNormalization(name="stem_norm")(x)
-    x = layers.ReLU(name="stem_relu")(x)
-    x = layers.Add(name="add")([x, layers.Conv2D(8, 3, padding="same", name="inner")(x)])
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, layers.Dense(5, name="head")(x), name="little")
-
-
 def test_a_functional_model_comes_back_with_its_layers_names():
     model = residual()
     network = diglot.translate(model, to="torch").model
@@ -380,33 +354,6 @@ def test_a_model_has_the_name_that_its_author_gave_it():
     theirs = [w.path.removeprefix("scorer/") for w in model.weights]
     assert [w.path.removeprefix("scorer/") for w in back.model.weights] == theirs
     assert back.model.name == "scorer"
-
-
-def block(x, name, inner):
-    y = layers.LayerNormalization(name=f"{name}_norm")(x)
-    y = layers.MultiHeadAttention(2, 4, name=f"{name}_attention")(y, y)
-    x = layers.Add(name=f"{name}_add")([x, y])
-    y = layers.Dense(16, activation="relu", name=f"{name}_{inner}")(x)
-    return layers.Dense(8, name=f"{name}_down")(y)
-
-
-def blocks(inners):
-    ids = keras.Input((7,), dtype="int32", name="ids")
-    x = layers.Embedding(50, 8, name="words")(ids)
-    for number, inner in enumerate(inners):
-        x = block(x, f"block{number + 1}", inner)
-    return keras.Model(ids, layers.Dense(5, name="head")(x), name="encoder")
-
-
-def towers():
-    inputs = keras.Input((7,), name="left")
-    tower = keras.Model(inputs, layers.Dense(6, name="first")(inputs), name="tower")
-    side = keras.Sequential(
-        [layers.Dense(4, name="wide"), layers.Dense(6, name="last")], name="side"
-    )
-    features = keras.Input((7,), name="features")
-    joined = layers.Concatenate(name="joined")([tower(features), side(features)])
-    return keras.Model(features, layers.Dense(2, name="out")(joined), name="outer")
 
 
 BACK_AGAIN = {

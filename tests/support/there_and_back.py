@@ -73,3 +73,96 @@ def largest_gap(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
         if a.size
     ]
     return max(gaps, default=0.0)
+
+
+def arrays(inputs: Any) -> list[np.ndarray]:
+    """A Keras model's inputs, in the order in which they are given."""
+    if isinstance(inputs, dict):
+        return list(inputs.values())
+    return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+
+
+def keras_examples(translation: Any) -> Any:
+    """Inputs for the Keras model that a translation to PyTorch is of: what its examples describe."""
+    rng, found = np.random.default_rng(0), []
+    for spec, example in zip(
+        translation.weight_map.inputs, translation.info["example_inputs"], strict=True
+    ):
+        if "float" in example["dtype"]:
+            value = rng.normal(size=example["shape"]).astype(example["dtype"])
+        else:
+            value = rng.integers(0, 1 + int(example["max"] or 1), example["shape"])
+        found.append(spec.to_target(value))
+    return found[0] if len(found) == 1 else found
+
+
+def to_torch_and_back(
+    model: Any, inputs: Any = None, style: str | None = None
+) -> tuple[Any, Any, Any]:
+    """The translations of a Keras model to PyTorch and back, and the inputs that it was given.
+
+    The names that Keras gives by itself start anew, as they do in another process.
+    """
+    import keras
+
+    there = diglot.translate(model, inputs, to="torch")
+    inputs = keras_examples(there) if inputs is None else inputs
+    specs = there.weight_map.inputs
+    named = dict(zip([s.name for s in specs], arrays(inputs), strict=True))
+    if isinstance(inputs, dict):
+        named = {s.name: inputs[s.name] for s in specs}
+    given = {s.name: _in_torch(named[s.name], s) for s in specs}
+    values = list(given.values())
+    example = values[0] if len(values) == 1 else tuple(values)
+    back = diglot.translate(
+        there.model.eval(), given if isinstance(inputs, dict) else example, style=style
+    )
+    keras.backend.clear_session()
+    return there, back, inputs
+
+
+def _in_torch(array: Any, spec: Any) -> torch.Tensor:
+    value = torch.from_numpy(np.array(spec.to_source(np.asarray(array)), order="C"))
+    return value if value.dtype == torch.bool else value.to(getattr(torch, spec.dtype))
+
+
+def keras_outputs(model: Any, inputs: Any) -> list[np.ndarray]:
+    """What a Keras model gives in evaluation mode, as flat arrays."""
+    from keras import tree
+
+    values = list(inputs) if isinstance(inputs, tuple) else inputs
+    return [np.asarray(value) for value in tree.flatten(model(values, training=False))]
+
+
+def keras_differences(model: Any, back: Any) -> list[str]:
+    """What of a Keras model has not come back: layers, by name, paths of weights, values of other bits."""
+    ours, theirs = _layers(model), _layers(back)
+    found = [f"-layer {name}" for name in ours if name not in theirs]
+    found += [f"+layer {name}" for name in theirs if name not in ours]
+    before, after = _by_path(model), _by_path(back)
+    found += [f"-{path}" for path in before if path not in after]
+    found += [f"+{path}" for path in after if path not in before]
+    for path in before.keys() & after.keys():
+        a, b = np.asarray(before[path]), np.asarray(after[path])
+        if a.shape != b.shape or a.dtype != b.dtype:
+            found.append(f"{path} {a.dtype}{list(a.shape)} -> {b.dtype}{list(b.shape)}")
+        elif not np.array_equal(a, b):
+            found.append(f"{path} has other values")
+    return found
+
+
+def _layers(model: Any) -> list[str]:
+    """The layers of a model that have weights, by name; those that it holds in others, too.
+
+    In a program of classes the whole model is one layer, of the model's own name.
+    """
+    top = [part for part in model.layers if part.weights]
+    root = top[0] if [part.name for part in top] == [model.name] else model
+    return [part.name for part in root._flatten_layers(include_self=False) if part.weights]
+
+
+def _by_path(model: Any) -> dict[str, Any]:
+    held: dict[str, list[Any]] = {}
+    for variable in model.weights:
+        held.setdefault(variable.path, []).append(variable)
+    return {f"{p}#{i}" if i else p: v for p, group in held.items() for i, v in enumerate(group)}

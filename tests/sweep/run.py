@@ -2,7 +2,8 @@
 
 ``python tests/sweep/run.py [NAME …] [--group GROUP] [--source] [--functional] [--prove] [--results FILE]``
 A NAME selects every model whose name contains it. The groups keras_applications and keras_hub are Keras models,
-translated to PyTorch and proven. With ``--results`` models that have passed, as the file says, are not run again. The
+translated to PyTorch and proven. round_trips go from PyTorch to Keras and back, keras_round_trips from Keras to
+PyTorch and back: a line says what was lost (of the function, of names, of bits). With ``--results`` models that have passed, as the file says, are not run again. The
 exit status is 1 when any model fails.
 """
 
@@ -44,6 +45,7 @@ GROUPS = {
     "keras_applications": "keras_applications",
     "keras_hub": "keras_hub_zoo",
     "round_trips": "round_trips",
+    "keras_round_trips": "keras_round_trips",
 }
 Factory = Callable[[], tuple[Any, Any]]
 
@@ -182,12 +184,38 @@ def round_trip(factory: Factory, options: argparse.Namespace) -> tuple[bool, str
     return gap <= 1e-7 and not lost, said  # a table that is written out has 32 bits
 
 
+def round_trip_of_keras(factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
+    """Translate a Keras model to PyTorch and back; return whether nothing was lost and a line about it."""
+    import keras
+
+    keras.backend.clear_session()
+    model, example = factory()
+    keras.backend.clear_session()
+    began = time.time()
+    style = "functional" if options.functional else None
+    there, back, inputs = there_and_back.to_torch_and_back(model, example, style)
+    if options.source:
+        print(there.source, back.source, sep="\n")
+    gap = there_and_back.largest_gap(
+        *(there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
+    )
+    lost = there_and_back.keras_differences(model, back.model)
+    lines = back.source.count("\n")
+    said = f"{gap:.1e} {time.time() - began:5.1f}s {lines:4d} lines, {back.info['style']}"
+    if lost:
+        said += f", {len(lost)} lost: {', '.join(lost)}"[: options.width]
+    proofs = [diglot.prove(t).verdict for t in (there, back)] if options.prove else []
+    said += "".join(f" {verdict}" for verdict in proofs)
+    return gap <= TOLERANCE and not lost and set(proofs) <= {"proven"}, said
+
+
 def tried(group: str, factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:
     """Run one model of a group; whatever it raises is a line, too."""
     runs = {
         "keras_applications": one_of_keras,
         "keras_hub": one_of_keras,
         "round_trips": round_trip,
+        "keras_round_trips": round_trip_of_keras,
     }
     run = runs.get(group, one)
     try:

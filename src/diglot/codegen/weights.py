@@ -61,6 +61,20 @@ class ModulePair:
 
 
 @dataclass
+class KerasModel:
+    """What the Keras model of a translation, its source or its target, is called and how it is written.
+
+    ``style``: "functional" for a graph of layers, "layers" for classes, as `translate` has it. ``layers``: the names of
+    its layers by their attribute paths, where it is the source; ``automatic``: the paths of those that Keras named.
+    """
+
+    style: str = "layers"
+    name: str = ""
+    layers: dict[str, str] = field(default_factory=dict)
+    automatic: list[str] = field(default_factory=list)
+
+
+@dataclass
 class WeightMap:
     """The whole map of a translation, as stored in weight_map.json."""
 
@@ -76,6 +90,7 @@ class WeightMap:
     direction: str = TO_KERAS
     ties: list[dict[str, str]] = field(default_factory=list)
     """Second names of weights in PyTorch: "name", "to" (that in the entries), their modules' "class" and "to_class"."""
+    keras: KerasModel = field(default_factory=KerasModel)
 
     @property
     def to_torch(self) -> bool:
@@ -158,6 +173,7 @@ class WeightMap:
             "structure": self.structure,
             "modules": modules,
             "ties": self.ties,
+            "keras": asdict(self.keras),
         }
         return json.dumps(document, indent=1, default=_plain) + "\n"
 
@@ -186,6 +202,7 @@ class WeightMap:
                 modules=modules,
                 direction=document.get("direction", TO_KERAS),
                 ties=document.get("ties", []),
+                keras=KerasModel(**document.get("keras", {})),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise WeightMapError(
@@ -277,18 +294,6 @@ def resolve(root: Any, path: str) -> Any:
         value = _step_into(value, parts[done], where, path)
         done += 1
     return value
-
-
-def name_of_layer(model: Any, parts: list[str]) -> str | None:
-    """The name of the layer at a path below a live Keras model; None where attributes lead to it."""
-    name = None
-    while parts:
-        named = _named_layer(model, parts)
-        if named is None:
-            return None
-        model, length = named
-        name, parts = model.name, parts[length:]
-    return name
 
 
 def _named_layer(model: Any, parts: list[str]) -> tuple[Any, int] | None:
