@@ -40,12 +40,13 @@ class Layers:
 
     ``names`` are those of its layers, by the paths of their modules; ``name`` is its own, where its author gave it
     one; ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own layers, for inputs
-    of fixed sizes.
+    of fixed sizes, ``is_sequence`` that it is a Sequential one.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     name: str = ""
     functional: bool = False
+    is_sequence: bool = False
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
@@ -102,8 +103,10 @@ def described(model: Any, weight_map: WeightMap) -> KerasModel:
                 layers[path] = found.name
                 automatic += [path] if is_automatic(found) else []
     functional = _of_keras(model) and all(None not in t.shape[1:] for t in model.inputs)
-    name = "" if is_automatic(model) else model.name
-    return KerasModel("functional" if functional else "layers", name, layers, automatic)
+    sequence = isinstance(model, keras.Sequential)  # whose name its weights' paths begin with
+    name = "" if is_automatic(model) and not sequence else model.name
+    style = "functional" if functional else "layers"
+    return KerasModel(style, name, sequence, layers, automatic)
 
 
 def _of_keras(model: Any) -> bool:
@@ -126,7 +129,8 @@ def remember_layers(module: nn.Module, weight_map: WeightMap) -> None:
 
 def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
     known = weight_map.keras
-    return Layers(_named(module, weight_map), known.name, known.style == "functional")
+    functional = known.style == "functional"
+    return Layers(_named(module, weight_map), known.name, functional, known.is_sequence)
 
 
 def style_of(module: nn.Module) -> str:

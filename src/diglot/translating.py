@@ -84,6 +84,7 @@ def _to_keras(
     hub, values = capture(model, example_inputs, dynamic)
     origin = origins.layers_of(model)
     hub.layer_names, hub.model_name = origin.names, origin.name
+    hub.is_sequence = origin.is_sequence and style == "functional"
     written = to_keras(hub, model, io_layout, style)
     weight_map = make_weight_map(hub, written, model)
     weight_map.keras = KerasModel(style, written.program.root_name)

@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from diglot.codegen import author, labels, names
+from diglot.codegen import author, labels, names, sequences
 from diglot.codegen.classes import Dissolve
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.functions import FunctionDialect, Functions, dissolve_all, keep_repeated
 from diglot.codegen.homes import Home
-from diglot.codegen.keras_source import build_function, docstring, finish, input_variables
+from diglot.codegen.keras_source import (
+    build_function,
+    build_sequence,
+    docstring,
+    finish,
+    input_variables,
+)
 from diglot.codegen.labels import Labels
 from diglot.codegen.limits import refused
 from diglot.codegen.lists import Lists
@@ -44,6 +50,8 @@ if TYPE_CHECKING:
 
 def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Written:
     """Return the program as one Functional model. Raises :class:`Unsupported` listing every problem."""
+    if hub.is_sequence:
+        dissolve_all(hub)
     keep_repeated(hub)
     make = functools.partial(FunctionalProgram, hub, model, float_dtype)
     try:
@@ -55,6 +63,10 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
         program, functions, _ = compose(make, hub, Functions)
     writer = program.writer(hub.root)
     assert isinstance(writer, FunctionalWriter)
+    if hub.is_sequence and len(hub.inputs) == 1 and hub.output_structure == "tensor":
+        made = sequences.layers_of(writer)
+        if made is not None:
+            return _write_sequence(program, made)
     ports = program.live_outputs(hub.root)
     results = {p.name: value for p, value in zip(ports, writer.results, strict=True)}
     outputs = structure_ast(hub.output_structure, results, "")
@@ -76,6 +88,19 @@ def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype
     body = definitions(source)["build_model"].body
     lines += statement_lines(writer.statements, body[1 + len(hub.inputs) :])
     return Written(source, program, functions.classes, None, lines, spans)
+
+
+def _write_sequence(program: FunctionalProgram, made: list[tuple[ast.expr, Statement]]) -> Written:
+    """``model = keras.Sequential([…])``: a line for each layer."""
+    layers = [layer for layer, _ in made]
+    function = build_sequence(program, layers, program.root_name)
+    source = finish(program, [function], docstring(program))
+    body = definitions(source)["build_model"].body
+    construct = next(n.value for n in body if isinstance(n, ast.Assign))
+    assert isinstance(construct, ast.Call) and isinstance(construct.args[0], ast.List)
+    items = [ast.Expr(e, lineno=e.lineno, end_lineno=e.end_lineno) for e in construct.args[0].elts]
+    lines = statement_lines([statement for _, statement in made], [*items[1:]])
+    return Written(source, program, [], None, lines, {})
 
 
 _NAMED = 20  # characters of ``, name=f"{name}_…"``
@@ -127,6 +152,7 @@ class FunctionalWriter(RegionWriter):
 
     def __init__(self, program: Program, region: Call) -> None:
         super().__init__(program, region)
+        self.plain = self.plain or program.hub.is_sequence
         self.results: list[ast.expr] = []
         self.holder["weights"] = "argument"  # of build_model
         self._applied: dict[Key, int] = {}
@@ -263,6 +289,8 @@ class FunctionalWriter(RegionWriter):
     def _nests(self, node: fx.Node, made: ast.expr) -> bool:
         """A layer has a line of its own, and so does a block; but for the model's only result."""
         whole = self.program.hub.outputs
+        if self.plain:
+            return False
         if self.call is self.program.hub.root and len(whole) == 1 and through(whole[0]) is node:
             return self._read_here(node)
         members = [self.members[n.attr, None] for n in ast.walk(made) if _is_member(self, n)]

@@ -29,6 +29,7 @@ from diglot.codegen import names
 from diglot.codegen.classes import Classes, Dissolve, LayerClass
 from diglot.codegen.expr import call, names_in, same, text, to_ast
 from diglot.codegen.keras_dialect import KerasDialect
+from diglot.codegen.labels import named_apart
 from diglot.codegen.statements import Statement, assignment, weight_nodes
 from diglot.codegen.tree import dissolve, is_chain
 from diglot.codegen.trees import arguments
@@ -46,7 +47,11 @@ _FEWEST = 3  # applications of a block in a loop
 
 
 def keep_repeated(hub: Hub) -> None:
-    """Dissolve, in place, every region but those of modules of one class that the model calls several times."""
+    """Dissolve, in place, every region but those of modules of one class that the model calls several times.
+
+    A function's layers are named alike wherever it is called: where the Keras model that the source was translated
+    from called them otherwise, the layers are written out, with their names.
+    """
     groups: dict[Any, list[Call]] = {}
     for region in hub.root.walk():
         if region is not hub.root:
@@ -57,6 +62,7 @@ def keep_repeated(hub: Hub) -> None:
         called_once = len(paths) == len(regions) > 1
         if called_once and not any(map(_needs_its_caller, regions)):
             kept.update(regions)
+    kept.difference_update(named_apart(hub))
     dissolve_all(hub, kept)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from diglot.codegen.source import (
     line_map,
     structure_ast,
 )
-from diglot.codegen.statements import Statement
+from diglot.codegen.statements import Statement, assignment
 from diglot.ir.hub import Hub
 from diglot.ir.sizes import is_static, shape_of
 
@@ -116,20 +117,12 @@ def build_function(
 ) -> ast.FunctionDef:
     """Return ``def build_model(weights=None)``."""
     hub = program.hub
-    head = "Build the model; ``weights`` is the path of a ``.weights.h5`` file."
-    stated = [sentence(limit) for limit in program.limits]
-    stated += filter(None, [program.initial.sentence()])
-    if stated:
-        head = "\n\n    ".join([head, "\n    ".join(stated)]) + "\n    "
+    head = _head(program)
     body: list[ast.stmt] = [ast.Expr(ast.Constant(head))]
     given = [names.local(n) for n in hub.input_names]
     variables = variables or input_variables(hub)
     for node, variable, name in zip(hub.inputs, variables, given, strict=True):
-        shape = shape_of(node.meta["val"])
-        dtype = input_dtype(node.meta["val"]) or ...
-        fixed = shape[0] if shape and is_static(shape[0]) else ...
-        made = call("keras.Input", input_shape(node), batch_size=fixed, dtype=dtype, name=name)
-        body.append(ast.Assign([ast.Name(variable, ast.Store())], made))
+        body.append(ast.Assign([ast.Name(variable, ast.Store())], _input(node, name)))
     inputs: ast.expr = ast.Name(variables[0], ast.Load())
     if hub.input_structure == "list":
         inputs = to_ast([ast.Name(v, ast.Load()) for v in variables])
@@ -155,9 +148,39 @@ def build_function(
             E("keras.Model(i, outputs, name=n)", i=inputs, n=root_name),
         )
     )
-    body += _tail()
+    return _function(body)
+
+
+def build_sequence(program: Program, layers: Sequence[ast.expr], name: str) -> ast.FunctionDef:
+    """Return ``def build_model(weights=None)`` of a ``keras.Sequential``."""
+    hub = program.hub
+    items = [_input(hub.inputs[0], names.local(hub.input_names[0])), *layers]
+    made = call("keras.Sequential", ast.List(items, ast.Load()), name=name)
+    body = [ast.Expr(ast.Constant(_head(program))), assignment("model", made)]
+    return _function(body)
+
+
+def _head(program: Program) -> str:
+    """Return what ``build_model`` says of itself."""
+    head = "Build the model; ``weights`` is the path of a ``.weights.h5`` file."
+    stated = [sentence(limit) for limit in program.limits]
+    stated += filter(None, [program.initial.sentence()])
+    if stated:
+        head = "\n\n    ".join([head, "\n    ".join(stated)]) + "\n    "
+    return head
+
+
+def _input(node: Any, name: str) -> ast.expr:
+    """Return ``keras.Input(…)``."""
+    shape = shape_of(node.meta["val"])
+    dtype = input_dtype(node.meta["val"]) or ...
+    fixed = shape[0] if shape and is_static(shape[0]) else ...
+    return call("keras.Input", input_shape(node), batch_size=fixed, dtype=dtype, name=name)
+
+
+def _function(body: Sequence[ast.stmt]) -> ast.FunctionDef:
     arguments = ast.arguments([], [ast.arg("weights")], None, [], [], None, [ast.Constant(None)])
-    return ast.FunctionDef("build_model", arguments, body, [])
+    return ast.FunctionDef("build_model", arguments, [*body, *_tail()], [])
 
 
 def _tail() -> list[ast.stmt]:

@@ -7,6 +7,7 @@ that way, alike in all blocks of its class.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from diglot.codegen import names
@@ -21,8 +22,16 @@ class Labels:
         self._inputs = {names.local(n) for n in hub.input_names}
         self._below: dict[tuple[str, str], str] = {}
         blocks = [c for c in hub.root.walk() if c is not hub.root]
-        self._set_apart(blocks)
-        wholes = {c.path: _stem(list(self._inside(c.path).values())) for c in blocks}
+        unlike = named_apart(hub)
+        if unlike:  # kept all the same, where nothing else can be written
+            self._given = {
+                p: n
+                for p, n in self._given.items()
+                if not any(_is_below(p, b.path) for b in unlike)
+            }
+        repeated = {n for n, count in Counter(self._given.values()).items() if count > 1}
+        self._given = {p: n for p, n in self._given.items() if n not in repeated}
+        wholes = {c.path: _stem(list(_inside(self._given, c.path).values())) for c in blocks}
         parents = ["", *wholes]
         for path, name in {**self._given, **wholes}.items():
             parent = max((p for p in parents if p != path and _is_below(path, p)), key=len)
@@ -37,36 +46,34 @@ class Labels:
         label = self._below.get((region, key), key)
         return label if region else names.unique(label, self._inputs)
 
-    def _inside(self, path: str) -> dict[str, str]:
-        return {p.removeprefix(f"{path}."): n for p, n in self._given.items() if _is_below(p, path)}
 
-    def _set_apart(self, blocks: list[Call]) -> None:
-        """Forget the names in blocks of one class that are not made alike, and names that are not one layer's."""
-        kinds: dict[Any, list[Call]] = {}
-        for block in blocks:
+def named_apart(hub: Hub) -> list[Call]:
+    """The blocks whose layers' names in Keras are not made alike in all blocks of their class."""
+    kinds: dict[Any, list[Call]] = {}
+    for block in hub.root.walk():
+        if block is not hub.root:
             kinds.setdefault(block.cls or block.class_name, []).append(block)
-        for alike in kinds.values():
-            made: dict[str, set[str]] = {}
-            stems = [_stem(list(self._inside(b.path).values())) for b in alike]
-            for block, stem in zip(alike, stems, strict=True):
-                for rest, name in self._inside(block.path).items():
-                    made.setdefault(rest, set()).add(name.removeprefix(f"{stem}_"))
-            one = all(len(found) == 1 for found in made.values())
-            if not (one and all(stems) and len(set(stems)) == len(stems)):
-                for block in alike:
-                    self._forget(self._inside(block.path), block.path)
-        names_given = list(self._given.values())
-        repeated = {n for n in names_given if names_given.count(n) > 1}
-        self._given = {p: n for p, n in self._given.items() if n not in repeated}
-
-    def _forget(self, inside: dict[str, str], path: str) -> None:
-        for rest in inside:
-            self._given.pop(f"{path}.{rest}", None)
+    found: list[Call] = []
+    for alike in kinds.values():
+        made: dict[str, set[str]] = {}
+        inside = [_inside(hub.layer_names, b.path) for b in alike]
+        stems = [_stem(list(names_of.values())) for names_of in inside]
+        for names_of, stem in zip(inside, stems, strict=True):
+            for rest, name in names_of.items():
+                made.setdefault(rest, set()).add(name.removeprefix(f"{stem}_"))
+        one = all(len(labels) == 1 for labels in made.values())
+        if made and not (one and all(stems) and len(set(stems)) == len(stems)):
+            found += alike
+    return found
 
 
 def part(path: str) -> str:
     """The key of a module in the region that holds it."""
     return names.identifier(path.replace(".", "_"))
+
+
+def _inside(given: dict[str, str], path: str) -> dict[str, str]:
+    return {p.removeprefix(f"{path}."): n for p, n in given.items() if _is_below(p, path)}
 
 
 def _is_below(path: str, parent: str) -> bool:
@@ -81,4 +88,4 @@ def _stem(given: list[str]) -> str:
     return common.rpartition("_")[0]
 
 
-__all__ = ["Labels", "part"]
+__all__ = ["Labels", "named_apart", "part"]

@@ -64,12 +64,14 @@ class ModulePair:
 class KerasModel:
     """What the Keras model of a translation, its source or its target, is called and how it is written.
 
-    ``style``: "functional" for a graph of layers, "layers" for classes, as `translate` has it. ``layers``: the names of
+    ``style``: "functional" for a graph of layers, "layers" for classes, as `translate` has it. ``is_sequence``: whether
+    it is a keras.Sequential. ``layers``: the names of
     its layers by their attribute paths, where it is the source; ``automatic``: the paths of those that Keras named.
     """
 
     style: str = "layers"
     name: str = ""
+    is_sequence: bool = False
     layers: dict[str, str] = field(default_factory=dict)
     automatic: list[str] = field(default_factory=list)
 

@@ -115,6 +115,7 @@ class Hub:
     layer_names: dict[str, str] = dataclasses.field(
         default_factory=dict
     )  # path of a module -> layer
+    is_sequence: bool = False  # whether that Keras model was a keras.Sequential
 
 
 MARK = "diglot.mark.default"
