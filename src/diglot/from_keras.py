@@ -196,9 +196,7 @@ def _tie(hub: Hub, mirror: Mirror) -> None:
     if is_chain(hub.root):  # has no constructor of its own
         return
     for name, first, kind in mirror.ties:
-        owner, _, own = name.rpartition(".")
-        holder = owner.rpartition(".")[0]
-        if first not in nodes or holder not in modules or own != first.rpartition(".")[2]:
+        if first not in nodes or ties.shared_module(name, first, modules) is None:
             continue
         if kind != "Linear" or ties.give_to_linear(hub, nodes[first], name):
             hub.ties.append((name, first))

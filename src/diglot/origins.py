@@ -78,7 +78,8 @@ def names(model: Any) -> Names | None:
         [(spec.name, _undone(spec.perm)) for spec in weight_map.inputs],
         [(tuple(spec.path), _undone(spec.perm)) for spec in weight_map.outputs],
     )
-    return Names(layers, variables, origin.shares, weight_map.ties, boundary)
+    classes = weight_map.classes
+    return Names(layers, variables, origin.shares, weight_map.ties, boundary, classes)
 
 
 def _undone(perm: Sequence[int] | None) -> tuple[int, ...] | None:

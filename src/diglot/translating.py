@@ -20,6 +20,7 @@ from diglot.codegen.weights import KerasModel, ModulePair, TensorSpec, WeightMap
 from diglot.errors import Unsupported, UsageError
 from diglot.frontends.capture import capture
 from diglot.ir.hub import Call, Hub, Port
+from diglot.ir.leaves import is_leaf
 from diglot.ir.limits import bounds, lengths_of_sequences
 from diglot.ir.sizes import is_static, shape_of, size_of
 from diglot.translation import Translation
@@ -187,7 +188,16 @@ def make_weight_map(hub: Hub, written: Written, model: nn.Module | None) -> Weig
         structure={"inputs": hub.input_structure, "outputs": structure},
         modules=module_pairs(hub, written),
         ties=_ties(hub, model, mapped),
+        classes=_classes(model) if written.root_name is None else {},
     )
+
+
+def _classes(model: nn.Module | None) -> dict[str, str]:
+    """The classes of a model's modules that are no layers of PyTorch's own, by path."""
+    if model is None:
+        return {}
+    named = model.named_modules(remove_duplicate=False)
+    return {path: type(module).__name__ for path, module in named if not is_leaf(module)}
 
 
 def _ties(hub: Hub, model: nn.Module | None, mapped: set[str]) -> list[dict[str, str]]:

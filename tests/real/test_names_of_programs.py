@@ -6,6 +6,10 @@ import pytest
 import there_and_back
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+import diglot
 
 
 def assert_nothing_is_lost(model, inputs, style="layers"):
@@ -21,6 +25,13 @@ FUNCTIONAL = [
     ("extras.make_tuple_output", "self.units = nn.ModuleList("),
     ("extras.make_functional_style", 'self.register_buffer("threshold", '),
     ("extras_vision.make_patches", "self.cls_token = nn.Parameter("),
+    ("hugging_face.make_bert", "self.layer = nn.ModuleList([BertLayer() for _ in range(2)])"),
+    ("hugging_face.make_gpt2", "self.lm_head.weight = self.transformer.wte.weight"),
+    ("teaching_transformer.make", "x = self.encoder(self.src_pos(self.src_embed(src)), src_mask)"),
+    ("torch_transformers.make_gpt", "self.layers = nn.ModuleList("),
+    ("unet.make", "x = self.up3(self.up2(self.up1(self.down3(down2), down2), down1), x)"),
+    ("extras.make_called_twice", "return F.gelu(self.block(self.proj(x))) + x"),
+    ("extras_vision.make_shuffle", "x = torch.cat([part_1, self.branch(part_2)], dim=1)"),
 ]
 
 
@@ -42,3 +53,75 @@ SEQUENCES = {
 def test_a_sequence_that_is_the_whole_model_keeps_its_numbers(name):
     model, ids = nn.Sequential(*SEQUENCES[name]).eval(), torch.randint(0, 9, (3, 5))
     assert "model = nn.Sequential(" in assert_nothing_is_lost(model, ids).source
+
+
+class Places(nn.Module):
+    """Lists in lists, and sequences that begin with a function or are left with one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Sequential(nn.SiLU(), nn.Linear(4, 6))
+        self.stages = nn.ModuleList(
+            [nn.ModuleList([nn.Linear(6, 6) for _ in range(2)]) for _ in range(2)]
+        )
+        self.out = nn.ModuleList([nn.Sequential(nn.Linear(6, 6), nn.LeakyReLU(0.3))])
+
+    def forward(self, x):
+        x = self.embed(x * 2 + 1)
+        for stage in self.stages:
+            x = x + sum(F.relu(layer(x)) for layer in stage)
+        return self.out[0](x)
+
+
+class Held(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(4, bias=False)
+
+
+class Borrowed(nn.Module):
+    """Weights of modules that are not called, of one name at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Held(), Held()
+
+    def forward(self, x):
+        return x * self.first.norm.weight - x.square() * self.second.norm.weight
+
+
+class Normed(nn.Module):
+    """Convolutions of which direction and length are weights; each is held twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = weight_norm(nn.Conv1d(4, 5, 2))
+        self.conv2 = weight_norm(nn.Conv1d(5, 3, 2, dilation=2))
+        self.net = nn.Sequential(self.conv1, nn.ReLU(), self.conv2)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("style", ["layers", "functional"])
+@pytest.mark.parametrize(
+    ("made", "shape"), [(Places, (3, 5, 4)), (Borrowed, (3, 4)), (Normed, (2, 4, 11))]
+)
+def test_weights_have_their_places_again(made, shape, style):
+    torch.manual_seed(0)
+    model = made()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    assert_nothing_is_lost(model.eval(), torch.randn(shape), style)
+
+
+def test_weights_of_one_name_at_the_end_are_two():
+    model = Borrowed()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    there = diglot.translate(model, torch.randn(3, 4))
+    assert "self.norm_weight = " in there.source
+    assert "self.second_norm_weight = " in there.source
+    assert diglot.prove(there, thorough=False, steps=1)

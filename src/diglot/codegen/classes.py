@@ -133,7 +133,8 @@ class Classes:
         own = isinstance(items[0], ast.Call) and isinstance(items[0].func, ast.Name)
         run = own or len(items) > 2  # two alike of the framework's own layers are written out
         written = self._list(items) if run else ast.List(items, ast.Load())
-        return self.program.dialect.sequence([m.source for m in members], items, written)
+        names, whole = [m.source for m in members], self.program.is_known(region.path)
+        return self.program.dialect.sequence(names, items, written, whole)
 
     # --- classes -------------------------------------------------------------------------------------------
 

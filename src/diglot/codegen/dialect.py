@@ -112,12 +112,15 @@ class Dialect(Protocol):
         """The parameters of a class (values by instance) and the constants they stand for, named and in order."""
         ...
 
-    def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
+    def sequence(
+        self, names: list[str], items: list[ast.expr], listed: ast.expr, whole: bool
+    ) -> ast.expr:
         """Layers applied one after the other; ``names`` are the source's, below the container, and ``listed`` is
-        the list of the items as a person writes it (a comprehension where all are alike)."""
+        the list of the items as a person writes it (a comprehension where all are alike). ``whole`` says that the
+        container stays, even with one item."""
         ...
 
-    def sequence_place(self, place: int, names: list[str]) -> str:
+    def sequence_place(self, place: int, names: list[str], whole: bool) -> str:
         """The path, below a sequence, of its item at a place."""
         ...
 

@@ -10,7 +10,8 @@ import numpy as np
 from torch import fx
 
 from diglot.codegen.expr import E
-from diglot.codegen.statements import Key, Member, placed_at
+from diglot.codegen.names import unique
+from diglot.codegen.statements import Key, Member, place_of, placed_at
 from diglot.ir.hub import Call, target_name
 from diglot.ir.weight_entry import WeightEntry
 
@@ -205,18 +206,7 @@ class Homes:
             return None
         parameter = self.program.hub.parameters[node]
         shape, steps = self._layout(node, tuple(parameter.value.shape))
-        # weight_norm keeps a layer's weight as parametrizations.weight.original0 and original1
-        parts = [part for part in name.split(".") if part != "parametrizations"]
-        short = (
-            "_".join(parts[-2:])
-            if parts[-1] in ("weight", "bias") and len(parts) > 1
-            else "_".join(parts)
-        )
-        key = (
-            owner.key(name)
-            if len(parts) > 1 and parts[-1].isdigit()
-            else (self.program.dialect.attribute(short), None)
-        )
+        key = self._key(owner, name, parameter.buffer)
         perm = list(steps[0][1]) if steps else None
         made = self.program.dialect.weight(self.program, node, key[0], shape, perm)
         member = owner.members[key] = Member(made, name, kind="weight")
@@ -224,6 +214,23 @@ class Homes:
         self.homes[(owner.call.path, key, "")] = home
         self.of_node[node] = home
         return home
+
+    def _key(self, owner: RegionWriter, name: str, buffer: bool) -> Key:
+        """Return the attribute of a weight that no layer holds, by its name below the region's module."""
+        # weight_norm keeps a layer's weight as parametrizations.weight.original0 and original1
+        parts = [part for part in name.split(".") if part != "parametrizations"]
+        attribute = self.program.dialect.attribute
+        if len(parts) > 1 and parts[-1].isdigit():
+            return owner.key(name)
+        taken = {name for name, _ in owner.members}
+        first, *rest = name.split(".")
+        if rest and not buffer and self.program.keeps_names:
+            if (attribute(first), None) not in owner.members:
+                return attribute(first), place_of(rest)
+        whole = "_".join(parts)
+        short = "_".join(parts[-2:]) if parts[-1] in ("weight", "bias") else whole
+        free = next((n for n in (short, whole) if attribute(n) not in taken), whole)
+        return unique(attribute(free), dict.fromkeys(taken)), None
 
     def _layout(self, node: fx.Node, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[Any]]:
         """Return the stored shape and the steps from PyTorch's shape, by the layout its uses share."""

@@ -154,11 +154,13 @@ class KerasDialect:
         """As they are: named as the author's constructor does."""
         return params, places
 
-    def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
+    def sequence(
+        self, names: list[str], items: list[ast.expr], listed: ast.expr, whole: bool
+    ) -> ast.expr:
         """``keras.Sequential([...])``."""
         return call("keras.Sequential", listed)
 
-    def sequence_place(self, place: int, names: list[str]) -> str:
+    def sequence_place(self, place: int, names: list[str], whole: bool) -> str:
         """``layers.2``."""
         return f"layers.{place}"
 

@@ -134,6 +134,8 @@ class LayerWriter:
         """Tell whether an item is all that a mirror's sequence holds: its other layers have no module."""
         path = ".".join(filter(None, [self.call.path, *parts[:-1]]))
         holder = self.program.modules.get(path)
+        if self.program.is_known(path):
+            return False
         if not (isinstance(holder, nn.Sequential) and hasattr(holder, "source_class")):
             return False
         return sum(1 for child in holder.children() if any(True for _ in child.parameters())) == 1

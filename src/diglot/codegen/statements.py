@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
@@ -54,6 +55,12 @@ def placed_at(holder: ast.expr, place: Any) -> ast.expr:
     for part in place if isinstance(place, tuple) else (place,):
         holder = ast.Subscript(holder, ListIndex(part), ast.Load())
     return holder
+
+
+def place_of(parts: Sequence[str]) -> Any:
+    """The place that names lead to in lists and dicts within each other: ``0``, ``"norm"`` or ``(0, "norm")``."""
+    found = tuple(int(part) if part.isdigit() else part for part in parts)
+    return found if len(found) > 1 else found[0]
 
 
 def through(node: fx.Node) -> fx.Node:

@@ -17,6 +17,7 @@ from diglot.codegen.statements import Member, placed_at, weight_nodes
 from diglot.codegen.trees import arguments, set_attribute
 from diglot.codegen.variants import merge_variants
 from diglot.ir.hub import target_name
+from diglot.passes.ties import shared_module
 from diglot.rules import spelling
 from diglot.rules.registry import Rule
 from diglot.rules.spelling.schema import dtype_ast
@@ -163,8 +164,9 @@ class TorchDialect:
         return call("nn.ModuleList", items)
 
     def keyed(self, items: dict[str, ast.expr]) -> ast.expr:
-        """``nn.ModuleDict({...})``."""
-        return call("nn.ModuleDict", to_ast(items))
+        """``nn.ModuleDict({...})``; weights are a ParameterDict."""
+        weights = any(text(item).startswith("nn.Parameter(") for item in items.values())
+        return call("nn.ParameterDict" if weights else "nn.ModuleDict", to_ast(items))
 
     def absent(self) -> ast.expr:
         """``nn.Identity()``."""
@@ -180,10 +182,12 @@ class TorchDialect:
         """Sizes first, from the input's to the output's."""
         return rows.parameters(params, places, instances)
 
-    def sequence(self, names: list[str], items: list[ast.expr], listed: ast.expr) -> ast.expr:
+    def sequence(
+        self, names: list[str], items: list[ast.expr], listed: ast.expr, whole: bool
+    ) -> ast.expr:
         """``nn.Sequential(…)``; the source's own names and gaps in its numbers are kept."""
         names = _numbered(names)
-        if _lonely(names):
+        if not whole and _lonely(names):
             return items[0]
         if not _kept(names):
             return self._unpacked(listed)
@@ -203,10 +207,10 @@ class TorchDialect:
             return call("nn.Sequential", *listed.elts)
         return call("nn.Sequential", ast.Starred(listed, ast.Load()))
 
-    def sequence_place(self, place: int, names: list[str]) -> str:
+    def sequence_place(self, place: int, names: list[str], whole: bool) -> str:
         """The item's own name."""
         names = _numbered(names)
-        if _lonely(names):
+        if not whole and _lonely(names):
             return ""
         return names[place] if _kept(names) else str(place)
 
@@ -242,7 +246,8 @@ class TorchDialect:
                 init.body.append(set_attribute(attribute, value))
         init.body += [ast.Expr(made) for made in _frozen(program, first)]
         if first.region is program.hub.root:
-            init.body += [_tied(program, *names) for names in program.hub.ties]
+            ties = [_tied(program, *names) for names in program.hub.ties]
+            init.body += {ast.dump(tie): tie for tie in ties}.values()
         taken = arguments(["self", *first.writer.params])
         forward = ast.FunctionDef(self.forward, taken, [s.node for s in body], [])
         built = inits or params or first.writer.inherited
@@ -278,7 +283,8 @@ def _inherit(
 def _tied(program: Program, name: str, first: str) -> ast.stmt:
     """``self.lm_head.weight = self.embedding.weight``; a whole module that two hold is held by both."""
     linear = name in {parameter.name for parameter in program.hub.parameters.values()}
-    left, right = (n if linear else n.rpartition(".")[0] for n in (name, first))
+    shared = None if linear else shared_module(name, first, program.modules)
+    left, right = shared or (name, first)
     target = _attribute(left)
     target.ctx = ast.Store()  # type: ignore[attr-defined]
     return ast.Assign([target], _attribute(right))

@@ -112,6 +112,10 @@ class TreeQueries:
             return False
         return is_chain(region) and not region.function
 
+    def is_known(self: Program, path: str) -> bool:
+        """Tell whether a module's mirror is known to have been one in PyTorch, with these very items."""
+        return bool(getattr(self.modules.get(path), "is_known", False))
+
     def grouped_members(self: Program, region: Call) -> list[tuple[str, Any]]:
         """Return a region's attributes in the author's order, list attributes as lists."""
         writer = self.writer(region)
@@ -191,7 +195,8 @@ class TreeQueries:
         if self.is_sequential(region):
             place = self.sequence_keys(region).index(key)
             sources = [member.source for member in self.sequence(region)]
-            return _join(own, self.dialect.sequence_place(place, sources))
+            whole = self.is_known(region.path)
+            return _join(own, self.dialect.sequence_place(place, sources, whole))
         index = self.dense(region, key)
         places = index if isinstance(index, tuple) else () if index is None else (index,)
         return ".".join(filter(None, [own, key[0], *map(str, places)]))

@@ -93,6 +93,8 @@ class WeightMap:
     ties: list[dict[str, str]] = field(default_factory=list)
     """Second names of weights in PyTorch: "name", "to" (that in the entries), their modules' "class" and "to_class"."""
     keras: KerasModel = field(default_factory=KerasModel)
+    classes: dict[str, str] = field(default_factory=dict)
+    """Of a Functional program, which has no layers for them: the classes of PyTorch's modules by path ("" the root)."""
 
     @property
     def to_torch(self) -> bool:
@@ -176,6 +178,7 @@ class WeightMap:
             "modules": modules,
             "ties": self.ties,
             "keras": asdict(self.keras),
+            "classes": self.classes,
         }
         return json.dumps(document, indent=1, default=_plain) + "\n"
 
@@ -205,6 +208,7 @@ class WeightMap:
                 direction=document.get("direction", TO_KERAS),
                 ties=document.get("ties", []),
                 keras=KerasModel(**document.get("keras", {})),
+                classes=document.get("classes", {}),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise WeightMapError(

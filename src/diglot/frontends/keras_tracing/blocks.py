@@ -26,6 +26,8 @@ class Plan:
     names: dict[int, str]  # of blocks, and of the steps in them, by id
     classes: dict[Family, type[nn.Module]]
     chains: type[nn.Module]
+    known: bool = False  # whether the names are those of the model's modules in PyTorch
+    is_sequence: bool = False  # whether the whole model is an nn.Sequential
 
     def members(self, block: Block | None = None) -> Iterator[tuple[str | None, Item]]:
         """Yield ``(name, step)`` for what is right below the model or a block; None for a layer's own name."""
@@ -33,7 +35,7 @@ class Plan:
         for place, step in enumerate(steps):
             if isinstance(step, Step) and not isinstance(step.operation, Layer):
                 continue
-            if block is not None and block.family is None:
+            if block is not None and block.family is None and not self.known:
                 yield str(place), step
             else:
                 yield self.names.get(id(step)), step
@@ -57,7 +59,7 @@ def plan(model: Functional) -> Plan | None:
     for family in families:
         found.update(member_names(family, said))
     classes = {f: made_class(said[f], Functional, nn.Module, _inputs(f)) for f in families}
-    chains = made_class("Sequential", Functional, nn.Sequential, _parameters(["input"]))
+    chains = made_class("Sequential", Functional, nn.Sequential, parameters_of(["input"]))
     return Plan(model, steps, found, classes, chains)
 
 
@@ -65,8 +67,9 @@ def _inputs(family: Family) -> tuple[inspect.Parameter, ...]:
     block = family.blocks[0]
     takers = [s.kind for s in block.steps for t in block.inputs[1:] if t in s.inputs]
     other = "context" if any("Attention" in kind for kind in takers) else "skip"
-    return _parameters(["x", other][: len(block.inputs)])
+    return parameters_of(["x", other][: len(block.inputs)])
 
 
-def _parameters(names: list[str]) -> tuple[inspect.Parameter, ...]:
+def parameters_of(names: list[str]) -> tuple[inspect.Parameter, ...]:
+    """Return parameters of these names for a module's ``forward``."""
     return tuple(inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names)

@@ -21,6 +21,7 @@ from diglot.frontends.keras_tracing import carried_functions, patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.inputs import looked_up
+from diglot.frontends.keras_tracing.lent import FREE
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
@@ -55,6 +56,9 @@ class Trace:
         self._returned: Any = None
         self._given: Any = None  # to a function that was handed to a layer
         self._float: torch.dtype | None = None
+        self._block: Block | None = (
+            None  # that is called next: modules that are called twice are several
+        )
 
     def __deepcopy__(self, memo: dict) -> Trace:
         return self
@@ -96,7 +100,8 @@ class Trace:
 
     def run(self, module: nn.Module, args: tuple, kwargs: dict) -> Any:
         """What ``forward`` of a mirror's module does."""
-        layer = self.tree.layers[module.source_path]
+        layer = self._block or self.tree.layers[module.source_path]
+        self._block = None
         forced: bool | None = None
         if self._pending:
             was_args, was_kwargs, forced = self._pending.pop()
@@ -112,7 +117,8 @@ class Trace:
         if isinstance(layer, Block):
             values = dict(zip(layer.inputs, [*args, *kwargs.values()], strict=True))
             self._steps(layer.steps, values)
-            return values[layer.outputs[0]]
+            made = tuple(values[t] for t in layer.outputs)
+            return made if len(made) > 1 else made[0]
         if runs_its_graph(layer):
             return self._functional(layer, [*args, *kwargs.values()])
         if isinstance(layer, Sequential) and type(layer).call is Sequential.call:
@@ -143,8 +149,14 @@ class Trace:
                 module = self.root.get_submodule(self.tree.paths[id(step)])
                 given = tuple(values[t] for t in step.inputs)
                 self._pending.append((given, {}, self._forced[-1]))
+                self._block = step
                 result = module(*unwrap(given))
-                values[step.outputs[0]] = _with_masks(result, self._returned)
+                made = _with_masks(result, self._returned)
+                values.update(zip(step.outputs, tree.flatten(made), strict=True))
+            elif self.tree.records.get(id(step.operation)) is FREE:
+                held = self._module(self.tree.paths[id(step.operation)])
+                assert held is not None
+                values[step.outputs[0]] = wrap(held())
             else:
                 args, kwargs = step.node.arguments.fill_in(values)
                 made = tree.flatten(_following(step.operation)(*args, **kwargs))

@@ -44,7 +44,8 @@ class Names:
 
     ``layers``: pairs of a layer and its module's path. ``variables``: pairs of a variable and the entry that made it.
     ``shares``: the PyTorch arrays, by name, that such an entry adds up; Keras holds their sum. ``ties``: second names
-    of weights as a weight map has them. ``boundary``: how inputs and outputs lay there.
+    of weights as a weight map has them. ``boundary``: how inputs and outputs lay there. ``classes``: those of modules
+    that Keras has no layers for, by path.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Names:
         shares: Mapping[str, np.ndarray],
         ties: Sequence[Mapping[str, str]],
         boundary: Boundary | None = None,
+        classes: Mapping[str, str] | None = None,
     ) -> None:
         self._keep = (layers, variables)  # so that no id is given twice
         self._paths = {id(layer): path for layer, path in layers}
@@ -61,6 +63,7 @@ class Names:
         self.shares = shares
         self.ties = ties
         self.boundary = boundary
+        self.classes = dict(classes or {})
 
     def entry(self, variable: Any) -> WeightEntry | None:
         """The entry that a variable was made by."""
@@ -72,8 +75,10 @@ class Names:
         if known is not None or not leaf:
             return known
         sources = [s for v in layer.weights if (e := self.entry(v)) for s in e.sources]
-        owners = {source.rpartition(".")[0] for source in sources}
-        return owners.pop() if len(owners) == 1 else None
+        owners = sorted({source.rpartition(".")[0] for source in sources})
+        # nn.MultiheadAttention has a layer of its own for its output
+        whole = all(o == owners[0] or o.startswith(f"{owners[0]}.") for o in owners)
+        return owners[0] if owners and whole and (owners[0] or len(owners) == 1) else None
 
     def around(self, layers: Sequence[Any]) -> str | None:
         """The path of the module that holds those of some layers, and nothing above it; None where it is not known."""

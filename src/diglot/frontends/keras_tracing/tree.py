@@ -21,11 +21,13 @@ from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.known_blocks import KnownBlocks
+from diglot.frontends.keras_tracing.known_tree import known_plan
 from diglot.frontends.keras_tracing.lent import FREE, free_weight, holders_own, lend, lend_free
 from diglot.frontends.keras_tracing.original_names import Names
 from diglot.frontends.keras_tracing.tensor import constant
 from diglot.frontends.keras_tracing.weights import (
     Weights,
+    container,
     identifier,
     join,
     named_members,
@@ -247,20 +249,22 @@ class Tree(Weights):
     def _written_out(self, layer: Layer, path: str, keras_path: str) -> nn.Module:
         children = list(self._children(layer))
         chain = isinstance(layer, Sequential) or self._was_sequence(children, path)
-        items = self._items(children, path) if chain else None
+        known = known_plan(layer, self.names) if runs_its_graph(layer) and not path else None
+        items = self._items(children, path) if chain and known is None else None
         indexed = isinstance(layer, Sequential) and all(is_automatic(c) for _, c, _ in children)
-        cls = mirror_class(layer, nn.Sequential if indexed or items else nn.Module)
+        sequence = known.is_sequence if known is not None else bool(indexed or items)
+        cls = mirror_class(layer, nn.Sequential if sequence else nn.Module)
         module = cls()
-        module.source_path = path
+        module.source_path, module.is_known = path, known is not None
         module.__dict__["source_layer"] = (
             layer  # no child, though Keras on torch has modules for layers
         )
         module.keras_path = keras_path
         self.own_weights(layer, module, path, keras_path)
-        blocks = plan(layer) if runs_its_graph(layer) else None
+        blocks = known or plan(layer) if runs_its_graph(layer) else None
         if blocks is not None:
             self.plans[id(layer)] = blocks
-            if self.names is not None:
+            if self.names is not None and known is None:
                 blocks.names.update(KnownBlocks(blocks, self.names).run())
             self._members(blocks, None, module, path, keras_path)
             return module
@@ -285,28 +289,32 @@ class Tree(Weights):
         """Place the layers and the blocks of a Functional model, or of a block of it."""
         taken: set[str] = set()
         for said, step in plan.members(block):
+            if plan.known and not isinstance(step, Block) and id(step.operation) in self.paths:
+                continue  # called again
             own = said or step.name
-            if isinstance(step, Block) and "." in own:
-                held, _, place = own.partition(".")
-                if held not in module._modules:
-                    module.add_module(held, nn.ModuleList())
-                self._block(plan, step, module._modules[held], place, join(path, own), keras_path)
-                continue
-            name = own if own.isdigit() else identifier(own, taken)
+            parent, around = module, path
+            if said is not None and "." in own:
+                held, _, own = own.rpartition(".")
+                parent, around = container(module, held.split("."), own), join(path, held)
+            known = own.isdigit() or (plan.known and said is not None)
+            name = own if known else identifier(own, taken)
             taken.add(name)
             if isinstance(step, Block):
-                self._block(plan, step, module, name, join(path, name), keras_path)
+                self._block(plan, step, parent, name, join(around, name), keras_path)
             else:
                 below = join(keras_path, step.name)
-                self._place(step.operation, module, name, join(path, name), below)
+                self._place(step.operation, parent, name, join(around, name), below)
 
     def _block(
         self, plan: Plan, block: Block, parent: nn.Module, name: str, path: str, keras_path: str
     ) -> None:
         """Register the module of a block; its layers are the model's own in Keras."""
-        module = plan.class_of(block)()
-        module.source_path = path
         self.paths[id(block)] = path
+        if path in self.layers:  # called again
+            self._members(plan, block, parent._modules[name], path, keras_path)
+            return
+        module = plan.class_of(block)()
+        module.source_path, module.is_known = path, plan.known
         self.layers[path] = block
         parent.add_module(name, module)
         self._members(plan, block, module, path, keras_path)
@@ -394,12 +402,7 @@ class Tree(Weights):
         self, child: Layer, module: nn.Module, names: tuple[str, ...], path: str, keras_path: str
     ) -> None:
         """Place a layer below a module, through a ``ModuleList`` or ``ModuleDict`` for a list's or dict's items."""
-        parent = module
-        for place, name in enumerate(names[:-1]):
-            if name not in parent._modules:
-                listed = names[place + 1].isdigit()
-                parent.add_module(name, nn.ModuleList() if listed else nn.ModuleDict())
-            parent = parent._modules[name]
+        parent = container(module, names[:-1], names[-1])
         own = names[-1]
         if not own.isidentifier() and not own.isdigit():
             own = identifier(own)

@@ -6,7 +6,7 @@ import itertools
 import keyword
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,12 +114,14 @@ class Weights:
             attribute = ".".join(names) if id(variable) in named else f"{kind}.{place}"
             value = torch.zeros(tuple(variable.shape), dtype=constant(np.zeros((), dtype)).dtype)
             name = identifier("_".join(names), (*module._parameters, *module._buffers))
+            known = self.names.entry(variable) if self.names is not None else None
             if id(variable) in trainable and value.dtype.is_floating_point:
-                module.register_parameter(
-                    name, nn.Parameter(value, requires_grad=variable.trainable)
-                )
+                weight = nn.Parameter(value, requires_grad=variable.trainable)
+                held = self._held(module, known, path) if known is not None else None
+                holder, own = held or (module, name)
+                holder.register_parameter(own, weight)
+                name = _below(known.sources[0], path) if known is not None and held else name
             else:
-                known = self.names.entry(variable) if self.names is not None else None
                 module.register_buffer(name, value, known is None or known.persistent)
             self._entry(
                 variable,
@@ -129,6 +131,17 @@ class Weights:
                 (),
                 None,
             )
+
+    def _held(
+        self, module: nn.Module, entry: WeightEntry, path: str
+    ) -> tuple[nn.Module, str] | None:
+        """Return where a module at ``path`` holds a weight that was one of a module in it, and its name there."""
+        names = _below(entry.sources[0], path).split(".")
+        plain = entry.combine is None and not entry.steps
+        if not plain or len(names) < 2 or not is_below(entry.sources[0], path):
+            return None
+        holder = container(module, names[:-1], names[-1])
+        return None if names[-1] in holder._parameters else (holder, names[-1])
 
     def _entry(
         self,
@@ -175,6 +188,24 @@ class Weights:
         with torch.no_grad():
             for name, value in filled.items():
                 _tensor(root, name).copy_(torch.from_numpy(np.array(value, order="C")))
+
+
+def is_below(name: str, path: str) -> bool:
+    """Tell whether a name is that of something below a path."""
+    return not path or name.startswith(f"{path}.")
+
+
+def _below(name: str, path: str) -> str:
+    return name[len(path) + 1 :] if path else name
+
+
+def container(module: nn.Module, names: Sequence[str], last: str) -> Any:
+    """Return what is held by these names below a module, made where it is not there: lists of numbers, else dicts."""
+    for name, after in itertools.pairwise([*names, last]):
+        if name not in module._modules:
+            module.add_module(name, nn.ModuleList() if after.isdigit() else nn.ModuleDict())
+        module = module._modules[name]  # type: ignore[assignment]
+    return module
 
 
 def _variable_kinds() -> tuple[type, ...]:
