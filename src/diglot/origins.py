@@ -195,6 +195,14 @@ def _origin(translation: Translation) -> Origin:
     return Origin(weight_map, {name: np.array(state[name]) for name in added if name in state})
 
 
+def remember_file(model: Any, path: Path) -> None:
+    """Note that a Keras model was read from a file, which may be a translation's, with the map beside it."""
+    if (path.parent / "model.py").is_file() and (path.parent / "weight_map.json").is_file():
+        origin = _read(path.parent)
+        if origin is not None:
+            _BUILT[model] = origin
+
+
 def _beside(model: Any) -> Origin | None:
     """The origin of a model whose classes are a translation's ``model.py``, with the map beside it."""
     for layer in getattr(model, "layers", ()):

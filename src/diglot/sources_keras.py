@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from diglot import inputs as input_specs
-from diglot import translated
+from diglot import origins, translated
 from diglot.errors import BadInput, UsageError
 from diglot.factories import Factory, TheirCode, import_file, import_module, parse_call
 from diglot.graph_ends import WHOLE, GraphEnds
@@ -81,7 +81,9 @@ def _dispatch(spec: str, trust: bool, custom: Sequence[str], ends: GraphEnds) ->
     if scheme == "hub" and rest:
         return _loaded(_hub(rest, spec), None, spec)
     if path.suffix.lower() in (".keras", ".h5", ".hdf5"):
-        return _loaded(load_keras(path, trust, given), None, spec)
+        source = _loaded(load_keras(path, trust, given), None, spec)
+        origins.remember_file(source.model, path)
+        return source
     folder = translated.find_folder(spec)
     if folder is not None:
         return translated.load_translated(folder, spec)

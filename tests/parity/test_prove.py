@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import twins
+from torch import nn
 
 import diglot
 from diglot import runtime
@@ -378,3 +379,19 @@ def test_a_module_of_which_one_result_is_read(worker, tmp_path):
     assert "output of pair" not in {item["what"] for item in proof.not_compared}
     read = WeightMap.load(tmp_path / "out" / "weight_map.json")
     assert [pair.paths for pair in read.modules if pair.source == "pair"] == [(("second",),)]
+
+
+class Beyond(nn.Module):
+    """A softplus of inputs around 20.5, where PyTorch's own is the input itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        return nn.functional.softplus(x * 0.1 + 20.5 + self.shift)
+
+
+def test_a_limit_for_the_digits_of_float32_is_none_in_float64():
+    proof = diglot.prove(diglot.translate(Beyond(), torch.randn(3, 4)), thorough=False, steps=1)
+    assert proof, proof.first_divergence

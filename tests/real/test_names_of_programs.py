@@ -1,6 +1,7 @@
 """Functional programs and sequences that came from PyTorch have their names there again."""
 
 import importlib
+from collections import OrderedDict
 
 import pytest
 import there_and_back
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 import diglot
+from diglot.sources_keras import load_keras_source
 
 
 def assert_nothing_is_lost(model, inputs, style="layers"):
@@ -125,3 +127,11 @@ def test_weights_of_one_name_at_the_end_are_two():
     assert "self.norm_weight = " in there.source
     assert "self.second_norm_weight = " in there.source
     assert diglot.prove(there, thorough=False, steps=1)
+
+
+def test_a_functional_programs_file_is_read_with_the_map_beside_it(tmp_path):
+    model = nn.Sequential(OrderedDict(first=nn.Linear(4, 5), act=nn.GELU(), last=nn.Linear(5, 2)))
+    diglot.translate(model.eval(), torch.randn(3, 4), style="functional").save(tmp_path)
+    source = load_keras_source(str(tmp_path / "model.keras"))
+    back = diglot.translate(source.model, to="torch")
+    assert not there_and_back.state_differences(model, back.model)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
+from diglot.codegen.names import unique
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import Key, ListIndex, Member
 from diglot.ir.hub import Call, Hub, is_mark, target_name
@@ -255,6 +256,8 @@ class TreeQueries:
             previous = target.id
         if len({k for k, _ in found}) != len(found):
             raise Dissolve(region)  # one layer called twice
+        if self.keeps_names:
+            _name_functions([member for _, member in found])
         if any(self.dialect.stands_apart(self, member) for _, member in found):
             raise Dissolve(region)
         return found
@@ -278,6 +281,22 @@ class TreeQueries:
         """Return the name, below a region, of the source module that a statement's value is of."""
         path = writer.leaf_path(statement.value) if statement.value is not None else ""
         return writer.relative(path) or ""
+
+
+def _name_functions(members: list[Member]) -> None:
+    """Give the functions of a sequence whose layers have names some, too, in place: ``gelu``."""
+    taken = {member.source: None for member in members if member.source}
+    if all(name.isdigit() for name in taken):
+        return
+    for member in members:
+        made = member.construct
+        if (
+            not member.source
+            and isinstance(made, ast.Call)
+            and isinstance(made.func, ast.Attribute)
+        ):
+            member.source = unique(made.func.attr.lower(), taken)
+            taken[member.source] = None
 
 
 def _peel(writer: RegionWriter, value: ast.expr, innermost: str) -> list[Key] | None:

@@ -47,7 +47,14 @@ def _celu(input: torch.Tensor, alpha: float = 1.0, inplace: bool = False) -> tor
     return input.copy_(result) if inplace else result
 
 
+def _softplus(input: torch.Tensor, beta: float = 1.0, threshold: float = 20.0) -> torch.Tensor:
+    if threshold < 20:  # another function, not a rounding
+        return torch._C._nn.softplus(input, beta, threshold)
+    return torch.logaddexp(input * beta, input.new_zeros(())) / beta
+
+
 #: PyTorch's own gradients of these hold a constant as float32 (1/6, 1/alpha), also for float64 tensors.
+#: A softplus gives up its exponential beyond 20, where float32 has no digits for it.
 _EXACT = {
     torch.nn.functional.hardsigmoid: _hardsigmoid,
     torch._C._nn.hardsigmoid: _hardsigmoid,
@@ -55,6 +62,8 @@ _EXACT = {
     torch.nn.functional.celu: _celu,
     torch.celu: _celu,
     torch.ops.aten.celu.default: _celu,
+    torch.nn.functional.softplus: _softplus,
+    torch.ops.aten.softplus.default: _softplus,
 }
 
 

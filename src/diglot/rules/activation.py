@@ -252,6 +252,9 @@ register(
         torch="F.softplus(x)",
         noun="x",
         layer=_softplus_layer,
+        topic="Softplus",
+        note="Beyond 20 PyTorch's softplus is its input, by 2e-9 less than Keras's. float32 has no digits for that; a "
+        "proof, in float64, compares the function without this limit.",
         samples=(*_both("F.softplus(x)"), Sample("F.softplus(x, beta=2)", _X)),
     ),
     Rule(
