@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from torch import nn
 
 from diglot.codegen.names import common_start
-from diglot.codegen.weights import KerasModel, WeightMap, WeightMapError, resolve
+from diglot.codegen.weights import KerasModel, TensorSpec, WeightMap, WeightMapError, resolve
 from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.original_names import Boundary, Names
 
@@ -36,17 +36,23 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """A Keras model that a PyTorch model was translated from.
+    """A Keras model that a PyTorch model was translated from; where it is not ``known``, there was none.
 
-    ``names`` are those of its layers, by the paths of their modules; ``name`` is its own, where its author gave it
-    one; ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own layers, for inputs
-    of fixed sizes, ``is_sequence`` that it is a Sequential one.
+    ``names`` are those of its layers, by the paths of their modules; ``automatic`` those that Keras gave to layers of
+    a model of classes; ``root`` that of its only layer, where the program is that layer; ``name`` its own, where its
+    author gave it one. ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own
+    layers, ``is_sequence`` that it is a Sequential one. ``inputs`` and ``outputs`` are as in the weight map.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     name: str = ""
     functional: bool = False
     is_sequence: bool = False
+    automatic: dict[str, str] = dataclasses.field(default_factory=dict)
+    root: str = ""
+    known: bool = False
+    inputs: Sequence[TensorSpec] = ()
+    outputs: Sequence[TensorSpec] = ()
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
@@ -103,11 +109,22 @@ def described(model: Any, weight_map: WeightMap) -> KerasModel:
             if isinstance(found, keras.Layer):
                 layers[path] = found.name
                 automatic += [path] if is_automatic(found) else []
-    functional = _of_keras(model) and all(None not in t.shape[1:] for t in model.inputs)
+    functional = _of_keras(model)
     sequence = isinstance(model, keras.Sequential)  # whose name its weights' paths begin with
     name = "" if is_automatic(model) and not sequence else model.name
     style = "functional" if functional else "layers"
-    return KerasModel(style, name, sequence, layers, automatic)
+    return KerasModel(style, name, sequence, layers, automatic, _only_layer(weight_map, layers))
+
+
+def _only_layer(weight_map: WeightMap, layers: Mapping[str, str]) -> str:
+    """The name of a model's only layer with weights, where PyTorch's names of its weights begin below it."""
+    first = {entry.target.partition(".")[0] for entry in weight_map.entries}
+    paths = {path for path in layers if "." not in path}
+    if len(first) != 1 or first != paths or len(weight_map.entries) < 2:
+        return ""
+    depth = min(entry.target.count(".") for entry in weight_map.entries)
+    above = min(name.count(".") for entry in weight_map.entries for name in entry.sources)
+    return layers[first.pop()] if above < depth else ""
 
 
 def _of_keras(model: Any) -> bool:
@@ -131,7 +148,11 @@ def remember_layers(module: nn.Module, weight_map: WeightMap) -> None:
 def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
     known = weight_map.keras
     functional = known.style == "functional"
-    return Layers(_named(module, weight_map), known.name, functional, known.is_sequence)
+    names, automatic = _named(module, weight_map)
+    return Layers(
+        names, known.name, functional, known.is_sequence, automatic, known.root, True,
+        weight_map.inputs, weight_map.outputs,
+    )  # fmt: skip
 
 
 def style_of(module: nn.Module) -> str:
@@ -159,22 +180,30 @@ def layers_of(module: nn.Module) -> Layers:
     return _LAYERS[module]
 
 
-def _named(module: nn.Module, weight_map: WeightMap) -> dict[str, str]:
-    """The names of a Keras model's layers by the paths of the modules that stand for them."""
+def _named(module: nn.Module, weight_map: WeightMap) -> tuple[dict[str, str], dict[str, str]]:
+    """The names of a Keras model's layers by the paths of the modules that stand for them: those that count, and those
+    that Keras gave to the layers of a model of classes.
+    """
     known = weight_map.keras
     targets: dict[str, list[list[str]]] = {}
     for entry in weight_map.entries:
         for path in {_layer_of(module, source) for source in entry.sources} - {None}:
             targets.setdefault(str(path), []).append(entry.target.split(".")[:-1])
-    found = {}
+    found, automatic = {}, {}
+    functional = known.style == "functional"
+    for pair in () if functional else weight_map.modules:
+        if pair.target in known.layers:
+            names = automatic if pair.target in known.automatic else found
+            names[pair.source] = known.layers[pair.target]
     for path, owners in targets.items():
         common = common_start(owners)
         if common[-1:] == ["cell"] and isinstance(module.get_submodule(path), nn.RNNBase):
             common.pop()
-        name = known.layers.get(".".join(common))
-        if name and (known.style == "functional" or ".".join(common) not in known.automatic):
-            found[path] = name
-    return found
+        layer = ".".join(common)
+        if layer in known.layers:
+            names = found if functional or layer not in known.automatic else automatic
+            names[path] = known.layers[layer]
+    return found, automatic
 
 
 def _layer_of(module: nn.Module, weight: str) -> str | None:

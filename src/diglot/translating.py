@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diglot import origins
+from diglot import coming_back, origins
 from diglot.codegen import author
 from diglot.codegen.pipeline import to_keras
 from diglot.codegen.source import Written, structure_json
@@ -80,13 +80,12 @@ def translate(
 def _to_keras(
     model: Any, example_inputs: Any, dynamic: Any, io_layout: str, style: str
 ) -> Translation:
-    if style == "functional" and dynamic is None:
-        dynamic = only_batch(example_inputs)
-    hub, values = capture(model, example_inputs, dynamic)
     origin = origins.layers_of(model)
-    hub.layer_names, hub.model_name = origin.names, origin.name
-    hub.is_sequence = origin.is_sequence and style == "functional"
-    written = to_keras(hub, model, io_layout, style)
+    if style == "functional" and dynamic is None:
+        dynamic = coming_back.dynamic_sizes(origin, example_inputs) or only_batch(example_inputs)
+    hub, values = capture(model, example_inputs, dynamic)
+    coming_back.prepare(hub, origin, style)
+    written = to_keras(hub, model, io_layout, style, coming_back.boundary(hub, origin))
     weight_map = make_weight_map(hub, written, model)
     weight_map.keras = KerasModel(style, written.program.root_name)
     info = describe(hub, written, model, values, style)

@@ -7,7 +7,7 @@ import keras_models
 import numpy as np
 import pytest
 import there_and_back
-from keras import layers
+from keras import layers, ops
 
 import diglot
 from diglot import cli
@@ -27,7 +27,58 @@ def unnamed_blocks():
     return keras.Model(images, layers.Dense(2)(layers.Flatten()(x)))
 
 
+def channels_first():
+    """Whose axes stay where they are: a batch norm of axis 1, then channels in the second place."""
+    images = keras.Input((5, 3, 4))
+    x = layers.BatchNormalization(axis=1)(images)
+    return keras.Model(images, layers.Permute((3, 1, 2))(x))
+
+
+@keras.saving.register_keras_serializable()
+class Mixing(layers.Layer):
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.inner = layers.Dense(width, name="up")
+        self.outer = layers.Dense(width)
+
+    def call(self, x):
+        length = ops.shape(x)[1]
+        seen = ops.cast(ops.tril(ops.ones((length, length))), x.dtype)
+        return x + ops.matmul(seen, self.outer(ops.relu(self.inner(x))))
+
+
+@keras.saving.register_keras_serializable()
+class Encoder(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words = layers.Embedding(9, 6, name="vocabulary")
+        self.blocks = [Mixing(6, name=f"mix_{i}") for i in range(2, 5)]
+        self.head = layers.Dense(3, name="classes")
+
+    def call(self, ids):
+        x = self.words(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def classes():
+    ids = keras.Input((7,), dtype="int32", name="ids")
+    return keras.Model(ids, Encoder(name="body")(ids), name="whole")
+
+
+def lengths():
+    """Nothing in it reads how long a sentence is."""
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = layers.Conv1D(4, 3, padding="same", name="near")(layers.Embedding(9, 4, name="words")(ids))
+    return keras.Model(ids, layers.GlobalMaxPooling1D()(x), name="sentences")
+
+
 MODELS = {
+    "open lengths": lengths,
+    "axes": channels_first,
+    "classes": classes,
     "a sequence": keras_models.cnn,
     "a sequence with automatic names": automatic,
     "a graph": keras_models.residual,
@@ -45,6 +96,8 @@ def test_nothing_is_lost(name):
     there, back, inputs = there_and_back.to_torch_and_back(model)
     assert not there_and_back.keras_differences(model, back.model)
     assert isinstance(back.model, keras.Sequential) == isinstance(model, keras.Sequential)
+    if name == "classes":
+        assert 'Mixing(name=f"mix_{i}") for i in range(2, 5)' in back.source
     ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
     assert there_and_back.largest_gap(ours, theirs) < 1e-6
     assert [diglot.prove(t, thorough=False, steps=1).verdict for t in (there, back)] == [

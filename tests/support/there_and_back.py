@@ -154,10 +154,10 @@ def keras_differences(model: Any, back: Any) -> list[str]:
 def _layers(model: Any) -> list[str]:
     """The layers of a model that have weights, by name; those that it holds in others, too.
 
-    In a program of classes the whole model is one layer, of the model's own name.
+    Where the whole model is one layer of others, as it is in a program of classes, its name may be the model's.
     """
     top = [part for part in model.layers if part.weights]
-    root = top[0] if [part.name for part in top] == [model.name] else model
+    root = top[0] if len(top) == 1 and hasattr(top[0], "_flatten_layers") else model
     return [part.name for part in root._flatten_layers(include_self=False) if part.weights]
 
 

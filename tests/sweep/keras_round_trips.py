@@ -47,6 +47,7 @@ def _of_zoo(name: str) -> Factory:
         sizes = pair.setting("fast").model
         example = pair.example(sizes, np.random.default_rng(0))
         model = pair.keras().build_model(**sizes)
+        example = {n: np.moveaxis(x, 1, -1) if x.ndim == 4 else x for n, x in example.items()}
         return model, example if len(example) > 1 else next(iter(example.values()))
 
     return make

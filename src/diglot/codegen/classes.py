@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diglot.codegen import author, names
 from diglot.codegen.expr import E, call
 from diglot.codegen.optional import Any_, Instance, Mask
+from diglot.codegen.own_names import numbered
 from diglot.codegen.reroll import reroll
 from diglot.codegen.statements import Member, Statement
 from diglot.ir.hub import Call
@@ -97,21 +98,27 @@ class Classes:
         writer = self.program.writer(region)
         inits: list[tuple[str, ast.expr]] = []
         for name, members in self.program.grouped_members(region):
-            inits.append((name, self._attribute(members)))
+            inits.append((name, self._attribute(members, region)))
         body = [
             dataclasses.replace(s, node=self.program.dense_indices(region, s.node))
             for s in writer.statements
         ]
         return Instance(region, writer, inits, reroll(body, inits, writer.params))
 
-    def _attribute(self, members: Any) -> ast.expr:
+    def _attribute(self, members: Any, region: Call) -> ast.expr:
         """Return a member's construction, or the list or dict of several."""
         dialect = self.program.dialect
         if isinstance(members, list):
-            return dialect.listed(self._list([self._attribute(m) for m in members]))
+            return dialect.listed(self._list([self._attribute(m, region) for m in members]))
         if isinstance(members, dict):
-            return dialect.keyed({key: self._attribute(m) for key, m in members.items()})
-        return dialect.absent() if members is None else self._construct(members)
+            return dialect.keyed({key: self._attribute(m, region) for key, m in members.items()})
+        if members is None:
+            return dialect.absent()
+        made = self._construct(members)
+        name = self.program.own_names.of(region, members, made)
+        if name and isinstance(made, ast.Call):
+            made.keywords.append(ast.keyword("name", ast.Constant(name)))
+        return made
 
     def _construct(self, member: Member) -> ast.expr:
         if member.child is None:
@@ -124,7 +131,7 @@ class Classes:
     def _list(self, items: list[ast.expr]) -> ast.expr:
         if len(items) > 1 and all(ast.dump(i) == ast.dump(items[0]) for i in items):
             return E("[item for _ in range(n)]", item=items[0], n=len(items))
-        return ast.List(self.program.dialect.rows(items), ast.Load())
+        return numbered(items) or ast.List(self.program.dialect.rows(items), ast.Load())
 
     def sequence(self, region: Call) -> ast.expr:
         """Return ``keras.Sequential([...])`` or ``nn.Sequential(...)``."""

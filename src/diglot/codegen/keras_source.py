@@ -47,15 +47,16 @@ def assemble(program: Program, classes: Classes, root: LayerClass | None) -> Wri
     hub = program.hub
     body: list[ast.stmt] = [made.tree for made in classes.classes]
     root_name = program.root_name
+    layer_name = hub.root_layer or root_name
     if root is not None:
-        construct = call(root.name, name=root_name)
+        construct = call(root.name, name=layer_name)
     else:
         construct = classes.sequence(hub.root)
-        construct.keywords.append(ast.keyword("name", to_ast(root_name)))
+        construct.keywords.append(ast.keyword("name", to_ast(layer_name)))
     body.append(build_function(program, construct, root_name))
     source = finish(program, body, docstring(program))
     lines, class_lines = line_map(source, classes.classes)
-    return Written(source, program, classes.classes, root_name, lines, class_lines)
+    return Written(source, program, classes.classes, layer_name, lines, class_lines)
 
 
 def docstring(program: Program) -> str:

@@ -14,10 +14,14 @@ from diglot.rules.registry import registry
 
 
 def to_keras(
-    hub: Hub, model: nn.Module | None, io_layout: str = "native", style: str = "layers"
+    hub: Hub,
+    model: nn.Module | None,
+    io_layout: str = "native",
+    style: str = "layers",
+    boundary: Boundary | None = None,
 ) -> Written:
     """Lay out and write a captured hub."""
-    assign_layouts(hub, registry(), io_layout)
+    assign_layouts(hub, registry(), io_layout, "keras", boundary)
     return write(hub, model, float_dtype(hub), style)
 
 

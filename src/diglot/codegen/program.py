@@ -17,6 +17,7 @@ from diglot.codegen.initial import Initial
 from diglot.codegen.keras_dialect import KerasDialect
 from diglot.codegen.lists import Lists
 from diglot.codegen.loops import Loops
+from diglot.codegen.own_names import OwnNames
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import through
 from diglot.codegen.tree import TreeQueries
@@ -68,6 +69,7 @@ class Program(TreeQueries):
         self.loops = Loops(self)
         self.lists = Lists(self)
         self.columns = Columns(self)
+        self.own_names = OwnNames(hub)
         self._strides: dict[Any, set[str]] | None = None
         self._frames: dict[fx.Node, tuple[Frame, ...]] = {}
         self._writers: dict[Call, RegionWriter] = {}

@@ -66,7 +66,8 @@ class KerasModel:
 
     ``style``: "functional" for a graph of layers, "layers" for classes, as `translate` has it. ``is_sequence``: whether
     it is a keras.Sequential. ``layers``: the names of
-    its layers by their attribute paths, where it is the source; ``automatic``: the paths of those that Keras named.
+    its layers by their attribute paths, where it is the source; ``automatic``: the paths of those that Keras named;
+    ``root``: the name of its only layer, where the PyTorch program is that layer.
     """
 
     style: str = "layers"
@@ -74,6 +75,7 @@ class KerasModel:
     is_sequence: bool = False
     layers: dict[str, str] = field(default_factory=dict)
     automatic: list[str] = field(default_factory=list)
+    root: str = ""
 
 
 @dataclass

@@ -115,6 +115,10 @@ class Hub:
     layer_names: dict[str, str] = dataclasses.field(
         default_factory=dict
     )  # path of a module -> layer
+    automatic_names: dict[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # those that Keras gave
+    root_layer: str = ""  # what the layer is called that the whole program is
     is_sequence: bool = False  # whether that Keras model was a keras.Sequential
 
 
