@@ -57,6 +57,20 @@ def test_a_sequence_that_is_the_whole_model_keeps_its_numbers(name):
     assert "model = nn.Sequential(" in assert_nothing_is_lost(model, ids).source
 
 
+PADS = [
+    "nn.ZeroPad2d((1, 0, 2, 1))",
+    "nn.ConstantPad2d(1, 0.5)",
+    "nn.ReplicationPad2d((2, 1, 0, 1))",
+]
+
+
+@pytest.mark.parametrize("said", PADS)
+def test_padding_in_a_sequence_is_of_its_own_kind(said):
+    layers = [nn.Conv2d(3, 4, 3), eval(said), nn.Conv2d(4, 2, 1)]
+    back = assert_nothing_is_lost(nn.Sequential(*layers).eval(), torch.randn(2, 3, 8, 11))
+    assert said in back.source
+
+
 class Places(nn.Module):
     """Lists in lists, and sequences that begin with a function or are left with one layer."""
 

@@ -75,7 +75,7 @@ def _global_average(op: OpCall) -> ast.expr | None:
     return call(f"nn.AdaptiveAvgPool{rank - 2}d", 1)
 
 
-def _pad_widths(op: OpCall) -> list[ast.expr]:
+def _pad_widths(op: OpCall) -> list[Any]:
     """The widths, last axis first, in the order of the target's axes."""
     pads = list(op["pad"] if "pad" in op.args else op["padding"])
     rank = op.fake("self").dim()
@@ -86,12 +86,20 @@ def _pad_widths(op: OpCall) -> list[ast.expr]:
     ordered = [by_axis.get(perm[axis], (0, 0)) for axis in range(rank)]
     while len(ordered) > 1 and ordered[0] == (0, 0):
         ordered.pop(0)
-    return [op.value(width) for pair in reversed(ordered) for width in pair]
+    return [width for pair in reversed(ordered) for width in pair]
+
+
+_PADS = {
+    "constant": "Constant",
+    "reflect": "Reflection",
+    "replicate": "Replication",
+    "circular": "Circular",
+}
 
 
 def _pad(mode: str):
     def write(op: OpCall) -> ast.expr:
-        widths = ast.Tuple(_pad_widths(op), ast.Load())
+        widths = ast.Tuple([op.value(width) for width in _pad_widths(op)], ast.Load())
         chosen = op.get("mode", mode)
         options: dict[str, Any] = {"mode": unless(chosen, "constant")}
         value = op.get("value", 0)
@@ -100,17 +108,16 @@ def _pad(mode: str):
         return call("F.pad", op.expr("self"), widths, **options)
 
     def layer(op: OpCall) -> ast.expr | None:
-        if mode != "constant" or op.get("value", 0) or op.perm("self"):
+        kind, value = _PADS.get(op.get("mode", mode)), op.get("value", 0)
+        rank, widths = op.fake("self").dim() - 2, _pad_widths(op)
+        widths += [0] * (2 * rank - len(widths))
+        plain = len(widths) == 2 * rank and all(type(w) is int for w in widths)
+        if kind is None or rank not in (1, 2, 3) or not plain:
             return None
-        widths = list(op["pad"])
-        rank = op.fake("self").dim() - 2
-        if (
-            len(widths) != 2 * rank
-            or rank not in (1, 2, 3)
-            or not all(type(w) is int for w in widths)
-        ):
-            return None
-        return call(f"nn.ZeroPad{rank}d", brief(tuple(widths)))
+        if kind == "Constant" and not value:
+            return call(f"nn.ZeroPad{rank}d", brief(tuple(widths)))
+        given = [op.value(value)] if kind == "Constant" else []
+        return call(f"nn.{kind}Pad{rank}d", brief(tuple(widths)), *given)
 
     return write, layer
 
@@ -172,7 +179,7 @@ for _op in ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", 
     alike(f"{_op}.vec {_op}", _resize, _resize_layer)
 alike("mean.dim", by_schema, _global_average)
 alike("pad constant_pad_nd", *_pad("constant"))
-alike("reflection_pad1d reflection_pad2d reflection_pad3d", _pad("reflect")[0])
-alike("replication_pad1d replication_pad2d replication_pad3d", _pad("replicate")[0])
+alike("reflection_pad1d reflection_pad2d reflection_pad3d", *_pad("reflect"))
+alike("replication_pad1d replication_pad2d replication_pad3d", *_pad("replicate"))
 alike("pixel_shuffle", *_shuffle("pixel_shuffle", "upscale_factor"))
 alike("pixel_unshuffle", *_shuffle("pixel_unshuffle", "downscale_factor"))
