@@ -129,12 +129,15 @@ def _author_frames() -> Iterator[None]:
     """Record every frame of the author's own code, helper functions included.
 
     torch.export keeps only frames named ``forward``, which loses the variable names inside helpers such as
-    ``apply_rotary_pos_emb``.
+    ``apply_rotary_pos_emb``. Those of the program that asked for the translation are none of the model's.
     """
     original = TracerBase._filter_traceback_frames
 
     def keep(self: TracerBase, summary: traceback.StackSummary) -> traceback.StackSummary:
-        return traceback.StackSummary.from_list([f for f in summary if not _is_library(f.filename)])
+        frames = list(summary)
+        starts = [i for i, f in enumerate(frames) if (f.filename, f.name) == _START]
+        inside = frames[starts[-1] :] if starts else frames
+        return traceback.StackSummary.from_list([f for f in inside if not _is_library(f.filename)])
 
     TracerBase._filter_traceback_frames = keep  # type: ignore[method-assign]
     try:
@@ -143,6 +146,8 @@ def _author_frames() -> Iterator[None]:
         TracerBase._filter_traceback_frames = original  # type: ignore[method-assign]
 
 
+#: The function below from which the model is run.
+_START = (__file__, "_run_export")
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _DIGLOT = str(Path(__file__).parent.parent) + os.sep
 _KERAS = f"{os.sep}keras{os.sep}src{os.sep}"

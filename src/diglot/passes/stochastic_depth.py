@@ -4,6 +4,7 @@ Before::
 
     keep = x.new_empty(n, 1, 1).bernoulli_(0.9).div_(0.9);  y = x * keep
     keep = (0.9 + torch.rand(n, 1, 1)).floor_();            y = x.div(0.9) * keep
+    keep = torch.floor((0.9 + torch.rand(n, 1, 1)).float());  y = x.div(0.9) * keep   # of Keras
     keep = (torch.rand(n, 1, 1) > 0.1).to(x.dtype);         y = x / 0.9 * keep
     keep = F.dropout(torch.ones(n, 1, 1), 0.1, training);   y = x * keep
 
@@ -84,7 +85,7 @@ def _floored(value: fx.Node, noise: fx.Node) -> Found | None:
     """Match ``(value / keep) * floor(rand + keep)``."""
     if not _calls(noise, _FLOORS) or not _calls(value, _DIVIDES):
         return None
-    total = noise.args[0]
+    total = _uncast(noise.args[0])
     if not _calls(total, {"aten.add.Tensor", "aten.add_.Tensor"}):
         return None
     drawn, keep = total.args[:2]
@@ -96,8 +97,7 @@ def _floored(value: fx.Node, noise: fx.Node) -> Found | None:
 
 def _compared(value: fx.Node, noise: fx.Node) -> Found | None:
     """Match ``(value / keep) * (rand > 1 - keep)``."""
-    while _calls(noise, _CASTS):
-        noise = noise.args[0]
+    noise = _uncast(noise)
     if not _calls(noise, {"aten.gt.Scalar", "aten.ge.Scalar"}) or not _calls(value, _DIVIDES):
         return None
     drawn, rate = noise.args
@@ -126,10 +126,17 @@ def _calls(node: object, names: set[str]) -> bool:
     return isinstance(node, fx.Node) and node.op == "call_function" and target_name(node) in names
 
 
+def _uncast(node: fx.Node) -> fx.Node:
+    """What a node is a cast of, if it is one."""
+    while _calls(node, _CASTS):
+        node = node.args[0]  # type: ignore[assignment]
+    return node
+
+
 def _same_number(a: object, b: object) -> bool:
     if not isinstance(a, (int, float)) or not isinstance(b, (int, float)):
         return False
-    return 0 < a < 1 and math.isclose(a, b, rel_tol=1e-12)
+    return 0 < a <= 1 and math.isclose(a, b, rel_tol=1e-12)  # the first blocks keep all
 
 
 def _one_per_row(noise: fx.Node, value: fx.Node) -> bool:

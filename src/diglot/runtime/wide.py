@@ -283,7 +283,7 @@ def _wider(function: Any) -> Any:
         given = [_wide_dtype(a) if i == place else a for i, a in enumerate(args)]
         if converts and given and isinstance(given[0], np.ndarray) and given[0].dtype in NARROW:
             given[0] = _as_written(given[0])
-        if name in kwargs:
+        if kwargs.get(name) is not None:
             kwargs[name] = _wide_dtype(kwargs[name])
         elif len(args) <= place and default is not parameters[name].default:
             kwargs[name] = default

@@ -21,6 +21,7 @@ def replacements(wider: Callable[[Any], Any], wide: Callable[[Any], Any]) -> lis
     ``wider(function)`` is the function with narrow dtypes among its arguments widened, ``wide(dtype)`` a dtype.
     """
     import tensorflow as tf
+    from keras.src import backend
     from tensorflow.python.framework import ops
     from tensorflow.python.ops import gen_image_ops, math_ops
 
@@ -33,6 +34,7 @@ def replacements(wider: Callable[[Any], Any], wide: Callable[[Any], Any]) -> lis
             gen_image_ops.resize_bilinear,
             widening(gen_image_ops.resize_bilinear),
         ),
+        (backend.numpy, "signbit", backend.numpy.signbit, _signbit(backend.numpy.signbit)),
         (tf, "TensorArray", tf.TensorArray, _array_class(tf.TensorArray, wide)),
     ]
     places += [
@@ -52,6 +54,17 @@ def _array_class(plain: Any, wide: Callable[[Any], Any]) -> Callable[..., Any]:
         return plain(wide(dtype), *args, **kwargs)
 
     return make
+
+
+def _signbit(narrow: Any) -> Callable[[Any], Any]:
+    """Keras's reads the bits of a float32, as `argmin` and `argmax` do by it."""
+    import tensorflow as tf
+
+    def signbit(x: Any) -> Any:
+        x = tf.convert_to_tensor(x)
+        return tf.bitcast(x, tf.int64) < 0 if x.dtype == tf.float64 else narrow(x)
+
+    return signbit
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

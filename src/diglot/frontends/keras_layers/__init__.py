@@ -8,9 +8,16 @@ import pkgutil
 from typing import Any
 
 from diglot.carried import is_carried
-from diglot.frontends.keras_layers.records import CARRIED, OWN_CALL, REFUSED, TABLE, LayerRecord
+from diglot.frontends.keras_layers.records import (
+    CARRIED,
+    METHODS,
+    OWN_CALL,
+    REFUSED,
+    TABLE,
+    LayerRecord,
+)
 
-__all__ = ["CARRIED", "OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load"]
+__all__ = ["CARRIED", "OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load", "method_of"]
 
 
 @functools.cache
@@ -54,6 +61,18 @@ def find(layer: Any) -> LayerRecord | None:
     """Return the record of a layer, None for a layer that is run by its own ``call``."""
     record = _of_class(type(layer))
     return record if record is None or record.when is None or record.when(layer) else None
+
+
+def method_of(layer: Any) -> tuple[str, Any] | None:
+    """Return the name of a method of Keras's in a layer and what stands for it in PyTorch, if anything does."""
+    import keras
+
+    for base in type(layer).__mro__:
+        found = METHODS.get(base.__name__)
+        if found is not None and getattr(keras.layers, base.__name__, None) is base:
+            name = found[0]
+            return found if getattr(type(layer), name) is getattr(base, name) else None
+    return None
 
 
 def refusal(layer: Any) -> str | None:

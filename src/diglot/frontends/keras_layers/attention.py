@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from diglot.frontends.keras_layers.records import (
@@ -14,6 +15,7 @@ from diglot.frontends.keras_layers.records import (
     bare,
     layer,
     masks_flow,
+    method,
     own_call,
 )
 
@@ -170,6 +172,45 @@ def call_module(run: LayerCall, tensors: tuple, options: dict[str, Any]) -> Any:
         run.module.train(before)
 
 
+def _attend(
+    own: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    training: Any = None,
+    return_attention_scores: bool = False,
+    use_causal_mask: bool = False,
+) -> Any:
+    """Attention over (N, T, heads, size) with dropout or with its scores, which Keras makes of einsums.
+
+    Both give a row that is masked throughout scores of zero. Without dropout Keras has one op of its own, in which
+    such a row attends to all keys alike.
+    """
+    if query.dim() != 4 or not (own._dropout or return_attention_scores):
+        return NotImplemented
+    if return_attention_scores and (attention_mask is not None or use_causal_mask):
+        return NotImplemented
+    q, k, v = (t.transpose(1, 2) for t in (query, key, value))
+    rate = float(own._dropout) if training else 0.0
+    if return_attention_scores:
+        scores = F.softmax(q @ k.transpose(-2, -1) * own._inverse_sqrt_key_dim, dim=-1)
+        made = (F.dropout(scores, rate) if rate else scores) @ v
+        return made.transpose(1, 2), scores
+    mask = None if attention_mask is None else _batched(attention_mask)
+    if mask is not None and mask.dim() == 3:
+        mask = mask.unsqueeze(1)
+    if mask is not None and use_causal_mask:
+        mask = mask & causal(q.shape[2], k.shape[2])
+    made = F.scaled_dot_product_attention(
+        q, k, v, mask, rate, is_causal=use_causal_mask and mask is None
+    )
+    return made.transpose(1, 2), None
+
+
+method("MultiHeadAttention", "_compute_attention", _attend)
+
+
 def _sample(*shapes: str, call: Any = None, random: bool = False, **options: Any) -> Sample:
     def make(keras: Any) -> Any:
         return keras.layers.MultiHeadAttention(**{"num_heads": 2, "key_dim": 3, **options})
@@ -235,6 +276,11 @@ layer(
         _sample(dropout=0.3, random=True),
         _sample("2,5,7", key_dim=3, value_dim=4),
         _sample("2,5,7", key_dim=3, output_shape=5),
+        _sample("2,5,7", dropout=0.3, random=True),
+        _sample("2,5,7", dropout=0.3, random=True, call=_keywords(use_causal_mask=True)),
+        _sample("2,5,7", "bool[2,5,5]", dropout=0.3, random=True, call=_keywords()),
+        _sample("int[3,5]<3", call=_padded_causal, dropout=0.3, random=True, value_dim=5),
+        _sample("2,5,7", call=_keywords(return_attention_scores=True)),
         _sample("2,5,4,6", attention_axes=(2,)),
         _sample("2,5,7", call=_keywords(use_causal_mask=True)),
         _sample("int[3,5]<3", call=_padded, value_dim=5),

@@ -129,7 +129,7 @@ class Trace:
             kwargs = {**kwargs, "training": mode}
         if not self._modules[:-1]:
             args, kwargs = _packed(layer, args, kwargs)
-        with carried_functions.installed(type(layer).call, mode):
+        with carried_functions.installed(type(layer).call, mode), _methods_of_torch(layer):
             return layer.call(*args, **kwargs)
 
     def _functional(self, model: Functional, inputs: list[Any]) -> Any:
@@ -455,3 +455,24 @@ def _run(module: nn.Module, args: tuple, kwargs: dict) -> Any:
 
 
 Running.run = staticmethod(_run)
+
+
+@contextlib.contextmanager
+def _methods_of_torch(layer: Layer) -> Iterator[None]:
+    """Let a layer call what PyTorch has for a method of Keras's."""
+    found = keras_layers.method_of(layer)
+    if found is None:
+        yield
+        return
+    name, function = found
+    own = getattr(layer, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        made = function(layer, *unwrap(args), **unwrap(kwargs))
+        return own(*args, **kwargs) if made is NotImplemented else wrap(made)
+
+    vars(layer)[name] = call
+    try:
+        yield
+    finally:
+        del vars(layer)[name]

@@ -65,6 +65,9 @@ def no_one_program(kind: str) -> DataDependent:
 class Tracer(Symbolic, KerasTensor):
     """A Keras tensor whose value is ``value``, a torch tensor; sizes may be symbolic (``torch.SymInt``)."""
 
+    # As tf.Tensor's: NumPy's numbers and arrays leave an operator to the tensor beside them.
+    __array_priority__ = 100
+
     def __init__(self, value: torch.Tensor) -> None:
         self._held = value
         self._sparse = self._ragged = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call, to_ast
@@ -31,7 +32,30 @@ def _reshaped(op: OpCall, x: ast.expr) -> ast.expr:
                 return _method(x, "unsqueeze", axis if axis < len(before) else -1)
     if len(after) == 2 and len(before) > 2 and after[0] == before[0]:
         return _method(x, "flatten", 1)
+    if (merged := _one_for_several(before, after)) is not None:
+        first, last = merged
+        return _method(x, "flatten", first, *([last] if last < len(before) - 1 else []))
+    if (split := _one_for_several(after, before)) is not None:
+        first, last = split
+        parts = after[first : last + 1]
+        if all(isinstance(size, int) and size > 1 for size in parts):
+            return _method(x, "unflatten", first if last < len(after) - 1 else -1, tuple(parts))
     return _method(x, "reshape", *op.shape_ast(after).elts)  # type: ignore[attr-defined]
+
+
+def _one_for_several(many: tuple, few: tuple) -> tuple[int, int] | None:
+    """The first and last of the axes of one shape that are one axis in another, all else being the same."""
+    count = len(many) - len(few) + 1
+    if count < 2:
+        return None
+    for first in range(len(few)):
+        last = first + count - 1
+        rest = (*many[:first], *many[last + 1 :])
+        if rest == (*few[:first], *few[first + 1 :]):
+            parts = many[first : last + 1]
+            if 1 not in parts and math.prod(parts) == few[first]:
+                return first, last
+    return None
 
 
 def _squeeze(op: OpCall) -> ast.expr:
