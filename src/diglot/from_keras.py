@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diglot import origins
+from diglot import origins, tables
 from diglot.codegen.pipeline import to_torch
 from diglot.codegen.source import Written, structure_json
 from diglot.codegen.tree import is_chain
@@ -22,14 +22,13 @@ from diglot.facing import add_graph, add_listing
 from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror
 from diglot.frontends.listing import Listing
-from diglot.ir.hub import Hub
+from diglot.ir.hub import Hub, is_mark
 from diglot.passes import ties
 from diglot.runtime import original
 from diglot.translating import describe, dtype_of, output_path, paths_of, sizes_of
 from diglot.translation import Translation
 
 Step = tuple[Any, ...]
-_SHORT_TABLE = 256  # numbers
 
 
 def translate_keras(
@@ -115,6 +114,9 @@ def _translation(
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
     info = describe(hub, done.written, model, values, "layers")
     info["original"] = record
+    for item in info["example_inputs"] if made.masked else ():
+        if "int" in item["dtype"] and len(item["shape"]) > 1 and (item.get("min") or 0) > 0:
+            item["min"] = 0  # a proof without masked steps would prove little
     if model is not None:
         add_listing(info, made, done.written, model)
     elif listed is not None:
@@ -168,7 +170,7 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     if mirror.outputs is not None:
         _name_outputs(hub, mirror.outputs)
     _tie(hub, mirror)
-    tables = _settle_tables(hub)
+    settled = tables.settle(hub, mirror.module)
     paths = [output_path(port.name) for port in hub.root.outputs]
     known = mirror.boundary
     boundary = None if known is None else known.of(hub.input_names, paths)
@@ -177,6 +179,7 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     own = dict(mirror.module.named_buffers(remove_duplicate=False))
     own.update(mirror.module.named_parameters(remove_duplicate=False))
     arrays = {name: value.detach().numpy() for name, value in own.items()}
+    arrays.update(settled.arrays)
     arrays.update({name: arrays[first] for name, first in hub.ties})
     state = {
         e.target: torch.from_numpy(
@@ -186,7 +189,9 @@ def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
         for e in homes
     }
     state.update({name: state[first].clone() for name, first in hub.ties if first in state})
-    return Programmed(hub, written, _weight_map(mirror, hub, written, homes, tables), state, values)
+    return Programmed(
+        hub, written, _weight_map(mirror, hub, written, homes, settled.written), state, values
+    )
 
 
 def _tie(hub: Hub, mirror: Mirror) -> None:
@@ -202,24 +207,6 @@ def _tie(hub: Hub, mirror: Mirror) -> None:
             hub.ties.append((name, first))
 
 
-def _settle_tables(hub: Hub) -> set[str]:
-    """Write short tables that are no part of the state dict into the program, in place; return their names.
-
-    A long one comes from the weight file, and so is a part of the state dict.
-    """
-    tables = set()
-    for node, parameter in list(hub.parameters.items()):
-        if parameter.persistent:
-            continue
-        if parameter.value.numel() > _SHORT_TABLE:
-            hub.parameters[node] = dataclasses.replace(parameter, persistent=True)
-        else:
-            node.meta["named"] = parameter.name.rpartition(".")[2]
-            hub.constants[node] = hub.parameters.pop(node).value
-            tables.add(parameter.name)
-    return tables
-
-
 def _name_outputs(hub: Hub, keys: dict[str, int]) -> None:
     """Let a program return the dict that the model returns, in place."""
     ports = {port.name or "0": port for port in hub.root.outputs}
@@ -231,9 +218,9 @@ def _name_outputs(hub: Hub, keys: dict[str, int]) -> None:
 
 
 def _weight_map(
-    mirror: Mirror, hub: Hub, written: Written, homes: Sequence[WeightEntry], tables: set[str]
+    mirror: Mirror, hub: Hub, written: Written, homes: Sequence[WeightEntry], numbers: set[str]
 ) -> WeightMap:
-    """Entries from the Keras model's weights to the written program's, which holds ``tables`` itself."""
+    """Entries from the Keras model's weights to the written program's, which holds some ``numbers`` itself."""
     by_source = {home.sources[0]: home for home in homes}
     for alias, name in hub.aliases.items():
         if name in by_source:
@@ -242,7 +229,7 @@ def _weight_map(
     for entry in mirror.entries:
         found = [by_source.get(name) for name in entry.sources]
         if any(home is None for home in found):
-            known = tables.issuperset(entry.sources)
+            known = numbers.issuperset(entry.sources)
             why = "the program holds its numbers" if known else "nothing reads it"
             unmapped.append({"source": entry.target, "why": why})
             continue
@@ -309,10 +296,11 @@ def _module_pairs(written: Written) -> list[ModulePair]:
     program, pairs = written.program, {}
     classes = {i.region.path: made.name for made in written.classes for i in made.instances}
     for region in program.written():
-        ports = program.live_outputs(region)
+        # What leaves without a mark, as the mask of a result does, is nothing that the layer returns.
+        ports = [p for p in program.live_outputs(region) if is_mark(p.node)]
         module = program.modules.get(region.path)
         source = getattr(module, "keras_path", None)
-        whole = len(ports) == len(region.outputs)
+        whole = 0 < len(ports) == sum(is_mark(p.node) for p in region.outputs)
         reordered = any(p.node.meta.get("feature_order") for p in ports)
         if region is program.hub.root or not whole or reordered or not source:
             continue

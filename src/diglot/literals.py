@@ -16,6 +16,9 @@ _DIGITS = 6
 """A decimal of so few digits is what the author wrote."""
 _LARGEST = 4096
 
+#: A constant tensor of more numbers than this, in no pattern, is read from the weight file and not from the program.
+SHORT_TABLE = 256
+
 
 def intended(value: Any) -> float:
     """The double that a float scalar stands for: the shortest decimal that rounds to it, or a root, a fraction or a

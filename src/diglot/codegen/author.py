@@ -343,13 +343,16 @@ def _loops(file: str) -> list[ast.For]:
 
 
 def loop_variable(frame: Frame) -> str | None:
-    """Return the variable of the innermost ``for`` around a line (``for i, layer in …`` gives ``layer``)."""
+    """Return the variable of the innermost ``for`` around a line (``for i, layer in …`` gives ``layer``).
+
+    None for that of a ``range``, which is a number and no layer.
+    """
     best: ast.For | None = None
     for node in _loops(frame.file):
         if node.lineno <= frame.line <= (node.end_lineno or node.lineno):
             if best is None or node.lineno >= best.lineno:
                 best = node
-    if best is None:
+    if best is None or _called(best.iter, "range"):
         return None
     target = best.target.elts[-1] if isinstance(best.target, ast.Tuple) else best.target
     return target.id if isinstance(target, ast.Name) else None

@@ -30,10 +30,12 @@ from diglot.codegen.statements import (
     is_pure,
     through,
 )
-from diglot.ir.hub import Call, Frame, Port, is_mark
+from diglot.ir.hub import Call, Frame, Port, is_call, is_mark
 
 if TYPE_CHECKING:
     from diglot.codegen.program import Program
+
+_SLICE = {"aten.slice.Tensor"}
 
 
 class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, ListWriter):
@@ -146,6 +148,8 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
                     count += sum(1 for a in user.all_input_nodes if a is node) or 1
                     again = [a for a in flat((user.args, user.kwargs)) if a is node]
                     count += max(0, len(again) - 1)
+            # A result without a mark, as a mask that tensors carry with them, is read at the end.
+            count += 0 if is_mark(node) else sum(p.node is node for p in self.call.outputs)
             self.left[node] = count
 
     def _items(self, items: list[Any]) -> None:
@@ -299,7 +303,12 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         """Tell whether a value without a name is written inside the expression that reads it."""
         if self.plain or self.left.get(node, 0) != 1 or not self._read_here(node):
             return False
-        return len(text(made)) <= self.nested_length
+        return len(text(made)) <= self.nested_length or self._goes_on(node)
+
+    def _goes_on(self, node: fx.Node) -> bool:
+        """Tell whether a value is the first slice of several, which are one subscript."""
+        reader = next(iter(node.users), None)
+        return is_call(node, _SLICE) and is_call(reader, _SLICE) and reader.args[0] is node  # type: ignore[union-attr]
 
     def _read_here(self, node: fx.Node) -> bool:
         """Tell whether the only reader is in this region itself (not in a function handed on)."""

@@ -367,6 +367,11 @@ def _tidy(value: torch.Tensor) -> Any:
     return [_tidy(v) for v in value]
 
 
+def is_pattern(value: torch.Tensor, wanted: torch.dtype) -> bool:
+    """Tell whether a constant tensor can be written by a rule, whatever its size."""
+    return _pattern(value, wanted, torch.float32) is not None
+
+
 def _pattern(value: torch.Tensor, wanted: torch.dtype, usual: torch.dtype) -> ast.expr | None:
     """One number everywhere, a range, a triangle."""
     flat = value.flatten()

@@ -84,7 +84,7 @@ class TorchRegion(RegionWriter):
         ports = self.program.live_outputs(self.call)
         returned = len(ports) == 1 and through(ports[0].value) is node
         longest = _RETURNED if returned else _SHORT
-        short = bool(self.frames(node)) or len(text(made)) <= longest
+        short = bool(self.frames(node)) or len(text(made)) <= longest or self._goes_on(node)
         return short and super()._nests(node, made)
 
     def result(self) -> ast.expr:

@@ -31,6 +31,7 @@ class Mirror:
     ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why"). ``ties``
     holds a second name that a weight had in PyTorch, its name in ``module``, and the class of the second's owner.
     ``boundary`` says in which order the axes of inputs and of outputs were in PyTorch, as those of ``module``.
+    ``masked`` says that steps of a sequence may be masked, as by the id 0.
     """
 
     module: nn.Module
@@ -43,6 +44,7 @@ class Mirror:
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
     ties: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     boundary: Boundary | None = None
+    masked: bool = False
 
 
 def mirror(
@@ -60,6 +62,7 @@ def mirror(
     import keras
 
     from diglot.frontends.keras_tracing.calls import Trace
+    from diglot.frontends.keras_tracing.classes import take_apart
     from diglot.frontends.keras_tracing.inputs import as_inputs, declared_sizes
     from diglot.frontends.keras_tracing.tree import Tree, only_layer, output_keys
 
@@ -77,6 +80,8 @@ def mirror(
     tree = Tree(trusted, names)
     inner = only_layer(model, structure, given_names)
     module = tree.build(model, inner)
+    if structure == "list":
+        take_apart(module, given_names)
     trace = Trace(tree)
     for part in module.modules():
         if hasattr(part, "source_path"):
@@ -104,4 +109,5 @@ def mirror(
         tree.left_out,
         ties,
         names.boundary if names is not None else None,
+        tree.masked,
     )

@@ -135,6 +135,8 @@ def _author_frames() -> Iterator[None]:
 
     def keep(self: TracerBase, summary: traceback.StackSummary) -> traceback.StackSummary:
         frames = list(summary)
+        if any(_KERAS in f.filename and f.name == "_set_mask_metadata" for f in frames):
+            frames = []  # the mask of a result: what the author named is the result
         starts = [i for i, f in enumerate(frames) if (f.filename, f.name) == _START]
         inside = frames[starts[-1] :] if starts else frames
         return traceback.StackSummary.from_list([f for f in inside if not _is_library(f.filename)])

@@ -466,7 +466,7 @@ class Prover:
         self.set_weights("random")
 
     def _run_float32(self, item: Settled) -> list[Gap] | str:
-        """How far float32 is apart with the real weights; or why Keras does not run in it. The
+        """How far float32 is apart with the real weights; or why one side does not run in it. The
         model has been asked for; whatever ails it, float64 will show more closely."""
         case = Case("real", False, item.sizes, item.inputs, self.seed)
         options: dict[str, Any] = {"training": False, "seed": self.seed, "gradients": False}
@@ -474,18 +474,22 @@ class Prover:
             self.worker.collect()
             self.worker.submit("run", case.arrays(), modules=False, **options)
             single = TorchModel(self.module, self.weight_map, torch.float32)
-            run = single.run(item.inputs, **options)
+            try:
+                run = single.run(item.inputs, **options)
+            except RuntimeError as error:  # it says `.double()` in so many words, and has tables
+                self.worker.collect()
+                return f"PyTorch does not run in it: {first_line(error)}"
             target = self.worker.collect().arrays
         except WorkerFailed as error:
             if not self.worker.alive:
                 raise
-            return first_line(error)
+            return f"Keras does not run in it: {first_line(error)}"
         return checks.compare_outputs(self.weight_map, run.outputs, target)
 
     def _report_float32(self, item: Settled, gaps: list[Gap] | str) -> None:
         """Put the figures of float32 beside the proof; they decide nothing."""
         if isinstance(gaps, str):
-            self.skip("float32", f"Keras does not run in it: {gaps}")
+            self.skip("float32", gaps)
             return
         worst = max(gaps, key=lambda gap: gap.error, default=None)
         if worst is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, is_mark, target_name
+from diglot.ir.hub import Hub, is_mark, target_name, through_marks
 from diglot.ir.sizes import size_of
 from diglot.passes.functional import ASSIGN
 from diglot.passes.pass_through import argument_returned
@@ -67,6 +67,21 @@ _IDENTITIES = {
 }
 
 
+_VIEWS = {"aten.unsqueeze.default", "aten.view.default", "aten.expand.default"}
+#: Ops on truths that return what they are given, where that is the same twice.
+_JOINS = {
+    f"aten.{name}"
+    for name in (
+        "logical_and.default",
+        "logical_or.default",
+        "bitwise_and.Tensor",
+        "bitwise_or.Tensor",
+        "__and__.Tensor",
+        "__or__.Tensor",
+    )
+}
+
+
 def drop_checks(hub: Hub) -> None:
     """Remove assertions, and updates of ``num_batches_tracked``, which no computation reads."""
     for node in reversed(list(hub.graph.nodes)):
@@ -120,6 +135,8 @@ def is_identity(node: fx.Node) -> bool:
     ):
         return False
     name = target_name(node)
+    if name in _JOINS:
+        return same_value(node, node.args[0]) and is_same(node.args[0], node.args[1])
     if name not in _IDENTITIES or not same_value(node, node.args[0]):
         return False
     if name.startswith(("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout")):
@@ -134,6 +151,24 @@ def is_identity(node: fx.Node) -> bool:
         step = node.args[4] if len(node.args) > 4 else 1
         return step == 1
     return True
+
+
+def is_same(a: Any, b: Any, depth: int = 3) -> bool:
+    """Tell whether two arguments are one value: one node, or the same op on the same (views of masks, say)."""
+    if not isinstance(a, fx.Node) or not isinstance(b, fx.Node):
+        return type(a) is type(b) and a == b
+    a, b = through_marks(a), through_marks(b)
+    if a is b or depth == 0:
+        return a is b
+    return (
+        a.op == b.op == "call_function"
+        and a.target is b.target
+        and target_name(a) in _VIEWS
+        and len(a.args) == len(b.args)
+        and not a.kwargs
+        and not b.kwargs
+        and all(is_same(x, y, depth - 1) for x, y in zip(a.args, b.args, strict=True))
+    )
 
 
 def drop_identities(hub: Hub) -> None:

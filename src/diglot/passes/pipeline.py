@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from diglot.ir.hub import Hub
 from diglot.passes import (
+    attention_scores,
     bags,
     broadcasts,
     causal,
@@ -81,6 +82,7 @@ FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (new_axes.put_in_place, "TensorFlow's 1-D convolutions are 2-D ones of one row"),
     (skipped_steps.recognise, "Keras's layers take any mask; how to do without is a function"),
     (window_padding.absorb, "Keras pads images in a layer of its own"),
+    (attention_scores.weigh_once, "PyTorch's own attention does not return its scores"),
     (clean.drop_dead, "what the two replaced"),
 )
 

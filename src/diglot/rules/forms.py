@@ -157,7 +157,8 @@ def _join(base: ast.Subscript, axis: int, item: ast.expr) -> ast.expr | None:
     items = list(base.slice.elts) if isinstance(base.slice, ast.Tuple) else [base.slice]
     if not all(_keeps_axis(i) or _drops_axis(i) for i in items):
         return None
-    if not isinstance(base.value, ast.Name) or not any(isinstance(i, ast.Slice) for i in items):
+    plain = isinstance(base.value, (ast.Name, ast.Call))
+    if not plain or not any(isinstance(i, ast.Slice) for i in items):
         return None  # ``self.layers[0]``, ``ops.shape(x)[0]``, a part of a tuple
     place = -1
     for position, old in enumerate(items):

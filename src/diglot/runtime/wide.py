@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from diglot.literals import intended
+from diglot.literals import SHORT_TABLE, intended
 from diglot.runtime import wide_tensorflow
 
 NARROW = ("float32", "float16", "bfloat16")
 WIDE = "float64"
-_WRITTEN = 1 << 20
 """No program says more numbers than that."""
 
 _FLOAT64 = 2
@@ -183,7 +182,8 @@ def _as_written(value: np.ndarray) -> np.ndarray:
     """A constant as a program says it, with as few digits as tell a float32 apart: 0.7, not 0.699999988079071."""
     if value.ndim == 0:
         return np.asarray(intended(value[()]), WIDE)
-    if value.dtype != np.float32 or value.size > _WRITTEN:
+    measured = value.size > SHORT_TABLE and not (value == value.flat[0]).all()
+    if value.dtype != np.float32 or measured:  # the program reads them from its weight file
         return value.astype(WIDE)
     return value.astype(str).astype(WIDE)
 

@@ -17,7 +17,7 @@ from diglot.frontends.keras_layers.records import (
     LayerRecord,
 )
 
-__all__ = ["CARRIED", "OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load", "method_of"]
+__all__ = ["CARRIED", "OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load", "methods_of"]
 
 
 @functools.cache
@@ -63,16 +63,19 @@ def find(layer: Any) -> LayerRecord | None:
     return record if record is None or record.when is None or record.when(layer) else None
 
 
-def method_of(layer: Any) -> tuple[str, Any] | None:
-    """Return the name of a method of Keras's in a layer and what stands for it in PyTorch, if anything does."""
+def methods_of(layer: Any) -> dict[str, Any]:
+    """Return what stands in PyTorch for methods of a layer that are Keras's own, by their names."""
     import keras
 
+    load()
     for base in type(layer).__mro__:
-        found = METHODS.get(base.__name__)
-        if found is not None and getattr(keras.layers, base.__name__, None) is base:
-            name = found[0]
-            return found if getattr(type(layer), name) is getattr(base, name) else None
-    return None
+        if base.__name__ in METHODS and getattr(keras.layers, base.__name__, None) is base:
+            return {
+                name: function
+                for name, function in METHODS[base.__name__].items()
+                if getattr(type(layer), name) is getattr(base, name)
+            }
+    return {}
 
 
 def refusal(layer: Any) -> str | None:

@@ -184,31 +184,42 @@ def _attend(
 ) -> Any:
     """Attention over (N, T, heads, size) with dropout or with its scores, which Keras makes of einsums.
 
-    Both give a row that is masked throughout scores of zero. Without dropout Keras has one op of its own, in which
-    such a row attends to all keys alike.
+    Both give a row that is masked throughout scores of zero, as PyTorch does. Without dropout Keras has one op of
+    its own, in which such a row attends to all keys alike. Where the scores are read, the passes let them be what
+    the values are weighed with (:mod:`diglot.passes.attention_scores`).
     """
     if query.dim() != 4 or not (own._dropout or return_attention_scores):
         return NotImplemented
-    if return_attention_scores and (attention_mask is not None or use_causal_mask):
-        return NotImplemented
     q, k, v = (t.transpose(1, 2) for t in (query, key, value))
-    rate = float(own._dropout) if training else 0.0
-    if return_attention_scores:
-        scores = F.softmax(q @ k.transpose(-2, -1) * own._inverse_sqrt_key_dim, dim=-1)
-        made = (F.dropout(scores, rate) if rate else scores) @ v
-        return made.transpose(1, 2), scores
+    rate = float(own._dropout) if own._dropout and training else 0.0
     mask = None if attention_mask is None else _batched(attention_mask)
     if mask is not None and mask.dim() == 3:
         mask = mask.unsqueeze(1)
     if mask is not None and use_causal_mask:
         mask = mask & causal(q.shape[2], k.shape[2])
-    made = F.scaled_dot_product_attention(
-        q, k, v, mask, rate, is_causal=use_causal_mask and mask is None
-    )
-    return made.transpose(1, 2), None
+    by_order = use_causal_mask and mask is None
+    scores = None
+    if return_attention_scores:
+        seen = mask
+        if by_order:
+            seen = causal(q.shape[2], k.shape[2])
+        scores = q @ k.transpose(-2, -1) * own._inverse_sqrt_key_dim
+        if seen is not None:
+            scores = scores.masked_fill(~seen, -1e9)
+        scores = F.softmax(scores, dim=-1)
+        if seen is not None:
+            scores = scores.masked_fill(~seen, 0.0)
+    made = F.scaled_dot_product_attention(q, k, v, mask, rate, is_causal=by_order)
+    return made.transpose(1, 2), scores
+
+
+def _causal_mask(own: Any, query: torch.Tensor, value: torch.Tensor | None = None) -> torch.Tensor:
+    """(1, T, S): Keras compares sums over ones."""
+    return causal(query.shape[1], (query if value is None else value).shape[1]).unsqueeze(0)
 
 
 method("MultiHeadAttention", "_compute_attention", _attend)
+method("MultiHeadAttention GroupQueryAttention", "_compute_causal_mask", _causal_mask)
 
 
 def _sample(*shapes: str, call: Any = None, random: bool = False, **options: Any) -> Sample:
@@ -281,6 +292,8 @@ layer(
         _sample("2,5,7", "bool[2,5,5]", dropout=0.3, random=True, call=_keywords()),
         _sample("int[3,5]<3", call=_padded_causal, dropout=0.3, random=True, value_dim=5),
         _sample("2,5,7", call=_keywords(return_attention_scores=True)),
+        _sample("2,5,7", call=_keywords(return_attention_scores=True, use_causal_mask=True)),
+        _sample("2,5,7", "bool[2,5,5]", call=_keywords(return_attention_scores=True)),
         _sample("2,5,4,6", attention_axes=(2,)),
         _sample("2,5,7", call=_keywords(use_causal_mask=True)),
         _sample("int[3,5]<3", call=_padded, value_dim=5),

@@ -141,8 +141,8 @@ REFUSED: dict[str, str] = {}
 #: Layer classes that run by Keras's own `call`, on torch: what is written is what they do, step by step.
 OWN_CALL: dict[str, tuple[Sample, ...]] = {}
 
-#: Methods of layers that run their own `call`, which PyTorch has in one: by class, the name and what runs instead.
-METHODS: dict[str, tuple[str, Callable[..., Any]]] = {}
+#: Methods of layers that run their own `call`, which PyTorch has in one: by class and name, what runs instead.
+METHODS: dict[str, dict[str, Callable[..., Any]]] = {}
 
 
 def method(names: str, name: str, function: Callable[..., Any]) -> None:
@@ -151,7 +151,7 @@ def method(names: str, name: str, function: Callable[..., Any]) -> None:
     A function that returns ``NotImplemented`` leaves the call to Keras's method.
     """
     for each in names.split():
-        METHODS[each] = (name, function)
+        METHODS.setdefault(each, {})[name] = function
 
 
 def own_call(names: str, *samples: Sample) -> None:

@@ -54,6 +54,7 @@ class Trace:
         self._forced: list[bool | None] = [None]
         self._modules: list[nn.Module] = []
         self._returned: Any = None
+        self._received_as: Any = ()
         self._given: Any = None  # to a function that was handed to a layer
         self._float: torch.dtype | None = None
         self._block: Block | None = (
@@ -110,7 +111,7 @@ class Trace:
             args, kwargs = wrap(args), wrap(kwargs)
         with self.running(module, forced, (args, kwargs)):
             result = self._own_call(layer, module, args, kwargs)
-        self._returned = result
+        self._returned, self._received_as = result, (args, kwargs)
         return unwrap(result)
 
     def _own_call(self, layer: Layer | Block, module: nn.Module, args: tuple, kwargs: dict) -> Any:
@@ -151,6 +152,7 @@ class Trace:
                 self._pending.append((given, {}, self._forced[-1]))
                 self._block = step
                 result = module(*unwrap(given))
+                _take_masks((given, {}), self._received_as)
                 made = _with_masks(result, self._returned)
                 values.update(zip(step.outputs, tree.flatten(made), strict=True))
             elif self.tree.records.get(id(step.operation)) is FREE:
@@ -184,6 +186,10 @@ class Trace:
         spec = CallSpec(layer._call_signature, layer._call_context_args, args, kwargs)
         previous = _fill_masks(spec, kwargs)
         kwargs.pop("training", None)
+        joined = kwargs.get("key_mask")
+        if joined is not None and joined is kwargs.get("value_mask"):
+            if keras_layers.methods_of(layer):  # Keras's attention, which takes both to hold
+                del kwargs["key_mask"]
         known = self.tree.records
         record = known[id(layer)] if id(layer) in known else keras_layers.find(layer)
         if record is not None:
@@ -259,10 +265,14 @@ class Trace:
                 _flat_inputs(layer, [*args, *(v for k, v in kwargs.items() if k != "mask")])
             )
             kwargs = {}
-        kwargs = {k: v for k, v in kwargs.items() if v is not None}
+        # In the order of the signature: two calls of a class by keywords are calls of one class.
+        order = {name: i for i, name in enumerate(inspect.signature(type(layer).call).parameters)}
+        named = sorted(kwargs.items(), key=lambda item: order.get(item[0], len(order)))
+        kwargs = {k: v for k, v in named if v is not None}
         self._pending.append((args, kwargs, forced))
-        args, kwargs = tree.map_structure(self._handed_over, (args, kwargs))
-        result = module(*unwrap(args), **unwrap(kwargs))
+        plain_args, plain_kwargs = tree.map_structure(self._handed_over, (args, kwargs))
+        result = module(*unwrap(plain_args), **unwrap(plain_kwargs))
+        _take_masks((args, kwargs), self._received_as)
         return _with_masks(result, self._returned)
 
     # --- functions that layers are called with --------------------------------------------------------------
@@ -353,6 +363,16 @@ def _with_masks(value: Any, was: Any) -> Any:
         if isinstance(tracer, Tracer) and isinstance(before, Tracer):
             tracer._keras_mask = before._keras_mask
     return made
+
+
+def _take_masks(given: Any, received: Any) -> None:
+    """Take the masks from tensors that lost theirs in a layer: Keras's attention takes those of its inputs.
+
+    In Keras a layer is given the tensors themselves, so that whoever called it sees them without their masks, too.
+    """
+    for outer, inner in zip(tree.flatten(given), tree.flatten(received), strict=True):
+        if isinstance(outer, Tracer) and isinstance(inner, Tracer) and inner._keras_mask is None:
+            outer._keras_mask = None
 
 
 def _flat_inputs(model: Layer, values: list[Any]) -> list[Any]:
@@ -459,20 +479,20 @@ Running.run = staticmethod(_run)
 
 @contextlib.contextmanager
 def _methods_of_torch(layer: Layer) -> Iterator[None]:
-    """Let a layer call what PyTorch has for a method of Keras's."""
-    found = keras_layers.method_of(layer)
-    if found is None:
+    """Let a layer call what PyTorch has for methods of Keras's."""
+    found = keras_layers.methods_of(layer)
+    for name, function in found.items():
+        layer.__dict__[name] = _in_torch(layer, function, getattr(layer, name))
+    try:
         yield
-        return
-    name, function = found
-    own = getattr(layer, name)
+    finally:
+        for name in found:
+            del layer.__dict__[name]
 
+
+def _in_torch(layer: Layer, function: Callable, own: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         made = function(layer, *unwrap(args), **unwrap(kwargs))
         return own(*args, **kwargs) if made is NotImplemented else wrap(made)
 
-    vars(layer)[name] = call
-    try:
-        yield
-    finally:
-        del vars(layer)[name]
+    return call

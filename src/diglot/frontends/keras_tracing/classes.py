@@ -71,6 +71,16 @@ def mirror_class(layer: Layer, base: type[nn.Module]) -> type[nn.Module]:
     return _cached(cls, base, tuple(parameters(layer)))
 
 
+def take_apart(module: nn.Module, names: list[str]) -> None:
+    """Let a model whose ``call`` takes one list take each of its tensors by a name of its own, in place."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    cls = type(module)
+    taken = [p for p in inspect.signature(module.forward).parameters.values() if p.kind == kind]
+    if len(taken) == 1 < len(names):
+        parts = tuple(inspect.Parameter(name, kind) for name in names)
+        module.__class__ = made_class(cls.__name__, cls.source_class, cls.__base__, parts)
+
+
 @functools.cache
 def _cached(
     cls: type, base: type[nn.Module], given: tuple[inspect.Parameter, ...]

@@ -188,11 +188,11 @@ def as_torch(value: Any) -> Any:
         return value.number
     if isinstance(value, Sizes):
         return value.numbers
-    if _is_backend_tensor(value) and len(value.shape) == 0 and "float" in str(value.dtype):
+    if is_backend_tensor(value) and len(value.shape) == 0 and "float" in str(value.dtype):
         return intended(value.numpy()[()])  # a number that the author wrote, or computed
     if isinstance(value, np.generic):  # a number, as `for rate in np.linspace(0, 0.1, 12)` gives
         return value.item()
-    if isinstance(value, np.ndarray) or _is_backend_tensor(value):
+    if isinstance(value, np.ndarray) or is_backend_tensor(value):
         return constant(value)
     return value
 
@@ -211,7 +211,7 @@ def constant(value: Any) -> torch.Tensor:
     return torch.from_numpy(np.array(array))
 
 
-def _is_backend_tensor(value: Any) -> bool:
+def is_backend_tensor(value: Any) -> bool:
     module = type(value).__module__
     return hasattr(value, "numpy") and module.startswith(("tensorflow", "jax"))
 

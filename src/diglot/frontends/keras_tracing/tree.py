@@ -114,6 +114,7 @@ class Tree(Weights):
         self.lent: dict[str, nn.Module] = {}  # layers whose weights their holders have, by path
         self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks
         self._placed: dict[str, nn.Module] = {}
+        self.masked = False  # a layer makes masks
 
     def build(self, model: Layer, inner: Layer | None = None) -> nn.Module:
         """Return the root module; raises :class:`Unsupported` with everything that cannot be translated.
@@ -123,7 +124,8 @@ class Tree(Weights):
         root_layer = model if inner is None else inner
         self.paths[id(root_layer)] = ""
         self.layers[""] = root_layer
-        with with_masks(any(_makes_masks(layer) for layer in model._flatten_layers())):
+        self.masked = any(_makes_masks(layer) for layer in model._flatten_layers())
+        with with_masks(self.masked):
             root = self._composite(root_layer, "", "" if inner is None else inner.name)
         if self.problems:
             raise Unsupported(self.problems)

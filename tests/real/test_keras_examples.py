@@ -1,0 +1,194 @@
+"""What the examples and tutorials of Keras and TensorFlow do: NumPy among tensors, masks, scores, tables."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers, ops
+
+import diglot
+
+pytestmark = pytest.mark.xdist_group("keras_examples")
+
+
+@pytest.fixture
+def proven(worker):
+    def prove(model, inputs=None):
+        made = diglot.translate(model, inputs, to="torch")
+        proof = diglot.prove(made, worker=worker)
+        assert proof.verdict == "proven", str(proof) + proof.to_json()
+        return made
+
+    return prove
+
+
+def test_the_transformer_of_the_tutorial(proven):
+    import tutorial_transformer
+
+    made = proven(*tutorial_transformer.make())
+    source = made.source
+    # Causal and not, each with a mask and without: in Keras an attention takes the mask from its inputs, and what is
+    # added to one of them has none.
+    assert source.count("class MultiHeadAttention") == 4 and "x = self.enc_layers[1](x)" in source
+    assert "mask | mask" not in source and "einsum" not in source
+    about = made.info["example_inputs"]
+    assert [item["min"] for item in about] == [0, 0]  # masked steps are proven, too
+    table = made.model.state_dict()["encoder.pos_embedding.pos_encoding"]
+    assert table.shape == (1, 64, 12) and float(table[0, 0, -1]) == 1.0
+    assert 'self.register_buffer("pos_encoding", torch.zeros(1, 64, 12))' in source
+
+
+def test_masks_that_two_tensors_have_are_one(proven):
+    class Block(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.first = layers.LSTM(6, return_sequences=True)
+            self.second = layers.LSTM(6, return_sequences=True)
+            self.add = layers.Add()
+
+        def call(self, x):
+            return self.add([self.first(x), self.second(x)])
+
+    class Stack(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.embedding = layers.Embedding(9, 6, mask_zero=True)
+            self.blocks = [Block() for _ in range(3)]
+
+        def call(self, ids):
+            x = self.embedding(ids)
+            for i in range(len(self.blocks)):
+                x = self.blocks[i](x)
+            return x
+
+    ids = np.random.default_rng(0).integers(1, 9, (2, 7))
+    model = Stack()
+    model(ids)
+    source = proven(model, ids).source
+    assert "for block in self.blocks:" in source  # the author's i is a number
+    assert " | " not in source and source.count("class ") == 2
+
+
+class StochasticDepth(layers.Layer):
+    def __init__(self, drop_prob, **kwargs):
+        super().__init__(**kwargs)
+        self.drop_prob = drop_prob
+        self.seed_generator = keras.random.SeedGenerator(1337)
+
+    def call(self, x, training=None):
+        if training:
+            keep_prob = 1 - self.drop_prob
+            shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+            random_tensor = keep_prob + keras.random.uniform(shape, 0, 1, seed=self.seed_generator)
+            random_tensor = ops.floor(random_tensor)
+            return (x / keep_prob) * random_tensor
+        return x
+
+
+def test_drop_paths_whose_rates_are_numpys(proven):
+    x = inputs = keras.Input((5, 7))
+    for rate in np.linspace(0, 0.1, 2):
+        x = StochasticDepth(rate)(layers.Dense(7)(x))
+    source = proven(keras.Model(inputs, x)).source
+    assert "DropPath(" in source and "torch.rand(" not in source
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.1}, {"return_attention_scores": True}])
+def test_heads_wider_than_the_model_are_pytorchs_attention(proven, options):
+    inputs = keras.Input((None, 6))
+    given = dict(options)
+    scores = given.pop("return_attention_scores", False)
+    attention = layers.MultiHeadAttention(2, 6, **given)
+    made = attention(inputs, inputs, return_attention_scores=scores)
+    source = proven(keras.Model(inputs, made)).source
+    assert ("F.scaled_dot_product_attention(" in source) != scores
+    assert source.count("F.scaled_dot_product_attention(") < 2 and "einsum" not in source
+    assert ".unflatten(-1, (2, 6)).transpose(1, 2)" in source and ".flatten(2)" in source
+
+
+def test_scores_that_nobody_reads_are_not_computed(proven):
+    ids = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(9, 6, mask_zero=True)(ids)
+    made, _ = layers.MultiHeadAttention(2, 5, dropout=0.2)(x, x, return_attention_scores=True)
+    source = proven(keras.Model(ids, made)).source
+    assert "F.softmax" not in source and "F.scaled_dot_product_attention(" in source
+
+
+def test_names_are_not_those_of_the_callers_statement():
+    ids = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(9, 6, mask_zero=True)(ids)
+    x = layers.MultiHeadAttention(2, 6)(x, x)
+    pelican = diglot.translate(keras.Model(ids, x), to="torch")
+    assert "pelican" not in pelican.source and ", mask)" in pelican.source
+
+
+class Nearest(layers.Layer):
+    def __init__(self, count, size):
+        super().__init__()
+        self.codes = self.add_weight(shape=(size, count), initializer="random_normal")
+
+    def call(self, x):
+        distances = ops.sum(self.codes**2, axis=0) - 2 * ops.matmul(x, self.codes)
+        chosen = ops.one_hot(ops.argmin(distances, axis=-1), self.codes.shape[1])
+        found = ops.matmul(chosen, ops.transpose(self.codes))
+        return x + ops.stop_gradient(found - x)
+
+
+def test_the_nearest_code_is_found_in_float64(proven):
+    """Keras's argmin asks for the sign bit of a float32, by its cast."""
+    inputs = keras.Input((4, 5))
+    proven(keras.Model(inputs, Nearest(13, 5)(inputs)))
+
+
+class Eased(layers.Layer):
+    def call(self, x):
+        return x / (ops.convert_to_tensor(1e-3) + ops.sum(x, axis=-1, keepdims=True))
+
+
+def test_a_plain_number_as_a_tensor_is_of_the_proofs_width(proven):
+    inputs = keras.Input((5,))
+    proven(keras.Model(inputs, Eased()(layers.Dense(4, activation="softmax")(inputs))))
+
+
+class Masked(layers.Layer):
+    """As PixelCNN's: a mask of NumPy's in double precision."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 20))
+        self.mask = np.random.default_rng(0).normal(size=(shape[-1], 20))
+
+    def call(self, x):
+        return ops.matmul(x, self.kernel * self.mask)
+
+
+def test_long_tables_are_in_the_weight_file(proven):
+    inputs = keras.Input((17,))
+    made = proven(keras.Model(inputs, Masked()(inputs)))
+    assert made.model.state_dict()["mask"].shape == (17, 20)
+    assert len(made.source.splitlines()) < 40
+
+
+def test_one_list_of_inputs_has_names_for_its_parts(proven):
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, inputs):
+            first, second = inputs
+            return self.dense(first) + second
+
+    rng = np.random.default_rng(0)
+    values = (rng.normal(size=(2, 5)).astype("float32"), rng.normal(size=(2, 3)).astype("float32"))
+    model = Two()
+    model(values)
+    made = proven(model, values)
+    assert made.model(*map(torch.from_numpy, values)).shape == (2, 3)
+
+
+def test_crops_of_several_axes_are_one_subscript():
+    x = inputs = keras.Input((7, 6, 3))
+    for filters in (9, 8):
+        x = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")(x)
+    source = diglot.translate(keras.Model(inputs, x), to="torch").source
+    assert source.count(":-1, :-1]") == 2 and "[..., :-1]" not in source
