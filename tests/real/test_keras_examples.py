@@ -192,3 +192,26 @@ def test_crops_of_several_axes_are_one_subscript():
         x = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")(x)
     source = diglot.translate(keras.Model(inputs, x), to="torch").source
     assert source.count(":-1, :-1]") == 2 and "[..., :-1]" not in source
+
+
+def test_an_lstm_over_images_is_a_layer_of_the_program_for_any_number_of_steps(proven):
+    x = inputs = keras.Input((None, 6, 5, 2))
+    x = layers.ConvLSTM2D(
+        4, (3, 2), padding="same", return_sequences=True, activation="relu", name="first"
+    )(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.ConvLSTM2D(3, 3, padding="same", return_sequences=True, name="second")(x)
+    made = proven(keras.Model(inputs, layers.Conv3D(1, 3, padding="same")(x)))
+    assert {"first.weight_ih", "second.weight_hh", "first.bias"} <= set(made.model.state_dict())
+    assert 'ConvLSTM(2, 4, (3, 2), padding="same", activation=F.relu)' in made.source
+    for steps in (1, 4, 9):
+        assert made.model(torch.randn(2, steps, 6, 5, 2)).shape == (2, 1, steps, 6, 5)
+
+
+def test_states_of_an_lstm_over_images_are_handed_on(proven):
+    inputs = keras.Input((None, 6, 5, 2))
+    y, h, c = layers.ConvLSTM2D(4, 3, padding="same", return_sequences=True, return_state=True)(
+        inputs
+    )
+    y = layers.ConvLSTM2D(4, 3, padding="same")(y, initial_state=[h, c])
+    assert "(output, (h, c))" in proven(keras.Model(inputs, y)).source

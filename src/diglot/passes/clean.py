@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, is_mark, target_name, through_marks
+from diglot.ir.hub import Hub, is_call, is_mark, target_name, through_marks
 from diglot.ir.sizes import size_of
 from diglot.passes.functional import ASSIGN
 from diglot.passes.pass_through import argument_returned
@@ -67,6 +67,7 @@ _IDENTITIES = {
 }
 
 
+_PERMUTES = {"aten.permute.default"}
 _VIEWS = {"aten.unsqueeze.default", "aten.view.default", "aten.expand.default"}
 #: Ops on truths that return what they are given, where that is the same twice.
 _JOINS = {
@@ -172,7 +173,7 @@ def is_same(a: Any, b: Any, depth: int = 3) -> bool:
 
 
 def drop_identities(hub: Hub) -> None:
-    """Replace every identity by its input, and what is negated twice by itself.
+    """Replace every identity by its input, and what is negated or turned there and back by itself.
 
     ``detach`` stays where a gradient would flow through it.
     """
@@ -180,12 +181,25 @@ def drop_identities(hub: Hub) -> None:
         if _is_not(node) and _is_not(node.args[0]):
             node.replace_all_uses_with(node.args[0].args[0])
             hub.graph.erase_node(node)
+        if is_call(node, _PERMUTES) and _turns_back(node):
+            node.replace_all_uses_with(node.args[0].args[0])
+            hub.graph.erase_node(node)
+            continue
         if not is_identity(node):
             continue
         if "detach" in target_name(node) and _carries_gradient(hub, node.args[0]):
             continue
         node.replace_all_uses_with(node.args[0])
         hub.graph.erase_node(node)
+
+
+def _turns_back(node: fx.Node) -> bool:
+    """Whether axes are turned that were just turned the other way."""
+    first = node.args[0]
+    if not is_call(first, _PERMUTES) or not isinstance(first, fx.Node):
+        return False
+    once, again = first.args[1], node.args[1]
+    return [once[axis] for axis in again] == list(range(len(once)))  # type: ignore[arg-type, index, union-attr]
 
 
 def _is_not(node: Any) -> bool:

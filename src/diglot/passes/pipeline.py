@@ -79,6 +79,7 @@ FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (clamps.join, "Keras bounds a ReLU that is bounded from below by itself"),
     (flat_products.unflatten_products, "TensorFlow multiplies matrices only, or as many of them"),
     (turned_axes.turn_back, "TensorFlow's softmax knows the last axis only"),
+    (turned_axes.join, "one layer ends and the next begins with its own order of axes"),
     (new_axes.put_in_place, "TensorFlow's 1-D convolutions are 2-D ones of one row"),
     (skipped_steps.recognise, "Keras's layers take any mask; how to do without is a function"),
     (window_padding.absorb, "Keras pads images in a layer of its own"),

@@ -1,4 +1,4 @@
-"""An op along the last axis, with that axis brought there and back -> the op along the axis where it is.
+"""Axes that are turned more often than they need be: for an op along the last axis, and twice in a row.
 
 Before (``tf.nn.softmax(x, axis=1)``)::
 
@@ -18,7 +18,8 @@ from torch import fx
 from diglot.ir.hub import Hub, is_call
 from diglot.passes.layout.perms import permuted_dims
 
-_TURNS = {"aten.permute.default", "aten.transpose.int"}
+_PERMUTES = {"aten.permute.default"}
+_TURNS = {*_PERMUTES, "aten.transpose.int"}
 _ALONG = {
     "aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default",
     "aten.cumsum.default", "aten.cumprod.default",
@@ -48,3 +49,14 @@ def _rewrite(hub: Hub, node: fx.Node) -> None:
         made = hub.graph.call_function(node.target, given, dict(node.kwargs))
         made.meta = {**node.meta, "val": after.meta["val"]}
     after.replace_all_uses_with(made)
+
+
+def join(hub: Hub) -> None:
+    """Turn axes once that are turned twice in a row, in place; what was between reads the axes as they were."""
+    for node in list(hub.graph.nodes):
+        first = node.args[0] if is_call(node, _PERMUTES) else None
+        if not isinstance(first, fx.Node) or not is_call(first, _PERMUTES) or len(first.users) > 1:
+            continue
+        rank = node.meta["val"].dim()
+        once, again = permuted_dims(first, rank), permuted_dims(node, rank)
+        node.args = (first.args[0], [once[axis] for axis in again])

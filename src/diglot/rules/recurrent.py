@@ -393,6 +393,13 @@ register(
         for name in ("counted_first", "back_in_place")
     ),
     Rule(
+        "diglot.conv_lstm.default",
+        _for_torch,
+        torch="ConvLSTM(in_channels, hidden_channels, kernel_size)(x)",
+        layout="logical",
+        noun="sequence",
+    ),
+    Rule(
         "diglot.step_mask.default",
         _step_mask,
         torch="nn.utils.rnn.pack_padded_sequence(x, lengths)",

@@ -1,6 +1,6 @@
 """Recurrent layers that are PyTorch's own: LSTM, GRU, SimpleRNN and Bidirectional.
 
-Others (cells of the author's, ConvLSTM, other activations) run their own ``call``, step by step.
+Others (cells of the author's, other activations) run their own ``call``, step by step.
 """
 
 from __future__ import annotations
@@ -461,14 +461,3 @@ own_call(
     Sample(lambda keras: keras.layers.RNN(keras.layers.LSTMCell(4), return_state=True), ("2,5,3",)),
 )
 own_call("StackedRNNCells", Sample(_cells, ("2,5,3",)))
-for _rank, _shape in ((1, "2,4,6,3"), (2, "2,3,6,5,3"), (3, "2,2,4,3,5,3")):
-    own_call(
-        f"ConvLSTM{_rank}D",
-        *(
-            Sample(
-                lambda keras, r=_rank, o=_options: getattr(keras.layers, f"ConvLSTM{r}D")(4, 3, **o), (_shape,),
-                single=_rank == 3,
-            )
-            for _options in ({}, {"padding": "same", "return_sequences": True}, {"go_backwards": True})
-        ),
-    )  # fmt: skip

@@ -126,6 +126,39 @@ def _sequence(op: OpCall) -> ast.expr:
     return _parts(op, made, states=len(hx))
 
 
+_FUNCTIONS = {"tanh": "torch.tanh", "sigmoid": "torch.sigmoid", "relu": "F.relu"}
+_FUNCTIONS["hard_sigmoid"] = "F.hardsigmoid"
+
+
+def _conv_lstm(op: OpCall) -> ast.expr:
+    """``sequence, (h, c) = self.conv_lstm(x)``."""
+    names = ("weight_ih", "weight_hh", "bias")
+    weights = {name: (node, []) for name, node in zip(names, op["params"], strict=False)}
+    if not op.writer.owns(op.node, op["params"]):
+        raise op.refuse("its weights are shared with another module")
+    gates, channels, *kernel = op["params"][0].meta["val"].shape
+    construct = call(
+        op.helper("ConvLSTM"),
+        int(channels),
+        int(gates) // 4,
+        tuple(int(size) for size in kernel),
+        stride=unless(tuple(op["stride"]), (1,) * len(kernel)),
+        padding=unless(op["padding"], "valid"),
+        dilation=unless(tuple(op["dilation"]), (1,) * len(kernel)),
+        bias=unless(len(op["params"]) == 3, True),
+        activation=_function(op["activation"], "tanh"),
+        recurrent_activation=_function(op["recurrent_activation"], "sigmoid"),
+    )
+    states = [op.value(h) for h in op["hx"]]
+    given = [ast.Tuple(states, ast.Load())] if states else []
+    made = call(op.layer(construct, weights, default="conv_lstm"), op.expr("input"), *given)
+    return _parts(op, made, states=2)
+
+
+def _function(name: str, default: str) -> Any:
+    return ... if name == default else E(_FUNCTIONS[name])
+
+
 def _is_packed(op: OpCall) -> bool:
     """Whether a layer runs over padded sequences, each to its own end."""
     return op.rule.op.startswith("diglot.masked_rnn")
@@ -222,6 +255,7 @@ def _cell(op: OpCall) -> ast.expr:
 alike("scaled_dot_product_attention", _attention)
 alike("diglot.multi_head_attention.default", _multi_head)
 alike("lstm.input gru.input rnn_tanh.input rnn_relu.input diglot.masked_rnn.default", _sequence)
+alike("diglot.conv_lstm.default", _conv_lstm)
 alike("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", _cell)
 alike("diglot.step_mask.default", "torch.arange(length, device=lengths.device) < lengths[:, None]")
 alike("diglot.trim_steps.default", "x[:, : lengths.max()]")
