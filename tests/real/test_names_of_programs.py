@@ -149,3 +149,11 @@ def test_a_functional_programs_file_is_read_with_the_map_beside_it(tmp_path):
     source = load_keras_source(str(tmp_path / "model.keras"))
     back = diglot.translate(source.model, to="torch")
     assert not there_and_back.state_differences(model, back.model)
+
+
+def test_a_module_that_two_names_hold_is_proven_with_weights_of_all_kinds():
+    torch.manual_seed(0)
+    back = there_and_back.to_keras_and_back(Normed().eval(), torch.randn(2, 4, 11))
+    assert "self.conv1 = self.net[0]" in back.source
+    proof = diglot.prove(back)
+    assert proof, proof.first_divergence

@@ -147,7 +147,9 @@ class Prover:
         drawn = randomise(self.model.present(), parameters, self.seed + 10_000 * number)
         if self.weight_map.to_torch:  # what Keras has no weight for is a constant of the program
             mapped = {name for entry in self.weight_map.entries for name in entry.sources}
-            drawn = {n: a for n, a in drawn.items() if n in mapped}
+            shared = {id(p) for name, p in parameters.items() if name in mapped}
+            same = {name for name, p in parameters.items() if id(p) in shared}  # under any name
+            drawn = {n: a for n, a in drawn.items() if n in mapped | same}
         self.random = on_disk(drawn)
 
     def _refuses_everything(self, conclude: Callable[..., Proof]) -> Proof:
