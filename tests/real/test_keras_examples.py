@@ -215,3 +215,18 @@ def test_states_of_an_lstm_over_images_are_handed_on(proven):
     )
     y = layers.ConvLSTM2D(4, 3, padding="same")(y, initial_state=[h, c])
     assert "(output, (h, c))" in proven(keras.Model(inputs, y)).source
+
+
+class Distance(keras.regularizers.Regularizer):
+    """As PointNet's: it holds a tensor of its own."""
+
+    def __init__(self, size):
+        self.eye = ops.eye(size)
+
+    def __call__(self, x):
+        return ops.sum(ops.square(x - self.eye))
+
+
+def test_what_a_regulariser_holds_is_of_the_proofs_width(proven):
+    inputs = keras.Input((5, 5))
+    proven(keras.Model(inputs, layers.Dense(5, activity_regularizer=Distance(5))(inputs)))

@@ -236,7 +236,7 @@ def test_there_and_back(name):
 def test_patches_are_turned_once_where_they_become_a_sequence():
     model, inputs = importlib.import_module("extras_vision").make_patches()
     source = there_and_back.to_keras_and_back(model, inputs).source
-    assert "x = self.patch_embed(images).reshape(-1, 12, 16).transpose(1, 2)" in source
+    assert "x = self.patch_embed(images).flatten(2).transpose(1, 2)" in source
     assert source.count("transpose") == 3  # and two that the author wrote
 
 

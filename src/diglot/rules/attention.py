@@ -313,7 +313,8 @@ register(
         noun="attention",
         topic="Boolean mask",
         note='True means "hide" in nn.MultiheadAttention and "look" in Keras: the mask is inverted. '
-        "key_dim is the size of one head, PyTorch's embed_dim that of all.",
+        "key_dim is the size of one head, PyTorch's embed_dim that of all. Keras's layer takes the masks that tensors "
+        "carry away from its inputs: x + attention(x, x) has none, nor has any layer after it.",
         samples=_layer_samples(),
     ),
 )

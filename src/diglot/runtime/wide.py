@@ -93,6 +93,9 @@ class Widened:
                 if name.endswith("dtype") and value in NARROW:
                     self._set(operation, name, WIDE)
                 continue
+            if name.endswith("_regularizer") and hasattr(value, "__dict__"):
+                self._operation(value)  # it adds to a loss, and may hold tensors of its own
+                continue
             widen = _exactly if _is_measured(operation, name) else _as_written
             wider = _widened(value, widen, self._untracked)
             if wider is not value:
