@@ -16,6 +16,7 @@ def prepare(hub: Hub, origin: Layers, style: str) -> None:
         return
     hub.layer_names, hub.automatic_names = origin.names, origin.automatic
     hub.model_name, hub.root_layer = origin.name, origin.root
+    hub.stored_shapes = dict(origin.shapes)
     hub.is_sequence = origin.is_sequence and style == "functional"
     for node, parameter in list(hub.parameters.items()):
         if not parameter.persistent:

@@ -41,7 +41,8 @@ class Layers:
     ``names`` are those of its layers, by the paths of their modules; ``automatic`` those that Keras gave to layers of
     a model of classes; ``root`` that of its only layer, where the program is that layer; ``name`` its own, where its
     author gave it one. ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own
-    layers, ``is_sequence`` that it is a Sequential one. ``inputs`` and ``outputs`` are as in the weight map.
+    layers, ``is_sequence`` that it is a Sequential one. ``inputs`` and ``outputs`` are as in the weight map; ``shapes``
+    are those of weights in Keras by their names in PyTorch.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -53,6 +54,7 @@ class Layers:
     known: bool = False
     inputs: Sequence[TensorSpec] = ()
     outputs: Sequence[TensorSpec] = ()
+    shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
@@ -152,6 +154,7 @@ def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
     return Layers(
         names, known.name, functional, known.is_sequence, automatic, known.root, True,
         weight_map.inputs, weight_map.outputs,
+        {e.sources[0]: tuple(e.shape) for e in weight_map.entries if e.combine is None},
     )  # fmt: skip
 
 

@@ -75,7 +75,15 @@ def lengths():
     return keras.Model(ids, layers.GlobalMaxPooling1D()(x), name="sentences")
 
 
+def groups_of_one():
+    """Not a depthwise convolution, though the same function: its kernel is of another shape."""
+    images = keras.Input((6, 5, 4))
+    x = layers.Conv2D(4, 3, groups=4, name="grouped")(images)
+    return keras.Model(images, layers.DepthwiseConv2D(2, name="each")(x))
+
+
 MODELS = {
+    "convolutions in groups of one": groups_of_one,
     "open lengths": lengths,
     "axes": channels_first,
     "classes": classes,

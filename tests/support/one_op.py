@@ -35,7 +35,10 @@ class _Writer:
         self.parameters, self.owned = parameters, owned
         self.layers: dict[str, tuple[ast.expr, dict[str, Any]]] = {}
         self.program = types.SimpleNamespace(
-            helpers=set(), float_dtype=torch.float32, strides_vary=lambda *_: False
+            hub=types.SimpleNamespace(parameters={}, stored_shapes={}),
+            helpers=set(),
+            float_dtype=torch.float32,
+            strides_vary=lambda *_: False,
         )
         self.call = types.SimpleNamespace(path="")
 

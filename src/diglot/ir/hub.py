@@ -118,6 +118,9 @@ class Hub:
     automatic_names: dict[str, str] = dataclasses.field(
         default_factory=dict
     )  # those that Keras gave
+    stored_shapes: dict[str, tuple[int, ...]] = dataclasses.field(
+        default_factory=dict
+    )  # of weights, by name, in that Keras model
     root_layer: str = ""  # what the layer is called that the whole program is
     is_sequence: bool = False  # whether that Keras model was a keras.Sequential
 

@@ -39,13 +39,23 @@ class _Window:
     before: Numbers = ()  # zeros to add by hand, when padding is "valid"
     after: Numbers = ()
     every: Numbers = ()  # take every n-th result: a stride that Keras does not offer here
+    grouped: bool = (
+        False  # a convolution in groups, as it was in Keras before, whatever their number
+    )
 
     @property
     def depthwise(self) -> bool:
         """One filter (or several) for each channel, in one or two dimensions: Keras has a layer for
         that.
         """
-        return 1 < self.groups == self.channels and self.rank < 3
+        return 1 < self.groups == self.channels and self.rank < 3 and not self.grouped
+
+
+def _was_grouped(op: OpCall, shape: Numbers) -> bool:
+    """Tell whether Keras had the weight in this shape, that of a convolution in groups of one channel."""
+    hub = op.writer.program.hub
+    known = hub.parameters.get(op["weight"])
+    return known is not None and hub.stored_shapes.get(known.name) == tuple(shape)
 
 
 def _window(op: OpCall) -> _Window:
@@ -63,6 +73,7 @@ def _window(op: OpCall) -> _Window:
         op["groups"],
         op.logical_shape("input")[1],
         filters,
+        grouped=_was_grouped(op, (*kernel, 1, filters)),
     )
     total = tuple(d * (k - 1) for d, k in zip(w.dilation, w.kernel, strict=True))
     if op["padding"] == "same":
