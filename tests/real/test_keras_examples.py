@@ -230,3 +230,33 @@ class Distance(keras.regularizers.Regularizer):
 def test_what_a_regulariser_holds_is_of_the_proofs_width(proven):
     inputs = keras.Input((5, 5))
     proven(keras.Model(inputs, layers.Dense(5, activity_regularizer=Distance(5))(inputs)))
+
+
+def test_a_frozen_base_keeps_its_statistics_in_training(proven, worker):
+    x = inputs = keras.Input((8, 9, 3))
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(5, 3, name="conv")(x))
+    base = keras.Model(inputs, x, name="base")
+    base.trainable = False
+    images = keras.Input((8, 9, 3))
+    pooled = layers.GlobalAveragePooling2D()(base(images, training=False))
+    model = keras.Model(images, layers.Dense(2)(pooled))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    made = proven(model)
+    assert {"base.bn.weight", "base.bn.running_var"} <= set(made.model.state_dict())
+    assert "self.bn = FrozenBatchNorm(5, eps=0.001)" in made.source
+    trained = [n for n, p in made.model.named_parameters() if p.requires_grad]
+    assert trained == ["dense.weight", "dense.bias"]
+    for style in ("layers", "functional"):
+        back = diglot.translate(made.model.eval(), torch.randn(2, 3, 8, 9), style=style)
+        assert "trainable=False" in back.source
+        proof = diglot.prove(back, worker=worker)
+        assert proof.verdict == "proven", style + str(proof)
+
+
+def test_a_frozen_batch_norm_of_trained_weights(proven):
+    inputs = keras.Input((6, 5, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3)(inputs), training=False)
+    x = layers.BatchNormalization(center=False, trainable=False)(x)
+    proven(keras.Model(inputs, x))

@@ -36,6 +36,7 @@ class _Writer:
         self.layers: dict[str, tuple[ast.expr, dict[str, Any]]] = {}
         self.program = types.SimpleNamespace(
             hub=types.SimpleNamespace(parameters={}, stored_shapes={}),
+            style="layers",
             helpers=set(),
             float_dtype=torch.float32,
             strides_vary=lambda *_: False,

@@ -66,18 +66,28 @@ def _batch_norm(op: OpCall) -> ast.expr:
 
 def _batch_norm_layer(op: OpCall) -> ast.expr:
     momentum = round(1.0 - op["momentum"], 12)
+    parameters = op.writer.program.hub.parameters
+    held = [parameters.get(op[n]) for n in _given("weight", "bias", op=op)]
+    trained = any(parameter is None or parameter.trainable for parameter in held)
+    if not op["training"] and trained and op.writer.program.style == "functional":
+        raise op.refuse(
+            "a Functional model trains the statistics of every batch norm whose weights it trains; "
+            "translate with style='layers'"
+        )
+    frozen = not op["training"] and not trained
     construct = call(
         "layers.BatchNormalization",
         momentum=unless(momentum, 0.99),
         epsilon=op["eps"],
         **_flags(op),
+        trainable=False if frozen else ...,
     )
     steps = feature_steps(op)
     weights = _scale_and_shift(op, steps)
     weights["moving_mean"] = (op["running_mean"], steps)
     weights["moving_variance"] = (op["running_var"], steps)
     layer = op.layer(construct, weights)
-    if op["training"]:
+    if op["training"] or frozen:
         return E("layer(x)", layer=layer, x=op.expr("input"))
     return E("layer(x, training=False)", layer=layer, x=op.expr("input"))
 

@@ -94,8 +94,15 @@ _STATISTICS = ("running_mean", "running_var")
 def _batch_norm(op: OpCall) -> ast.expr:
     owned = [n for n in ("weight", "bias", *_STATISTICS) if op[n] is not None]
     frozen = not op["training"] and op["running_mean"] is not None
-    if frozen or not owned or not op.is_layer(*owned):
-        return by_schema(op, "F.batch_norm", frozenset({"cudnn_enabled"}))
+    whole = (op["weight"] is None) == (op["bias"] is None)
+    if not owned or not op.is_layer(*owned) or (frozen and not whole):
+        return _batch_norm_function(op, owned)
+    weights = {name: (op[name], feature_steps(op)) for name in owned}
+    affine = unless(op["weight"] is not None, True)
+    if frozen:
+        channels, eps = op.logical_shape("input")[1], unless(op["eps"], 1e-5)
+        construct = call(op.helper("FrozenBatchNorm"), channels, eps=eps, affine=affine)
+        return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
     rank = op.fake("input").dim()
     if op["momentum"] is None:
         momentum = to_ast(None)
@@ -106,12 +113,24 @@ def _batch_norm(op: OpCall) -> ast.expr:
         op.logical_shape("input")[1],
         eps=unless(op["eps"], 1e-5),
         momentum=momentum,
-        affine=unless(op["weight"] is not None, True),
+        affine=affine,
         track_running_stats=unless(op["running_mean"] is not None, True),
     )
-    steps = feature_steps(op)
-    weights = {name: (op[name], steps) for name in owned}
     return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
+
+
+def _batch_norm_function(op: OpCall, owned: list[str]) -> ast.expr:
+    """``F.batch_norm(x, running_mean, running_var, weight=…)``: its order is another than the op's."""
+    statistics = [op.expr(n) if n in owned else ast.Constant(None) for n in _STATISTICS]
+    return call(
+        "F.batch_norm",
+        op.expr("input"),
+        *statistics,
+        **{n: op.expr(n) for n in ("weight", "bias") if n in owned},
+        training=unless(op["training"], False),
+        momentum=unless(op["momentum"], 0.1) if op["training"] else ...,
+        eps=unless(op["eps"], 1e-5),
+    )
 
 
 def _layer_norm(op: OpCall) -> ast.expr:
