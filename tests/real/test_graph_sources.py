@@ -125,7 +125,7 @@ def test_dilated_convolutions_are_convolutions(tmp_path, worker):
     )
     source = proven(exported(model, tmp_path / "m"), worker).source
     assert "nn.Conv1d(8, 7, 3, padding=4, dilation=4)" in source
-    assert "F.pad(keras_tensor, (2, 0))" in source
+    assert "nn.ZeroPad1d((2, 0))" in source
 
 
 def test_what_float64_lacks_in_tensorflow_is_still_proven(tmp_path, worker):

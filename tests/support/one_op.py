@@ -35,7 +35,7 @@ class _Writer:
         self.parameters, self.owned = parameters, owned
         self.layers: dict[str, tuple[ast.expr, dict[str, Any]]] = {}
         self.program = types.SimpleNamespace(
-            hub=types.SimpleNamespace(parameters={}, stored_shapes={}),
+            hub=types.SimpleNamespace(parameters={}, constants={}, stored_shapes={}),
             style="layers",
             helpers=set(),
             float_dtype=torch.float32,
