@@ -239,7 +239,7 @@ def test_a_frozen_base_keeps_its_statistics_in_training(proven, worker):
     base.trainable = False
     images = keras.Input((8, 9, 3))
     pooled = layers.GlobalAveragePooling2D()(base(images, training=False))
-    model = keras.Model(images, layers.Dense(2)(pooled))
+    model = keras.Model(images, layers.Dense(2, name="head")(pooled))
     rng = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(rng.uniform(0.5, 1.5, weight.shape))
@@ -247,7 +247,7 @@ def test_a_frozen_base_keeps_its_statistics_in_training(proven, worker):
     assert {"base.bn.weight", "base.bn.running_var"} <= set(made.model.state_dict())
     assert "self.bn = FrozenBatchNorm(5, eps=0.001)" in made.source
     trained = [n for n, p in made.model.named_parameters() if p.requires_grad]
-    assert trained == ["dense.weight", "dense.bias"]
+    assert trained == ["head.weight", "head.bias"]
     for style in ("layers", "functional"):
         back = diglot.translate(made.model.eval(), torch.randn(2, 3, 8, 9), style=style)
         assert "trainable=False" in back.source
