@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+import diglot
 from diglot.codegen.weights import (
     ModulePair,
     TensorSpec,
@@ -268,3 +270,27 @@ def test_a_weight_inside_a_nested_functional_model_is_found_by_the_layers_names(
     inner = Functional("inner.model", layers=[dense], output="the model's property")
     outer = Functional("outer", layers=[inner])
     assert resolve(outer, "inner.model.output.kernel") == "kernel of the layer called output"
+
+
+class _Steps(torch.nn.Module):
+    """One kernel and one matrix of its own, which functions use at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = torch.nn.Parameter(torch.randn(6, 6, 3, 3) * 0.2)
+        self.matrix = torch.nn.Parameter(torch.randn(6, 6) * 0.3)
+
+    def forward(self, x):
+        for _ in range(3):
+            x = torch.tanh(torch.nn.functional.conv2d(x, self.kernel, padding=1))
+        y = x.mean((2, 3))
+        for _ in range(2):
+            y = torch.tanh(torch.nn.functional.linear(y, self.matrix))
+        return y
+
+
+@pytest.mark.parametrize("style", ["layers", "functional"])
+def test_a_weight_that_functions_use_again_is_one_layer(style, worker):
+    made = diglot.translate(_Steps(), torch.randn(2, 6, 7, 8), style=style)
+    assert made.source.count("layers.Conv2D(") == made.source.count("layers.Dense(") == 1
+    assert diglot.prove(made, worker=worker).verdict == "proven"

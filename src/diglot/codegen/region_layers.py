@@ -59,6 +59,8 @@ class LayerWriter:
             path = self.relative(leaf) if leaf else ""
             path = "" if path is None else path
         module = path
+        if not path and not suffix and (held := self._held(construct, weights)) is not None:
+            return self.attribute(held)
         if suffix:
             path = f"{path or names.identifier(default or 'layer')}_{suffix}"
         key = self.key(path or f"{names.identifier(default or 'layer')}")
@@ -71,6 +73,18 @@ class LayerWriter:
             self.members[key] = dataclasses.replace(member, whole=member.whole and stands)
             self.program.weights.settle(self, key, weights, node)
         return self.attribute(key)
+
+    def _held(self: RegionWriter, construct: ast.expr, weights: dict[str, Any]) -> Key | None:
+        """The layer that holds weights of the region's own already, which a function uses a second time."""
+        if not weights:
+            return None
+        wanted = {name: weight_nodes(value) for name, value in weights.items()}
+        for key, member in self.members.items():
+            if member.kind == "layer" and member.weights and not member.source:
+                held = {name: weight_nodes(value) for name, value in member.weights.items()}
+                if held == wanted and ast.dump(member.construct) == ast.dump(construct):
+                    return key
+        return None
 
     def _member(
         self: RegionWriter, node: fx.Node, construct: ast.expr, path: str, weights: dict[str, Any]
