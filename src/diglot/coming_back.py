@@ -20,8 +20,7 @@ def prepare(hub: Hub, origin: Layers, style: str) -> None:
     hub.is_sequence = origin.is_sequence and style == "functional"
     for node, parameter in list(hub.parameters.items()):
         if not parameter.persistent:
-            node.meta["named"] = parameter.name.rpartition(".")[2]
-            hub.constants[node] = hub.parameters.pop(node).value
+            hub.write_out(node)
 
 
 def boundary(hub: Hub, origin: Layers) -> Any:

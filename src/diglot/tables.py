@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 
-from diglot.codegen.names import common_start
+from diglot.codegen.names import common_start, unique
 from diglot.codegen.torch_dialect import is_pattern
 from diglot.frontends.keras_tracing.tensor import constant, is_backend_tensor
 from diglot.ir.hub import Hub, Parameter
@@ -35,21 +36,20 @@ def settle(hub: Hub, module: nn.Module) -> Settled:
     ``module`` is what was captured; a new buffer has the name of the attribute of the author's that holds it.
     """
     settled = Settled(set(), {})
-    constants = list(hub.constants.items())
+    constants, modules = list(hub.constants.items()), dict(module.named_modules())
     for node, parameter in list(hub.parameters.items()):
         if parameter.persistent:
             continue
         if parameter.value.numel() > SHORT_TABLE:
             hub.parameters[node] = dataclasses.replace(parameter, persistent=True)
         else:
-            node.meta["named"] = parameter.name.rpartition(".")[2]
-            hub.constants[node] = hub.parameters.pop(node).value
+            hub.write_out(node)
             settled.written.add(parameter.name)
     for node, value in constants:
         wanted = node.meta["val"].dtype
         if value.numel() <= SHORT_TABLE or value.is_complex() or is_pattern(value, wanted):
             continue
-        name = _free(_name(hub, node, module, value), {p.name for p in hub.parameters.values()})
+        name = unique(_name(hub, node, modules, value), {p.name for p in hub.parameters.values()})
         narrow = value.to(wanted)
         del hub.constants[node]
         hub.parameters[_placeholder(hub, node, name)] = Parameter(
@@ -73,21 +73,14 @@ def _placeholder(hub: Hub, node: fx.Node, name: str) -> fx.Node:
     return made
 
 
-def _name(hub: Hub, node: fx.Node, module: nn.Module, value: torch.Tensor) -> str:
+def _name(hub: Hub, node: fx.Node, modules: Mapping[str, nn.Module], value: torch.Tensor) -> str:
     """A name below the innermost module that holds every reader."""
     paths = [hub.call_of[user].path.split(".") for user in node.users if user in hub.call_of]
     path = ".".join(common_start(paths)) if paths else ""
-    layer = getattr(_submodule(module, path), "source_layer", None)
+    layer = getattr(modules.get(path), "source_layer", None)
     own = vars(layer).items() if layer is not None else ()
     named = next((name for name, held in own if _holds(held, value)), "table")
     return ".".join(filter(None, [path, named.strip("_")]))
-
-
-def _submodule(module: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return module.get_submodule(path)
-    except AttributeError:
-        return None
 
 
 def _holds(held: Any, value: torch.Tensor) -> bool:
@@ -98,10 +91,3 @@ def _holds(held: Any, value: torch.Tensor) -> bool:
         return False
     array = constant(held)
     return torch.equal(array.flatten().to(value.dtype), value.flatten())
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number, found = 2, name
-    while found in taken:
-        found, number = f"{name}_{number}", number + 1
-    return found

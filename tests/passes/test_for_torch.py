@@ -114,6 +114,11 @@ def test_a_product_between_two_views_is_along_the_last_axis(written, one):
     assert any("view" in n or "reshape" in n for n in found) == (not one)
 
 
+def turns(found):
+    """Whether any op turns axes."""
+    return any("permute" in n or "transpose" in n for n in found)
+
+
 TURNED = [
     (lambda self, x: F.softmax(x.transpose(1, 2), -1).transpose(1, 2), 1),
     (lambda self, x: F.log_softmax(x.permute(1, 2, 0), 2).permute(2, 0, 1), 0),
@@ -126,8 +131,7 @@ TURNED = [
 @pytest.mark.parametrize("written, axis", TURNED)
 def test_an_op_along_an_axis_that_is_brought_there_and_back(written, axis):
     found, hub = ops(written, 3, 5, 6)
-    turned = any("permute" in n or "transpose" in n for n in found)
-    assert turned == (axis is None)
+    assert turns(found) == (axis is None)
     if axis is not None:
         along = next(n for n in hub.graph.nodes if "softmax" in str(n.target) or "cumsum" in str(n))
         assert along.args[1] == axis
@@ -186,8 +190,7 @@ MOVED = [
 @pytest.mark.parametrize("written, axis", MOVED)
 def test_a_new_axis_that_others_are_turned_around(written, axis):
     found, hub = ops(written, 3, 5, 6)
-    turned = any("permute" in n or "transpose" in n for n in found)
-    assert turned == (axis is None)
+    assert turns(found) == (axis is None)
     if axis is not None:
         (new,) = (n for n in hub.graph.nodes if "unsqueeze" in str(n.target))
         assert new.args[1] == axis

@@ -177,10 +177,7 @@ def round_trip(factory: Factory, options: argparse.Namespace) -> tuple[bool, str
         *(there_and_back.outputs(m, example) for m in (model, back.model))
     )
     lost = there_and_back.state_differences(model, back.model)
-    lines = back.source.count("\n")
-    said = f"{gap:.1e} {time.time() - began:5.1f}s {lines:4d} lines"
-    if lost:
-        said += f", {len(lost)} lost: {', '.join(lost)}"[: options.width]
+    said = _said(gap, began, back.source) + _lost(lost, options)
     return gap <= 1e-7 and not lost, said  # a table that is written out has 32 bits
 
 
@@ -200,13 +197,19 @@ def round_trip_of_keras(factory: Factory, options: argparse.Namespace) -> tuple[
         *(there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
     )
     lost = there_and_back.keras_differences(model, back.model)
-    lines = back.source.count("\n")
-    said = f"{gap:.1e} {time.time() - began:5.1f}s {lines:4d} lines, {back.info['style']}"
-    if lost:
-        said += f", {len(lost)} lost: {', '.join(lost)}"[: options.width]
+    said = f"{_said(gap, began, back.source)}, {back.info['style']}" + _lost(lost, options)
     proofs = [diglot.prove(t).verdict for t in (there, back)] if options.prove else []
     said += "".join(f" {verdict}" for verdict in proofs)
     return gap <= TOLERANCE and not lost and set(proofs) <= {"proven"}, said
+
+
+def _said(gap: float, began: float, source: str) -> str:
+    lines = source.count("\n")
+    return f"{gap:.1e} {time.time() - began:5.1f}s {lines:4d} lines"
+
+
+def _lost(lost: list[str], options: argparse.Namespace) -> str:
+    return f", {len(lost)} lost: {', '.join(lost)}"[: options.width] if lost else ""
 
 
 def tried(group: str, factory: Factory, options: argparse.Namespace) -> tuple[bool, str]:

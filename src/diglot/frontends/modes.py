@@ -239,7 +239,7 @@ def _without_flags(node: fx.Node) -> tuple:
     if flag is not None and len(args) > flag:
         args[flag] = None
     if target_name(node) == _ATTENTION:  # mask and rate are left out where there are none
-        args[3:] = [*args[3:], *(None, 0.0)[len(args) - 3 :]] if len(args) < 5 else args[3:]
+        args += [None, 0.0][len(args) - 3 :]
         args[4] = 0.0
     return tuple(args)
 

@@ -124,6 +124,12 @@ class Hub:
     root_layer: str = ""  # what the layer is called that the whole program is
     is_sequence: bool = False  # whether that Keras model was a keras.Sequential
 
+    def write_out(self, node: fx.Node) -> None:
+        """Make a buffer a constant of the program, under the name that it had."""
+        buffer = self.parameters.pop(node)
+        node.meta["named"] = buffer.name.rpartition(".")[2]
+        self.constants[node] = buffer.value
+
 
 MARK = "diglot.mark.default"
 

@@ -64,9 +64,19 @@ def is_linear(function: Any) -> bool:
     return function is None or function is keras.activations.linear
 
 
+def name_of(function: Any) -> str | None:
+    """Return the name of a function of Keras's that PyTorch has, too; None for any other."""
+    return _by_function().get(id(function))
+
+
+def function_named(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return PyTorch's function for such a name."""
+    return _STOCK[name][0]
+
+
 def activation_module(function: Any) -> nn.Module | None:
     """Return the torch module of an activation function, None for one that has no module (or does nothing)."""
-    name = _by_function().get(id(function))
+    name = name_of(function)
     return _STOCK[name][1]() if name is not None else None
 
 
@@ -74,8 +84,8 @@ def activate(run: LayerCall, function: Any, x: torch.Tensor) -> torch.Tensor:
     """Apply an activation (a function of Keras's or the author's, or a layer)."""
     if is_linear(function):
         return x
-    name = _by_function().get(id(function))
-    return _STOCK[name][0](x) if name is not None else run.apply(function, x)
+    name = name_of(function)
+    return function_named(name)(x) if name is not None else run.apply(function, x)
 
 
 # --- layers ----------------------------------------------------------------------------------------------

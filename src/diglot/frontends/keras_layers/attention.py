@@ -219,7 +219,7 @@ def _causal_mask(own: Any, query: torch.Tensor, value: torch.Tensor | None = Non
 
 
 method("MultiHeadAttention", "_compute_attention", _attend)
-method("MultiHeadAttention GroupQueryAttention", "_compute_causal_mask", _causal_mask)
+method("MultiHeadAttention", "_compute_causal_mask", _causal_mask)
 
 
 def _sample(*shapes: str, call: Any = None, random: bool = False, **options: Any) -> Sample:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from diglot.carried.conv_recurrent import ConvLSTM
+from diglot.frontends.keras_layers.activation import function_named, name_of
 from diglot.frontends.keras_layers.records import (
     LayerCall,
     Sample,
@@ -19,12 +19,9 @@ from diglot.frontends.keras_layers.records import (
     to_last,
 )
 
-_FUNCTIONS = {
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": F.relu,
-    "hard_sigmoid": F.hardsigmoid,
-}
+#: Functions between its gates that the program has a name for; see rules/spelling/sequences.py.
+_FUNCTIONS = {"tanh", "sigmoid", "relu", "hard_sigmoid"}
+_WEIGHTS = ("weight_ih", "weight_hh", "bias")
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 _LIBRARY.define(
     "conv_lstm(Tensor input, Tensor[] hx, Tensor[] params, int[] stride, str padding, int[] dilation, "
@@ -36,7 +33,7 @@ def _module(
     params: list[torch.Tensor], stride: Any, padding: str, dilation: Any, *functions: str
 ) -> ConvLSTM:
     gates, channels, *kernel = params[0].shape
-    activations = [_FUNCTIONS[name] for name in functions]
+    activations = [function_named(name) for name in functions]
     options = (tuple(stride), padding, tuple(dilation), len(params) == 3)
     return ConvLSTM(channels, gates // 4, tuple(kernel), *options, *activations)
 
@@ -44,8 +41,7 @@ def _module(
 def _run_op(
     input: torch.Tensor, hx: list[torch.Tensor], params: list[torch.Tensor], *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    names = ("weight_ih", "weight_hh", "bias")
-    weights = dict(zip(names, params, strict=False))
+    weights = dict(zip(_WEIGHTS, params, strict=False))
     module = _module(params, *options)
     sequence, (h, c) = torch.func.functional_call(module, weights, (input, tuple(hx) or None))
     return sequence, h.clone(), c.clone()
@@ -77,37 +73,24 @@ _LIBRARY.impl("conv_lstm", _run_op, "CompositeExplicitAutograd")
 torch.library.register_fake("diglot::conv_lstm", _shape_op, lib=_LIBRARY)
 
 
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", "")
-
-
 def _is_plain(own: Any) -> bool:
     """Whether a layer is one that the carried class can be."""
     cell = own.cell
-    known = {_name(cell.activation), _name(cell.recurrent_activation)} <= set(_FUNCTIONS)
+    known = {name_of(cell.activation), name_of(cell.recurrent_activation)} <= _FUNCTIONS
     strided = cell.padding == "same" and set(cell.strides) != {1}
     dropped = cell.dropout or cell.recurrent_dropout
     last = cell.data_format == "channels_last"
     return known and last and not (strided or dropped or own.stateful or masks_flow())
 
 
-class Weights(nn.Module):
-    """The weights of a ConvLSTM."""
-
-    def __init__(self, module: ConvLSTM) -> None:
-        super().__init__()
-        for name, weight in module.named_parameters():
-            self.register_parameter(name, weight)
-
-
 def _make(own: Any) -> nn.Module:
-    cell = own.cell
-    kernel, rank = cell.kernel.shape, len(cell.kernel_size)
-    turned = (kernel[-1], kernel[-2], *kernel[:rank])
-    params = [torch.empty(turned), torch.empty(turned), torch.empty(kernel[-1])]
-    made = _module(params[: 3 if cell.use_bias else 2], [1], "valid", [1], "tanh", "sigmoid")
-    made.weight_hh = nn.Parameter(torch.empty(kernel[-1], kernel[-1] // 4, *kernel[:rank]))
-    return Weights(made)
+    """The weights, in the order in which the op takes them."""
+    *sides, channels, gates = own.cell.kernel.shape
+    module = nn.Module()
+    shapes = [(gates, channels, *sides), (gates, gates // 4, *sides), (gates,)]
+    for name, shape in zip(_WEIGHTS[: 3 if own.cell.use_bias else 2], shapes, strict=False):
+        module.register_parameter(name, nn.Parameter(torch.empty(shape)))
+    return module
 
 
 def _weights(own: Any) -> list[Weight]:
@@ -128,23 +111,20 @@ def _channels_first(x: torch.Tensor) -> torch.Tensor:
 def _run(
     run: LayerCall, sequences: torch.Tensor, initial_state: Any = None, mask: Any = None
 ) -> Any:
-    own, cell, held = run.layer, run.layer.cell, run.module
+    own, cell = run.layer, run.layer.cell
     if any(m is not None for m in (mask if isinstance(mask, (list, tuple)) else [mask])):
         raise run.refused("a mask that is handed to it, where no layer makes masks")
     x = sequences.flip(1) if own.go_backwards else sequences
     states = [to_first(state) for state in initial_state or ()]
-    params = [
-        w for w in (held.weight_ih, held.weight_hh, getattr(held, "bias", None)) if w is not None
-    ]
     sequence, h, c = torch.ops.diglot.conv_lstm(
         _channels_first(x),
         states,
-        params,
+        list(run.module.parameters()),
         list(cell.strides),
         cell.padding,
         list(cell.dilation_rate),
-        _name(cell.activation),
-        _name(cell.recurrent_activation),
+        name_of(cell.activation),
+        name_of(cell.recurrent_activation),
     )
     if own.return_sequences:
         output = sequence.permute(0, 1, *range(3, sequence.dim()), 2)

@@ -57,9 +57,8 @@ class Trace:
         self._received_as: Any = ()
         self._given: Any = None  # to a function that was handed to a layer
         self._float: torch.dtype | None = None
-        self._block: Block | None = (
-            None  # that is called next: modules that are called twice are several
-        )
+        # What is called next: of a module that is called twice, each call is a block of its own.
+        self._block: Block | None = None
 
     def __deepcopy__(self, memo: dict) -> Trace:
         return self

@@ -7,16 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from keras import Layer
 
-from diglot.carried import is_carried
 from diglot.frontends.keras_tracing.graph import Step
 from diglot.frontends.keras_tracing.groups import is_automatic
+from diglot.frontends.keras_tracing.lent import only_holds
 from diglot.frontends.keras_tracing.original_names import Names
-
-
-def holds_a_weight(step: Step) -> bool:
-    """Tell whether a step is a layer that gives a weight of its own, and computes nothing."""
-    cls = type(step.operation)
-    return cls.__name__ == "Parameter" and is_carried(cls)
 
 
 class Flow:
@@ -24,7 +18,9 @@ class Flow:
 
     def __init__(self, steps: list[Step], results: set[int]) -> None:
         # A layer that only holds a weight is called on something, for Keras, and reads nothing of it.
-        self.steps = [dataclasses.replace(s, inputs=[]) if holds_a_weight(s) else s for s in steps]
+        self.steps = [
+            dataclasses.replace(s, inputs=[]) if only_holds(s.operation) else s for s in steps
+        ]
         self.results = results
         self.maker = {t: i for i, step in enumerate(steps) for t in step.outputs}
         self.readers: dict[int, list[int]] = {}
@@ -54,7 +50,7 @@ class Flow:
     def uses(self, place: int) -> list[int]:
         """Return where a step is: for a weight, where it is read."""
         step = self.steps[place]
-        if not holds_a_weight(step):
+        if not only_holds(step.operation):
             return [place]
         return [i for t in step.outputs for i in self.readers.get(t, ())]
 
@@ -152,4 +148,4 @@ def is_in(path: str, region: str) -> bool:
     return not region or path == region or path.startswith(f"{region}.")
 
 
-__all__ = ["Flow", "Home", "Homes", "below", "holds_a_weight", "is_in"]
+__all__ = ["Flow", "Home", "Homes", "below", "is_in"]

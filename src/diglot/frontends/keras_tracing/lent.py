@@ -94,9 +94,14 @@ class Lent(nn.Module):
 FREE = LayerRecord("Parameter", call=lambda run, *_: run.module(), weights=lambda own: [])
 
 
+def only_holds(layer: Any) -> bool:
+    """Tell whether a layer gives a weight of its own, and computes nothing."""
+    return type(layer).__name__ == "Parameter" and is_carried(type(layer))
+
+
 def free_weight(names: Names, layer: Any, path: str) -> WeightEntry | None:
     """The entry of the weight that a layer only holds, where it is one of the module at ``path``; else None."""
-    if type(layer).__name__ != "Parameter" or not is_carried(type(layer)):
+    if not only_holds(layer):
         return None
     entry = names.entry(layer.value)
     if entry is None or entry.combine is not None:
