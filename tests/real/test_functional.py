@@ -62,6 +62,15 @@ class WeightsAsInput(nn.Module):
         return x * weights
 
 
+class ConstantsOnTheLeft(nn.Module):
+    """Operators whose first operand is no tensor of the model: a backend's own tensor knows none of Keras's."""
+
+    def forward(self, x):
+        steps = torch.arange(5.0)
+        seen = (steps < x.sum(-1)) & (steps <= x.mean(-1) + 3)
+        return torch.where(seen.unsqueeze(-1), steps[:, None] - x, 2 - x)
+
+
 class Recurrent(nn.Module):
     """A block around an LSTM, whose first state is zeros for each item of the batch."""
 
@@ -109,6 +118,7 @@ MODELS = {
     "spread": small(Spread),
     "network on constants": small(TableOfMLP),
     "an input called weights": pair,
+    "constants on the left": small(ConstantsOnTheLeft),
     "recurrent blocks": small(lambda: nn.Sequential(Recurrent(6), Recurrent(6))),
     "growing lists": small(lambda: nn.Sequential(Growing(6), Growing(12))),
     "ViT": hugging_face.make_vit,

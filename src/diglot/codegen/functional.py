@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -216,7 +217,8 @@ class FunctionalWriter(RegionWriter):
         """Write what an op computes; a layer learns the size of the batch where the op asks for it."""
         if _BATCH in names_in(made):
             made = self._for_each_item(node, made) or made
-        super()._define(node, _Subscripts().visit(made), noun)
+        made = _Subscripts().visit(made)
+        super()._define(node, _Operators(self._is_symbolic).visit(made), noun)
 
     def _for_each_item(self, node: fx.Node, made: ast.expr) -> ast.expr | None:
         """Return an expression without the batch's size for a value whose rows are all alike."""
@@ -285,6 +287,13 @@ class FunctionalWriter(RegionWriter):
             known = roots or any(self._follows_from_inputs(n) for n in node.all_input_nodes)
             self._from_inputs[node] = known
         return known
+
+    def _is_symbolic(self, tree: ast.expr) -> bool:
+        """Tell whether an expression reads a tensor of the model, rather than constants and sizes alone."""
+        read = names_in(tree)
+        held = [self.holder.get(name) for name in read]
+        made = any(isinstance(n, fx.Node) and self._follows_from_inputs(n) for n in held)
+        return made or "weight" in held or "self" in read  # a layer's result; a layer of a block's
 
     def _nests(self, node: fx.Node, made: ast.expr) -> bool:
         """A layer has a line of its own, and so does a block; but for the model's only result."""
@@ -417,6 +426,37 @@ class _Subscripts(ast.NodeTransformer):
         if isinstance(node.slice, ast.Slice) and isinstance(node.value, ast.Name):
             node.slice = ast.Tuple([node.slice, ast.Constant(...)], ast.Load())
         return node
+
+
+_OPERATORS: dict[type[ast.AST], str] = {
+    ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide", ast.FloorDiv: "floor_divide",
+    ast.Mod: "mod", ast.Pow: "power", ast.MatMult: "matmul", ast.BitAnd: "logical_and", ast.BitOr: "logical_or",
+    ast.BitXor: "logical_xor", ast.Lt: "less", ast.LtE: "less_equal", ast.Gt: "greater", ast.GtE: "greater_equal",
+}  # fmt: skip
+
+
+class _Operators(ast.NodeTransformer):
+    """``ops.less(ops.arange(5), x)``: a backend's own tensor on the left has no operator for one of the model's."""
+
+    def __init__(self, is_symbolic: Callable[[ast.expr], bool]) -> None:
+        self._is_symbolic = is_symbolic
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        return self._function(node, node.left, node.op, node.right)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        self.generic_visit(node)
+        return self._function(node, node.left, node.ops[0], node.comparators[0])
+
+    def _function(
+        self, node: ast.expr, left: ast.expr, operator: ast.AST, right: ast.expr
+    ) -> ast.expr:
+        name = _OPERATORS.get(type(operator))
+        number = not any(isinstance(n, (ast.Name, ast.Call)) for n in ast.walk(left))
+        if name is None or number or self._is_symbolic(left) or not self._is_symbolic(right):
+            return node
+        return call(f"ops.{name}", left, right)
 
 
 class _Replaced(ast.NodeTransformer):
