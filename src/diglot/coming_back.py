@@ -18,6 +18,7 @@ def prepare(hub: Hub, origin: Layers, style: str) -> None:
     hub.model_name, hub.root_layer = origin.name, origin.root
     hub.stored_shapes = dict(origin.shapes)
     hub.is_sequence = origin.is_sequence and style == "functional"
+    hub.inner_models = dict(origin.models) if style == "functional" else {}
     for node, parameter in list(hub.parameters.items()):
         if not parameter.persistent:
             hub.write_out(node)

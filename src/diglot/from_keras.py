@@ -110,7 +110,7 @@ def _translation(
     done = program(made, dynamic, io_layout)
     hub = done.hub
     if model is not None:
-        done.weight_map.keras = origins.described(model, done.weight_map)
+        done.weight_map.keras = origins.described(model, done.weight_map, _layers(done.written))
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
     info = describe(hub, done.written, model, values, "layers")
     info["original"] = record
@@ -289,6 +289,16 @@ def _spec(node: Any, name: str | None = None, path: Sequence[str | int] = ()) ->
 def _undone_layout(layout: Sequence[int] | None) -> tuple[int, ...] | None:
     """The permutation from PyTorch's order back to Keras's."""
     return tuple(int(i) for i in np.argsort(layout)) if layout else None
+
+
+def _layers(written: Written) -> dict[str, Any]:
+    """The Keras layers that have modules of their own, by the paths of these."""
+    program, found = written.program, {}
+    for region in program.written()[1:]:
+        layer = getattr(program.modules.get(region.path), "source_layer", None)
+        if layer is not None:
+            found[program.target_path(region, None)] = layer
+    return found
 
 
 def _module_pairs(written: Written) -> list[ModulePair]:

@@ -21,6 +21,7 @@ from diglot.codegen.names import common_start
 from diglot.codegen.weights import KerasModel, TensorSpec, WeightMap, WeightMapError, resolve
 from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.original_names import Boundary, Names
+from diglot.ir.hub import InnerModel
 
 if TYPE_CHECKING:
     from diglot.translation import Translation
@@ -42,7 +43,8 @@ class Layers:
     a model of classes; ``root`` that of its only layer, where the program is that layer; ``name`` its own, where its
     author gave it one. ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own
     layers, ``is_sequence`` that it is a Sequential one. ``inputs`` and ``outputs`` are as in the weight map; ``shapes``
-    are those of weights in Keras by their names in PyTorch.
+    are those of weights in Keras by their names in PyTorch. ``models`` are the layers that are models, by the paths of
+    their modules.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -55,6 +57,7 @@ class Layers:
     inputs: Sequence[TensorSpec] = ()
     outputs: Sequence[TensorSpec] = ()
     shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    models: Mapping[str, InnerModel] = dataclasses.field(default_factory=dict)
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
@@ -94,8 +97,11 @@ def _undone(perm: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if perm is None else tuple(int(i) for i in np.argsort(perm))
 
 
-def described(model: Any, weight_map: WeightMap) -> KerasModel:
-    """What a Keras model that was translated to PyTorch is called, and its layers, and how it is written."""
+def described(model: Any, weight_map: WeightMap, modules: Mapping[str, Any]) -> KerasModel:
+    """What a Keras model that was translated to PyTorch is called, and its layers, and how it is written.
+
+    ``modules`` are layers by the paths of the modules that stand for them.
+    """
     import keras
 
     if not hasattr(model, "layers"):  # it is a layer
@@ -115,7 +121,23 @@ def described(model: Any, weight_map: WeightMap) -> KerasModel:
     sequence = isinstance(model, keras.Sequential)  # whose name its weights' paths begin with
     name = "" if is_automatic(model) and not sequence else model.name
     style = "functional" if functional else "layers"
-    return KerasModel(style, name, sequence, layers, automatic, _only_layer(weight_map, layers))
+    root = _only_layer(weight_map, layers)
+    inner = [
+        {"module": module, "name": layer.name, "kind": kind}
+        for module, layer in modules.items()
+        if (kind := _kind_of_model(layer))
+    ]
+    return KerasModel(style, name, sequence, layers, automatic, root, inner)
+
+
+def _kind_of_model(layer: Any) -> str:
+    """What a layer is, where it is a model whose layers it knows by name: "functional" or "sequential"."""
+    from keras import Sequential
+    from keras.src.models.functional import Functional
+
+    if isinstance(layer, Sequential):
+        return "sequential"
+    return "functional" if isinstance(layer, Functional) else ""
 
 
 def _only_layer(weight_map: WeightMap, layers: Mapping[str, str]) -> str:
@@ -131,10 +153,7 @@ def _only_layer(weight_map: WeightMap, layers: Mapping[str, str]) -> str:
 
 def _of_keras(model: Any) -> bool:
     """Whether a model, and every model in it, is a graph of Keras's own layers."""
-    from keras import Sequential
-    from keras.src.models.functional import Functional
-
-    if not isinstance(model, (Functional, Sequential)):
+    if not _kind_of_model(model):
         return False
     inner = [part for part in model.layers if hasattr(part, "layers")]
     own = [part for part in model.layers if not hasattr(part, "layers")]
@@ -155,7 +174,16 @@ def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
         names, known.name, functional, known.is_sequence, automatic, known.root, True,
         weight_map.inputs, weight_map.outputs,
         {e.sources[0]: tuple(e.shape) for e in weight_map.entries if e.combine is None},
+        _models(weight_map),
     )  # fmt: skip
+
+
+def _models(weight_map: WeightMap) -> dict[str, InnerModel]:
+    """The models among a model's layers, by the paths of their modules."""
+    return {
+        model["module"]: InnerModel(model["name"], model["kind"] == "sequential")
+        for model in weight_map.keras.models
+    }
 
 
 def style_of(module: nn.Module) -> str:

@@ -82,7 +82,33 @@ def groups_of_one():
     return keras.Model(images, layers.DepthwiseConv2D(2, name="each")(x))
 
 
+def models_in_models():
+    """Each of the ways in which a model is a layer: twice, in another, of several inputs, in a sequence."""
+    left, right = keras.Input((6,), name="left"), keras.Input((6,), name="right")
+    x = layers.Dense(4, name="one")(layers.Add()([left, right]))
+    inner = keras.Model([left, right], [x, layers.Dense(4, name="two")(x)], name="inner")
+    features = keras.Input((6,))
+    around = keras.Model(features, layers.Multiply()(inner([features, features])), name="around")
+    first, second = keras.Input((6,), name="first"), keras.Input((6,), name="second")
+    x = layers.Concatenate()([around(first), around(second)])
+    return keras.Model([first, second], keras.Sequential([layers.Dense(2)], name="ends")(x))
+
+
+def on_a_frozen_base():
+    images = keras.Input((8, 9, 3))
+    x = images
+    for number in range(2):
+        y = layers.Conv2D(3, 3, padding="same", name=f"block{number}_conv")(x)
+        x = layers.ReLU()(layers.BatchNormalization(name=f"block{number}_norm")(y))
+    base = keras.Model(images, x, name="base")
+    base.trainable = False
+    head = keras.Sequential([layers.Dense(6, "relu"), layers.Dense(2)], name="head")
+    return keras.Sequential([keras.Input((8, 9, 3)), base, layers.Flatten(), head], name="whole")
+
+
 MODELS = {
+    "models in models": models_in_models,
+    "on a frozen base": on_a_frozen_base,
     "convolutions in groups of one": groups_of_one,
     "open lengths": lengths,
     "axes": channels_first,

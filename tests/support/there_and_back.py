@@ -148,6 +148,8 @@ def keras_differences(model: Any, back: Any) -> list[str]:
             found.append(f"{path} {a.dtype}{list(a.shape)} -> {b.dtype}{list(b.shape)}")
         elif not np.array_equal(a, b):
             found.append(f"{path} has other values")
+        if before[path].trainable != after[path].trainable:
+            found.append(f"{path} is {'' if after[path].trainable else 'not '}trained")
     return found
 
 

@@ -20,7 +20,7 @@ import copy
 import dataclasses
 import keyword
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
@@ -28,6 +28,7 @@ from torch import fx
 from diglot.codegen import names
 from diglot.codegen.classes import Classes, Dissolve, LayerClass
 from diglot.codegen.expr import call, names_in, same, text, to_ast
+from diglot.codegen.inner_models import InnerModels, inner_models
 from diglot.codegen.keras_dialect import KerasDialect
 from diglot.codegen.labels import named_apart
 from diglot.codegen.statements import Statement, assignment, weight_nodes
@@ -38,32 +39,50 @@ if TYPE_CHECKING:
     from diglot.codegen.optional import Instance
     from diglot.codegen.program import Program
     from diglot.codegen.region import RegionWriter
+    from diglot.codegen.statements import Member
     from diglot.ir.hub import Call, Hub
 
 _NAME = "name"  # of a block, below which its layers are named
 _NUMBERED = re.compile(r"(.*\D)(\d+)")
 _LINE = 96  # characters of a statement
+_SHORT = 40  # characters of a model that is made where it is applied
 _FEWEST = 3  # applications of a block in a loop
 
 
 def keep_repeated(hub: Hub) -> None:
-    """Dissolve, in place, every region but those of modules of one class that the model calls several times.
+    """Dissolve, in place, every region but those of modules of one class that the model calls several times, and the
+    models that were layers in the Keras model that the source was translated from.
 
-    A function's layers are named alike wherever it is called: where the Keras model that the source was translated
-    from called them otherwise, the layers are written out, with their names.
+    A function's layers are named alike wherever it is called: where that Keras model called them otherwise, the layers
+    are written out, with their names.
     """
+    models = inner_models(hub)
     groups: dict[Any, list[Call]] = {}
     for region in hub.root.walk():
-        if region is not hub.root:
+        if region is not hub.root and region not in models:
             groups.setdefault(region.cls or region.class_name, []).append(region)
+    first = set(_first_calls(hub.root, models, set()))
     kept: set[Call] = set()
     for regions in groups.values():
-        paths = {r.path for r in regions}
-        called_once = len(paths) == len(regions) > 1
-        if called_once and not any(map(_needs_its_caller, regions)):
+        written = [r for r in regions if r in first]
+        called_once = len({r.path for r in written}) == len(written) > 1
+        holds_model = any(c in models for r in written for c in r.walk())
+        if called_once and not holds_model and not any(map(_needs_its_caller, written)):
             kept.update(regions)
-    kept.difference_update(named_apart(hub))
-    dissolve_all(hub, kept)
+    apart = {region.path for region in named_apart(hub)}
+    kept = {region for region in kept if region.path not in apart}
+    dissolve_all(hub, kept | models)
+
+
+def _first_calls(region: Call, models: Collection[Call], met: set[str]) -> Iterator[Call]:
+    """Yield the regions below one, those of a model that is called again only once."""
+    for child in region.children:
+        if child in models:
+            if child.path in met:
+                continue
+            met.add(child.path)
+        yield child
+        yield from _first_calls(child, models, met)
 
 
 def dissolve_all(hub: Hub, kept: Collection[Call] = ()) -> bool:
@@ -123,10 +142,18 @@ class FunctionDialect(KerasDialect):
 class Functions(Classes):
     """Builds the functions of a Functional program, innermost first."""
 
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self._models = InnerModels(self, self._inline)
+
     def build(self) -> LayerClass | None:
         """Build every function, and put the calls of the root's blocks in its body."""
         self.build_regions(self.program.written()[1:])
-        writer = self.program.writer(self.program.hub.root)
+        self._inline(self.program.writer(self.program.hub.root))
+        return None
+
+    def _inline(self, writer: RegionWriter) -> None:
+        """Put every layer of a model where it is applied."""
         inits = {
             n: self._construct(m)
             for n, m in self.program.grouped_members(writer.call)
@@ -136,7 +163,18 @@ class Functions(Classes):
         assert isinstance(dialect, FunctionDialect)
         inlined = Inline(dialect, writer, inits, [], prefixed=False)
         writer.statements = roll(inlined.body(writer.statements), writer)
-        return None
+
+    def _build_group(self, group: dict[str, list[Call]]) -> None:
+        for path in group.keys() & self.program.hub.inner_models.keys():
+            self._models.build(group[path])
+        blocks = {path: calls for path, calls in group.items() if path not in self._models.made}
+        if blocks:
+            super()._build_group(blocks)
+
+    def _construct(self, member: Member) -> ast.expr:
+        if member.child is not None and member.child.path in self._models.made:
+            return copy.deepcopy(self._models.made[member.child.path])
+        return super()._construct(member)
 
     def _build_class(
         self, base: str, instances: list[Instance], several: bool, variants: list[list[Instance]]
@@ -183,6 +221,7 @@ class Inline(ast.NodeTransformer):
         self.before: list[ast.stmt] = []
         self.applied: dict[str, int] = {}
         self.variables: dict[str, str] = {}  # of layers that are applied several times
+        self.own = set(writer.call.nodes())
 
     def body(self, statements: list[Statement]) -> list[Statement]:
         """Return the statements with every layer where it is applied."""
@@ -261,9 +300,11 @@ class Inline(ast.NodeTransformer):
             return ast.Name(self.variables[part], ast.Load())
         made = self._made(part)
         times = self.applied[part] = self.applied.get(part, 0) + 1
-        if not any(k.arg == "name" for k in made.keywords):
+        model = self._is_model(part)
+        if not model and not any(k.arg == "name" for k in made.keywords):
             made.keywords.append(ast.keyword("name", self._named(part, times)))
-        if self._is_shared(part):
+        long = model and not self.writer.plain and len(text(made)) > _SHORT
+        if self._is_shared(part) or long:
             variable = names.unique(names.local(part), self.taken)
             self.taken.add(variable)
             self.variables[part] = variable
@@ -273,8 +314,15 @@ class Inline(ast.NodeTransformer):
 
     def _is_shared(self, part: str) -> bool:
         member = self.writer.members[part, None]
+        if member.child is not None:
+            path, items = member.child.path, self.writer.call.items
+            return sum(getattr(item, "path", None) == path for item in items) > 1
         nodes = [n for value in member.weights.values() for n in weight_nodes(value)]
-        return any(len(n.users) > 1 for n in nodes)
+        return any(sum(u in self.own for u in n.users) > 1 for n in nodes)
+
+    def _is_model(self, part: str) -> bool:
+        child = self.writer.members[part, None].child
+        return child is not None and child.path in self.writer.program.hub.inner_models
 
     def _named(self, part: str, times: int = 1) -> ast.expr:
         part = self.writer.program.labels.of(self.writer.call.path, part)

@@ -123,7 +123,7 @@ def build_function(
     given = [names.local(n) for n in hub.input_names]
     variables = variables or input_variables(hub)
     for node, variable, name in zip(hub.inputs, variables, given, strict=True):
-        body.append(ast.Assign([ast.Name(variable, ast.Store())], _input(node, name)))
+        body.append(ast.Assign([ast.Name(variable, ast.Store())], input_layer(node, name)))
     inputs: ast.expr = ast.Name(variables[0], ast.Load())
     if hub.input_structure == "list":
         inputs = to_ast([ast.Name(v, ast.Load()) for v in variables])
@@ -155,7 +155,7 @@ def build_function(
 def build_sequence(program: Program, layers: Sequence[ast.expr], name: str) -> ast.FunctionDef:
     """Return ``def build_model(weights=None)`` of a ``keras.Sequential``."""
     hub = program.hub
-    items = [_input(hub.inputs[0], names.local(hub.input_names[0])), *layers]
+    items = [input_layer(hub.inputs[0], names.local(hub.input_names[0])), *layers]
     made = call("keras.Sequential", ast.List(items, ast.Load()), name=name)
     body = [ast.Expr(ast.Constant(_head(program))), assignment("model", made)]
     return _function(body)
@@ -171,12 +171,18 @@ def _head(program: Program) -> str:
     return head
 
 
-def _input(node: Any, name: str) -> ast.expr:
-    """Return ``keras.Input(…)``."""
+def input_layer(node: Any, name: str | None) -> ast.expr:
+    """Return ``keras.Input(…)``; Keras names one without a name."""
     shape = shape_of(node.meta["val"])
     dtype = input_dtype(node.meta["val"]) or ...
     fixed = shape[0] if shape and is_static(shape[0]) else ...
-    return call("keras.Input", input_shape(node), batch_size=fixed, dtype=dtype, name=name)
+    return call(
+        "keras.Input",
+        input_shape(node),
+        batch_size=fixed,
+        dtype=dtype,
+        name=name if name is not None else ...,
+    )
 
 
 def _function(body: Sequence[ast.stmt]) -> ast.FunctionDef:

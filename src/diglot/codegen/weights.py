@@ -65,9 +65,10 @@ class KerasModel:
     """What the Keras model of a translation, its source or its target, is called and how it is written.
 
     ``style``: "functional" for a graph of layers, "layers" for classes, as `translate` has it. ``is_sequence``: whether
-    it is a keras.Sequential. ``layers``: the names of
-    its layers by their attribute paths, where it is the source; ``automatic``: the paths of those that Keras named;
-    ``root``: the name of its only layer, where the PyTorch program is that layer.
+    it is a keras.Sequential. ``layers``: the names of its layers by their attribute paths, where it is the source;
+    ``automatic``: the paths of those that Keras named; ``root``: the name of its only layer, where the PyTorch program
+    is that layer; ``models``: the layers that are models, each its "module" in PyTorch, its "name" and its "kind"
+    ("functional", "sequential").
     """
 
     style: str = "layers"
@@ -76,6 +77,7 @@ class KerasModel:
     layers: dict[str, str] = field(default_factory=dict)
     automatic: list[str] = field(default_factory=list)
     root: str = ""
+    models: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass

@@ -93,6 +93,14 @@ class Parameter:
     persistent: bool = True
 
 
+@dataclasses.dataclass(frozen=True)
+class InnerModel:
+    """A model that was a layer of the Keras model that the source was translated from."""
+
+    name: str
+    is_sequence: bool  # a keras.Sequential
+
+
 @dataclasses.dataclass
 class Hub:
     """A captured model: graph, call tree, weights, and what the user gave and gets."""
@@ -123,6 +131,9 @@ class Hub:
     )  # of weights, by name, in that Keras model
     root_layer: str = ""  # what the layer is called that the whole program is
     is_sequence: bool = False  # whether that Keras model was a keras.Sequential
+    inner_models: dict[str, InnerModel] = dataclasses.field(
+        default_factory=dict
+    )  # path of a module -> the model in that Keras model
 
     def write_out(self, node: fx.Node) -> None:
         """Make a buffer a constant of the program, under the name that it had."""

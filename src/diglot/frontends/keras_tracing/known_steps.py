@@ -87,8 +87,8 @@ class Homes:
 
     def _home(self, step: Step) -> Home | None:
         operation = step.operation
-        if not isinstance(operation, Layer):
-            return None
+        if not isinstance(operation, Layer) or hasattr(operation, "get_layer"):
+            return None  # a model has its own name, in PyTorch too
         if step.node.arguments.kwargs.get("reverse"):
             return self._reversed(operation)
         entry = self.names.entry(getattr(operation, "value", None))
