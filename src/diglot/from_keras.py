@@ -23,6 +23,7 @@ from diglot.frontends.capture import capture
 from diglot.frontends.keras_model import Mirror, mirror
 from diglot.frontends.listing import Listing
 from diglot.ir.hub import Hub, is_mark
+from diglot.keeping import kept_layers
 from diglot.passes import ties
 from diglot.runtime import original
 from diglot.translating import describe, dtype_of, output_path, paths_of, sizes_of
@@ -111,6 +112,7 @@ def _translation(
     hub = done.hub
     if model is not None:
         done.weight_map.keras = origins.described(model, done.weight_map, _layers(done.written))
+        done.weight_map.keras.kept = kept_layers(made, done.written, done.weight_map)
     values = [_turned(v, n) for v, n in zip(done.values, hub.inputs, strict=False)]
     info = describe(hub, done.written, model, values, "layers")
     info["original"] = record

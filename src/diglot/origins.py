@@ -22,6 +22,7 @@ from diglot.codegen.weights import KerasModel, TensorSpec, WeightMap, WeightMapE
 from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.original_names import Boundary, Names
 from diglot.ir.hub import InnerModel
+from diglot.ir.kept_layer import KeptLayer
 
 if TYPE_CHECKING:
     from diglot.translation import Translation
@@ -44,7 +45,7 @@ class Layers:
     author gave it one. ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own
     layers, ``is_sequence`` that it is a Sequential one. ``inputs`` and ``outputs`` are as in the weight map; ``shapes``
     are those of weights in Keras by their names in PyTorch. ``models`` are the layers that are models, by the paths of
-    their modules.
+    their modules; ``kept`` those that PyTorch has none for.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -58,6 +59,7 @@ class Layers:
     outputs: Sequence[TensorSpec] = ()
     shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     models: Mapping[str, InnerModel] = dataclasses.field(default_factory=dict)
+    kept: Sequence[KeptLayer] = ()
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
@@ -175,6 +177,7 @@ def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
         weight_map.inputs, weight_map.outputs,
         {e.sources[0]: tuple(e.shape) for e in weight_map.entries if e.combine is None},
         _models(weight_map),
+        known.kept,
     )  # fmt: skip
 
 
@@ -222,6 +225,10 @@ def _named(module: nn.Module, weight_map: WeightMap) -> tuple[dict[str, str], di
             targets.setdefault(str(path), []).append(entry.target.split(".")[:-1])
     found, automatic = {}, {}
     functional = known.style == "functional"
+    for layer in known.kept:
+        if layer.target in known.layers:
+            names = found if functional or layer.target not in known.automatic else automatic
+            names[layer.path] = known.layers[layer.target]
     for pair in () if functional else weight_map.modules:
         if pair.target in known.layers:
             names = automatic if pair.target in known.automatic else found

@@ -83,7 +83,7 @@ def _to_keras(
     origin = origins.layers_of(model)
     if style == "functional" and dynamic is None:
         dynamic = coming_back.dynamic_sizes(origin, example_inputs) or only_batch(example_inputs)
-    hub, values = capture(model, example_inputs, dynamic)
+    hub, values = capture(model, example_inputs, dynamic, kept=origin.kept)
     coming_back.prepare(hub, origin, style)
     written = to_keras(hub, model, io_layout, style, coming_back.boundary(hub, origin))
     weight_map = make_weight_map(hub, written, model)

@@ -67,6 +67,10 @@ class Homes:
         if not nodes or any(w not in self.program.hub.parameters for w in nodes):
             return None
         leaf = writer.leaf_path(node)
+        if leaf in self.program.hub.kept:
+            layer = self.program.hub.kept[leaf].layer
+            own = all(self.program.hub.parameters[w].name in layer.sources for w in nodes)
+            return writer.relative(leaf) if own else None
         candidates = []
         for name in self.names_of(nodes[0]):
             owner = name.rpartition(".")[0]

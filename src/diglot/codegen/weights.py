@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from diglot.ir.kept_layer import KeptLayer
 from diglot.ir.weight_entry import WeightEntry, WeightMapError, freeze
 
 FORMAT = 1
@@ -68,7 +69,7 @@ class KerasModel:
     it is a keras.Sequential. ``layers``: the names of its layers by their attribute paths, where it is the source;
     ``automatic``: the paths of those that Keras named; ``root``: the name of its only layer, where the PyTorch program
     is that layer; ``models``: the layers that are models, each its "module" in PyTorch, its "name" and its "kind"
-    ("functional", "sequential").
+    ("functional", "sequential"); ``kept``: layers of Keras's own that the PyTorch program writes out.
     """
 
     style: str = "layers"
@@ -78,6 +79,11 @@ class KerasModel:
     automatic: list[str] = field(default_factory=list)
     root: str = ""
     models: list[dict[str, str]] = field(default_factory=list)
+    kept: list[KeptLayer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Read the layers of a file."""
+        self.kept = [k if isinstance(k, KeptLayer) else KeptLayer(**k) for k in self.kept]
 
 
 @dataclass

@@ -269,6 +269,8 @@ def _locate(hub, node, modules, calls, records, open_spans) -> Call:
         if not path or class_name.startswith("_empty_nn_module_stack"):
             continue
         cls = type(modules[path]) if path in modules else None
+        if path in hub.kept:
+            break
         if is_leaf_class(cls) if cls is not None else _leaf_name(class_name):
             break
         key = (*key, part)

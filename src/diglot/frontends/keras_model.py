@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from diglot.frontends.keras_tracing.original_names import Boundary, Names
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a layer is called with besides tensors: ``plain`` arguments, and the names of ``masks``."""
+
+    plain: dict[str, Any]
+    masks: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass
 class Mirror:
     """A Keras model in PyTorch.
@@ -31,7 +39,8 @@ class Mirror:
     ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why"). ``ties``
     holds a second name that a weight had in PyTorch, its name in ``module``, and the class of the second's owner.
     ``boundary`` says in which order the axes of inputs and of outputs were in PyTorch, as those of ``module``.
-    ``masked`` says that steps of a sequence may be masked, as by the id 0.
+    ``masked`` says that steps of a sequence may be masked, as by the id 0. ``arguments`` holds, once ``module`` has
+    run, what each layer is called with besides tensors, by its module's path; None where its calls differ.
     """
 
     module: nn.Module
@@ -45,6 +54,7 @@ class Mirror:
     ties: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     boundary: Boundary | None = None
     masked: bool = False
+    arguments: dict[str, Given | None] = dataclasses.field(default_factory=dict)
 
 
 def mirror(
@@ -110,4 +120,5 @@ def mirror(
         ties,
         names.boundary if names is not None else None,
         tree.masked,
+        tree.arguments,
     )

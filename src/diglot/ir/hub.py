@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import fx
 
+    from diglot.ir.kept_layer import Placed
+
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
@@ -130,6 +132,9 @@ class Hub:
         default_factory=dict
     )  # of weights, by name, in that Keras model
     root_layer: str = ""  # what the layer is called that the whole program is
+    kept: dict[str, Placed] = dataclasses.field(
+        default_factory=dict
+    )  # modules that are a layer of Keras's own, one node each
     is_sequence: bool = False  # whether that Keras model was a keras.Sequential
     inner_models: dict[str, InnerModel] = dataclasses.field(
         default_factory=dict

@@ -79,7 +79,7 @@ class RunnableProgram(nn.Module):
         state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         given = iter([*args, *kwargs.values()])
         values = [state[name] if name else next(given, None) for _, name in self._order]
-        results = _Interpreter(program.graph_module, self.training, self.observer).run(*values)
+        results = Interpreter(program.graph_module, self.training, self.observer).run(*values)
         kept = [
             r for r, s in zip(results, program.graph_signature.output_specs, strict=True)
             if s.kind is OutputKind.USER_OUTPUT and isinstance(r, torch.Tensor)
@@ -93,13 +93,16 @@ class RunnableProgram(nn.Module):
         )
 
 
-class _Interpreter(fx.Interpreter):
+class Interpreter(fx.Interpreter):
+    """Runs a captured graph in training or in evaluation mode."""
+
     def __init__(self, module: fx.GraphModule, training: bool, observer: Any = None) -> None:
         super().__init__(module)
         self.training = training
         self.observer = observer
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run one node, and tell the observer."""
         value = self._run_node(n)
         if self.observer is not None:
             self.observer(n, value)

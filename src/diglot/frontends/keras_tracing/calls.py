@@ -22,6 +22,7 @@ from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.inputs import looked_up
 from diglot.frontends.keras_tracing.lent import FREE
+from diglot.frontends.keras_tracing.plain_arguments import plain_arguments
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
@@ -268,6 +269,7 @@ class Trace:
         order = {name: i for i, name in enumerate(inspect.signature(type(layer).call).parameters)}
         named = sorted(kwargs.items(), key=lambda item: order.get(item[0], len(order)))
         kwargs = {k: v for k, v in named if v is not None}
+        self.tree.note(path, plain_arguments(layer, args, kwargs) if forced is None else None)
         self._pending.append((args, kwargs, forced))
         plain_args, plain_kwargs = tree.map_structure(self._handed_over, (args, kwargs))
         result = module(*unwrap(plain_args), **unwrap(plain_kwargs))

@@ -16,6 +16,7 @@ from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers import stacked
 from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
+from diglot.frontends.keras_model import Given
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph, steps_of
@@ -115,6 +116,7 @@ class Tree(Weights):
         self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks
         self._placed: dict[str, nn.Module] = {}
         self.masked = False  # a layer makes masks
+        self.arguments: dict[str, Given | None] = {}  # of calls, by path; see Mirror
 
     def build(self, model: Layer, inner: Layer | None = None) -> nn.Module:
         """Return the root module; raises :class:`Unsupported` with everything that cannot be translated.
@@ -135,6 +137,10 @@ class Tree(Weights):
         self.fill(root)
         root.keeps_names = self.names is not None
         return root
+
+    def note(self, path: str, given: Given | None) -> None:
+        """Note what a layer is called with; calls that differ say nothing."""
+        self.arguments[path] = given if self.arguments.get(path, given) == given else None
 
     # --- modules -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,211 @@
+"""A layer of Keras's as a translation noted it, made again and run on torch tensors beside the code that it became."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from keras import Layer, ops, tree
+
+from diglot.default_dtype import default_dtype
+from diglot.frontends.keras_layers.records import Weight
+from diglot.frontends.keras_model import Mirror, mirror
+from diglot.frontends.subgraphs import Part
+from diglot.ir.hub import Hub
+from diglot.ir.kept_layer import KeptLayer
+
+#: Keras holds some constants in 32 bits, and some backends compute in them throughout.
+_TOLERANCE, _SINGLE = 1e-7, 1e-4
+_DRAWS = 2
+
+
+class OriginalLayer:
+    """Makes the layer; ``positional`` inputs of it are given by position."""
+
+    def __init__(self, kept: KeptLayer) -> None:
+        _check_origin(kept.layer)
+        self.kept = kept
+        self.layer = keras.saving.deserialize_keras_object(copy.deepcopy(dict(kept.layer)))
+        if not isinstance(self.layer, Layer):
+            raise TypeError(f"expected a layer, received {type(self.layer).__name__}")
+        names = [n for n in inspect.signature(self.layer.call).parameters if n != "training"]
+        given = list(dict.fromkeys(a.partition(".")[0] for _, a, _ in kept.inputs))
+        self.positional = next(
+            (i for i, (a, b) in enumerate(zip(given, names, strict=False)) if a != b), len(given)
+        )
+        self._mirror: Mirror | None = None
+        self._exact: Layer | None = None
+
+    def computes(self, hub: Hub, part: Part) -> bool:
+        """Whether a part of a program gives what the layer gives.
+
+        In evaluation it is Keras that runs; in training, where both draw random numbers, the layer's mirror.
+        """
+        names = {hub.parameters[n].name for n in part.weights if n in hub.parameters}
+        if not names <= set(self.kept.sources):
+            return False
+        generator = torch.Generator().manual_seed(0)
+        for draw in range(_DRAWS):
+            inputs = [_drawn(node.meta["val"], generator) for node in part.inputs]
+            values = [
+                value.permute(list(perm)) if perm else value
+                for value, (_, _, perm) in zip(inputs, self.kept.inputs, strict=True)
+            ]
+            state = {
+                p.name: _drawn(p.value, generator, 0.5)
+                for p in hub.parameters.values()
+                if p.name in self.kept.sources
+            }
+            for training, run in ((False, self._in_keras), (True, self._in_mirror)):
+                made = run(values, state, draw)
+                with _exactly(draw):
+                    got = part.run(hub, inputs, state, training)
+                if not _agree(made, got, self.kept):
+                    return False
+        return True
+
+    def _in_keras(
+        self, values: Sequence[torch.Tensor], state: dict[str, Any], seed: int
+    ) -> list[torch.Tensor]:
+        """What the layer itself gives, in float64 where its backend has that."""
+        if self._exact is None:
+            said = _in_float64(copy.deepcopy(dict(self.kept.layer)))
+            self._exact = keras.saving.deserialize_keras_object(said)
+            self._called(self._exact, [v.numpy() for v in values], training=False)
+        for weight in self.kept.weights:
+            value = weight.to_target([state[name].numpy() for name in weight.sources])
+            self._variable(self._exact, weight.target).assign(value)
+        made = self._called(self._exact, [v.numpy() for v in values], training=False)
+        found = [_at(made, path) for path, _ in self.kept.outputs]
+        return [torch.from_numpy(np.array(ops.convert_to_numpy(v))) for v in found]
+
+    def _in_mirror(
+        self, values: Sequence[torch.Tensor], state: dict[str, Any], seed: int
+    ) -> list[torch.Tensor]:
+        if self._mirror is None:
+            self._mirror = self._made(values)
+        module = self._mirror.module
+        self._fill(module, state)
+        module.train()
+        with _exactly(seed):
+            made = module(*values)
+        return [v for v in tree.flatten(made) if isinstance(v, torch.Tensor)]
+
+    def _called(self, layer: Layer, values: Sequence[Any], **options: Any) -> Any:
+        """Call a layer as the noted one was."""
+        arguments: dict[str, Any] = {}
+        for value, (_, argument, _) in zip(values, self.kept.inputs, strict=True):
+            name, _, place = argument.partition(".")
+            if place:
+                arguments.setdefault(name, []).append(value)
+            else:
+                arguments[name] = value
+        given = list(arguments.items())
+        positional = [value for _, value in given[: self.positional]]
+        rest = {**dict(given[self.positional :]), **dict(self.kept.arguments)}
+        if "training" in options and not layer._call_has_training_arg:
+            options = {}
+        return layer(*positional, **rest, **options)
+
+    def _made(self, values: Sequence[torch.Tensor]) -> Mirror:
+        inputs = [
+            keras.Input(tuple(v.shape[1:]), dtype=_dtype(v), name=f"input_{i}")
+            for i, v in enumerate(values)
+        ]
+        made = self._called(self.layer, inputs)
+        outputs = [_at(made, path) for path, _ in self.kept.outputs]
+        found = mirror(keras.Model(inputs, outputs), [v.numpy() for v in values])
+        found.module.double()
+        return found
+
+    def _variable(self, layer: Layer, path: str) -> Any:
+        """A weight of a layer, by its path in the model that was translated, or below the layer."""
+        return Weight(path.removeprefix(f"{self.kept.target}."), "").variable(layer)
+
+    def _fill(self, module: torch.nn.Module, state: dict[str, Any]) -> None:
+        """Give the mirror the weights that the program has."""
+        assert self._mirror is not None
+        noted = {
+            id(self._variable(self.layer, weight.target)): weight for weight in self.kept.weights
+        }
+        own = module.state_dict()
+        own.update(module.named_buffers())
+        for entry in self._mirror.entries:
+            own_path = entry.target.removeprefix(f"{self.layer.name}.")
+            weight = noted.get(id(self._variable(self.layer, own_path)))
+            if weight is None:
+                continue
+            value = weight.to_target([state[name].numpy() for name in weight.sources])
+            current = [own[name].numpy() for name in entry.sources]
+            for name, array in zip(entry.sources, entry.to_source(value, current), strict=True):
+                own[name].copy_(torch.from_numpy(np.array(array)))
+
+
+@contextlib.contextmanager
+def _exactly(seed: int) -> Iterator[None]:
+    """Compute in float64 within the block, with random numbers of their own."""
+    with torch.no_grad(), torch.random.fork_rng(), default_dtype(torch.float64):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check_origin(said: Any) -> None:
+    """Refuse what is not made of Keras's own classes; raises ValueError."""
+    if isinstance(said, dict):
+        home = said.get("module", "keras") if "class_name" in said else "keras"
+        if str(home).partition(".")[0] != "keras":
+            raise ValueError(f"expected a class of Keras's, received one of {home}")
+        for value in said.values():
+            _check_origin(value)
+    elif isinstance(said, (list, tuple)):
+        for value in said:
+            _check_origin(value)
+
+
+def _in_float64(said: Any) -> Any:
+    """A serialised layer whose dtype is float64, that of layers in it included."""
+    if isinstance(said, dict):
+        made = {key: _in_float64(value) for key, value in said.items()}
+        return {**made, "dtype": "float64"} if "dtype" in made else made
+    return [_in_float64(v) for v in said] if isinstance(said, list) else said
+
+
+def _dtype(value: torch.Tensor) -> str:
+    if value.is_floating_point():
+        return "float32"
+    return "bool" if value.dtype is torch.bool else "int32"
+
+
+def _drawn(like: torch.Tensor, generator: torch.Generator, scale: float = 1.0) -> torch.Tensor:
+    """Random values of a tensor's shape and kind; integers are small, and none is negative."""
+    shape = [int(size) if isinstance(size, int) else int(size.node.hint) for size in like.shape]
+    if like.dtype is torch.bool:
+        return torch.rand(shape, generator=generator) < 0.7
+    if like.is_floating_point():
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * scale
+    return torch.randint(0, 2, shape, generator=generator)
+
+
+def _at(made: Any, path: str) -> Any:
+    for part in path.split(".") if path else ():
+        made = made[int(part)]
+    return made
+
+
+def _agree(made: list[torch.Tensor], got: list[torch.Tensor], kept: KeptLayer) -> bool:
+    if len(made) != len(got):
+        return False
+    for ours, theirs, (_, perm) in zip(made, got, kept.outputs, strict=True):
+        turned = theirs.permute(list(perm)) if perm else theirs
+        if ours.shape != turned.shape:
+            return False
+        gap = _SINGLE if ours.dtype is torch.float32 else _TOLERANCE
+        if not torch.allclose(ours.double(), turned.double(), rtol=gap, atol=gap):
+            return False
+    return True

@@ -1,0 +1,26 @@
+"""What a layer is called with besides tensors."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from keras import Layer, Sequential, tree
+from keras.src.models.functional import Functional
+
+from diglot.frontends.keras_model import Given
+from diglot.frontends.keras_tracing.tensor import Tracer
+
+
+def plain_arguments(layer: Layer, args: tuple, kwargs: dict[str, Any]) -> Given | None:
+    """Return a call's plain arguments and the names of its masks; None for a model, or where there is anything else."""
+    if isinstance(layer, (Functional, Sequential)):
+        return None
+    names = [n for n in inspect.signature(type(layer).call).parameters if n != "self"]
+    said = {**dict(zip(names, args, strict=False)), **kwargs}
+    plain = {n: v for n, v in said.items() if isinstance(v, (bool, int, float, str))}
+    given = [v for v in tree.flatten((args, kwargs)) if v is not None]
+    if sum(not isinstance(v, Tracer) for v in given) != len(plain):
+        return None
+    masks = tuple(n for n, v in kwargs.items() if "mask" in n and v is not None and n not in plain)
+    return Given(plain, masks)

@@ -1,0 +1,56 @@
+"""A layer of Keras's that PyTorch has none for: what a translation notes of it, so that the way back makes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diglot.ir.weight_entry import WeightEntry, freeze
+
+
+@dataclass(frozen=True)
+class KeptLayer:
+    """A module of a PyTorch program that stands for one layer of Keras's.
+
+    ``source`` is the module's path, ``target`` the layer's in the Keras model; ``layer`` is what
+    ``keras.saving.serialize_keras_object`` gives. ``inputs``: for each tensor the parameter of ``forward``, Keras's
+    argument (``initial_state.0`` within a list) and its permutation. ``outputs``: for each tensor that the module
+    returns, the path to it in what the layer returns, and its permutation (Keras's is PyTorch's, permuted).
+    ``arguments`` are the plain ones of the call. ``weights`` are those of the layer, by their paths below it.
+    """
+
+    source: str
+    target: str
+    layer: Mapping[str, Any]
+    inputs: Sequence[tuple[str, str, Sequence[int] | None]]
+    outputs: Sequence[tuple[str, Sequence[int] | None]]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: Sequence[WeightEntry] = ()
+
+    def __post_init__(self) -> None:
+        """Freeze the sequences, so that a layer read from JSON equals the written one."""
+        for name in ("inputs", "outputs"):
+            object.__setattr__(self, name, freeze(tuple(getattr(self, name))))
+        made = [w if isinstance(w, WeightEntry) else WeightEntry(**w) for w in self.weights]
+        object.__setattr__(self, "weights", tuple(made))
+
+    @property
+    def path(self) -> str:
+        """Where it is in the program: a module's path; a name of its own, where the program is that layer."""
+        return self.source or self.target.rpartition(".")[2]
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of its weights in PyTorch."""
+        return list(dict.fromkeys(name for entry in self.weights for name in entry.sources))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A kept layer in a captured program: ``constructor`` is its source text, ``positional`` says how many of its
+    inputs are given by position."""
+
+    layer: KeptLayer
+    constructor: str
+    positional: int

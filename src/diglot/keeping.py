@@ -1,0 +1,86 @@
+"""Which layers of Keras's a PyTorch program writes out: what is noted of them for the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from diglot.codegen.source import Written
+from diglot.codegen.weights import WeightMap
+from diglot.frontends.keras_model import Given, Mirror
+from diglot.ir.hub import Call, is_mark
+from diglot.ir.kept_layer import KeptLayer
+
+
+def kept_layers(mirror: Mirror, written: Written, weight_map: WeightMap) -> list[KeptLayer]:
+    """Return the layers of Keras's own that are classes of a program; those alone whose every call is alike."""
+    found: dict[str, KeptLayer | None] = {}
+    program = written.program
+    for region in program.written():
+        layer = mirror.layers.get(region.path)
+        module = program.modules.get(region.path)
+        target = getattr(module, "keras_path", None)
+        if not target or not _is_keras_own(layer):
+            continue
+        made = _described(program, region, layer, target, mirror.arguments, weight_map)
+        known = found.setdefault(region.path, made)
+        found[region.path] = made if known == made else None
+    return [made for made in found.values() if made is not None]
+
+
+def _is_keras_own(layer: Any) -> bool:
+    """Whether a layer is of a class of Keras's, and no model."""
+    import keras
+
+    if not isinstance(layer, keras.Layer) or isinstance(layer, keras.Model):
+        return False
+    return type(layer).__module__.startswith("keras.")
+
+
+def _described(
+    program: Any,
+    region: Call,
+    layer: Any,
+    target: str,
+    arguments: dict[str, Given | None],
+    weight_map: WeightMap,
+) -> KeptLayer | None:
+    import keras
+
+    given = arguments.get(region.path, None if region.path else Given({}))
+    inputs = _inputs(program, region, given.masks) if given is not None else None
+    ports = [p for p in program.live_outputs(region) if is_mark(p.node)]
+    if given is None or inputs is None or len(ports) != len(program.live_outputs(region)):
+        return None
+    try:
+        said: Any = keras.saving.serialize_keras_object(layer)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+    weights = [entry for entry in weight_map.entries if entry.target.startswith(f"{target}.")]
+    outputs = [(port.name, _in_keras(port.node)) for port in ports]
+    path = program.target_path(region, None)
+    return KeptLayer(path, target, said, inputs, outputs, given.plain, weights)
+
+
+def _inputs(program: Any, region: Call, masks: Sequence[str]) -> list[tuple[str, str, Any]] | None:
+    """What a region takes: parameter, argument of Keras's and permutation; None where one is no argument."""
+    writer = program.writer(region)
+    ports = program.live_inputs(region)
+    taken = [(port.name, port.node) for port in ports]
+    # Masks that Keras carries with its tensors come around the arguments.
+    unnamed = [name for name in masks if name not in {port.name for port in ports}]
+    if len(writer.extra) > len(unnamed):
+        return None
+    taken += [(name, node) for name, (node, _) in zip(unnamed, writer.extra, strict=False)]
+    if len(taken) != len(writer.params):
+        return None
+    return [
+        (parameter, name, _in_keras(node))
+        for parameter, (name, node) in zip(writer.params, taken, strict=True)
+    ]
+
+
+def _in_keras(node: Any) -> tuple[int, ...] | None:
+    """The permutation of a value to Keras's order of axes."""
+    layout = node.meta.get("layout")
+    return tuple(sorted(range(len(layout)), key=layout.__getitem__)) if layout else None

@@ -1,0 +1,149 @@
+"""Layers of Keras's that PyTorch has none for come back from the code that they became, as long as it is theirs."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import there_and_back
+from keras import layers
+
+import diglot
+from diglot.translated import load_translated
+
+SEQUENCE, IMAGES = (5, 3), (3, 6, 5, 3)
+
+
+def alone(layer, *shapes, **options):
+    """A model of one layer; a shape of "mask" is that of its steps."""
+
+    def make():
+        given = [
+            keras.Input(s[:1], dtype="bool") if s[1:] == ("mask",) else keras.Input(s)
+            for s in shapes
+        ]
+        masks = {"mask": given.pop()} if shapes[-1][1:] == ("mask",) else {}
+        inputs = [*given, *masks.values()]
+        made = layer()(given if len(given) > 1 else given[0], **masks, **options)
+        return keras.Model(inputs, made)
+
+    return make
+
+
+def attention(layer, **options):
+    def make():
+        x = keras.Input(SEQUENCE)
+        y = layers.Dense(6, name="in")(x)
+        return keras.Model(x, layer()(y, y, **options))
+
+    return make
+
+
+LAYERS = {
+    "LSTM": alone(
+        lambda: layers.LSTM(4, activation="softsign", go_backwards=True, name="up"),
+        SEQUENCE,
+        (5, "mask"),
+    ),
+    "RNN": alone(
+        lambda: layers.RNN(
+            [layers.GRUCell(4), layers.LSTMCell(3, recurrent_dropout=0.2)], return_sequences=True
+        ),
+        SEQUENCE,
+    ),
+    "Bidirectional": alone(
+        lambda: layers.Bidirectional(layers.GRU(4, activation="softsign"), merge_mode="mul"),
+        SEQUENCE,
+    ),
+    "ConvLSTM2D": alone(
+        lambda: layers.ConvLSTM2D(4, (3, 2), strides=2, padding="same", name="film"), IMAGES
+    ),
+    "MultiHeadAttention": attention(
+        lambda: layers.MultiHeadAttention(2, 4, value_dim=3, use_bias=False),
+        return_attention_scores=True,
+    ),
+    "GroupQueryAttention": attention(
+        lambda: layers.GroupQueryAttention(3, 4, 2), use_causal_mask=True
+    ),
+    "AdditiveAttention": alone(lambda: layers.AdditiveAttention(), (4, 6), (5, 6)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_comes_back(name):
+    keras.backend.clear_session()
+    model = LAYERS[name]()
+    keras.backend.clear_session()
+    _, back, inputs = there_and_back.to_torch_and_back(model)
+    assert f"layers.{name}" in back.source
+    assert not there_and_back.keras_differences(model, back.model)
+    ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-6
+
+
+@keras.saving.register_keras_serializable()
+class Reader(keras.Model):
+    """An author's class around such layers, which Keras named."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.readers = [
+            layers.LSTM(4, activation="softsign", return_sequences=True) for _ in range(2)
+        ]
+        self.look = layers.MultiHeadAttention(2, 3, name="look")
+
+    def call(self, x):
+        for reader in self.readers:
+            x = reader(x)
+        return self.look(x, x)
+
+
+def test_layers_of_a_class_come_back():
+    keras.backend.clear_session()
+    model = Reader()
+    model(np.ones((2, 5, 3), "float32"))
+    keras.backend.clear_session()
+    _, back, _ = there_and_back.to_torch_and_back(model, np.ones((2, 5, 3), "float32"))
+    assert back.info["style"] == "layers"
+    assert 'layers.MultiHeadAttention(2, 3, name="look")' in back.source
+    assert 'layers.LSTM(4, activation="softsign", return_sequences=True)' in back.source
+    assert not there_and_back.keras_differences(model, back.model)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A translation to PyTorch, on disk, of a model of one such layer."""
+    keras.backend.clear_session()
+    reader = layers.LSTM(4, activation="softsign", name="reader")
+    diglot.translate(keras.Sequential([keras.Input(SEQUENCE), reader]), to="torch").save(tmp_path)
+    return tmp_path
+
+
+def back_from(folder):
+    source = load_translated(folder, str(folder))
+    return diglot.translate(source.model, source.example_inputs, dynamic=source.dynamic)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_folder_gives_the_layer_back(folder):
+    back = back_from(folder)
+    assert 'layers.LSTM(4, activation="softsign", name="reader")' in back.source
+    assert diglot.prove(back, thorough=False, steps=1).verdict == "proven"
+
+
+def test_code_that_was_edited_counts(folder):
+    """A layer that was noted is that layer no more once another function stands in its place."""
+    source = (folder / "model.py").read_text()
+    before, _, after = source.rpartition("torch.sigmoid(")
+    assert before
+    (folder / "model.py").write_text(f"{before}torch.tanh({after}")
+    assert "layers.LSTM" not in back_from(folder).source
+
+
+def test_a_note_that_names_other_classes_is_no_layer(folder):
+    """Nothing but Keras's own classes is made of what a file says."""
+    path = folder / "weight_map.json"
+    said = json.loads(path.read_text())
+    said["keras"]["kept"][0]["layer"]["module"] = "subprocess"
+    path.write_text(json.dumps(said))
+    assert "layers.LSTM" not in back_from(folder).source
