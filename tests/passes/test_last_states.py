@@ -19,6 +19,8 @@ class Reader(nn.Module):
         h = states[0] if isinstance(states, tuple) else states
         if self.read == "sequence":
             return sequence * 2
+        if self.read == "last step":
+            return sequence[:, -1]
         if self.read == "both ways":
             return torch.cat([h[-2], h[-1]], dim=1)
         if self.read == "turned round":
@@ -34,6 +36,7 @@ CASES = {
     "one layer, both ways": ({"read": "both ways", "bidirectional": True}, False),
     "last": ({"kind": "GRU", **STACK}, False),
     "squeezed": ({"kind": "RNN", "read": "squeezed", "batch_first": True}, False),
+    "last step": ({"read": "last step", **STACK}, False),
     "backward first": ({"read": "turned round", "bidirectional": True, **STACK}, True),
     "backward only": ({"bidirectional": True, **STACK}, True),
 }
@@ -50,4 +53,4 @@ def test_stacked_layers_are_a_sequential(name):
     found = np.asarray(translation.model(x.numpy(), training=False))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert ("StackedRNN" in translation.source) == helper
-    assert "expand_dims" not in translation.source
+    assert "expand_dims" not in translation.source and "[:, -1]" not in translation.source

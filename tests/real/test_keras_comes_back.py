@@ -106,7 +106,31 @@ def on_a_frozen_base():
     return keras.Sequential([keras.Input((8, 9, 3)), base, layers.Flatten(), head], name="whole")
 
 
+def functions_in_a_sequence():
+    """Each is a layer in Keras and a function in PyTorch."""
+    return keras.Sequential(
+        [
+            keras.Input((7, 8, 3)),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            layers.Conv2DTranspose(4, 3, strides=2, padding="same", activation="gelu"),
+            layers.Cropping2D(((1, 2), (0, 3))),
+            layers.LeakyReLU(0.2),
+            layers.Conv2D(6, 3, activation="tanh"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ],
+        name="functions",
+    )
+
+
+def recurrent_sequence():
+    steps = [layers.Permute((2, 1)), layers.LSTM(5, return_sequences=True), layers.GRU(3)]
+    return keras.Sequential([keras.Input((6, 4)), *steps, layers.Dense(2)], name="recurrent")
+
+
 MODELS = {
+    "functions in a sequence": functions_in_a_sequence,
+    "a recurrent sequence": recurrent_sequence,
     "models in models": models_in_models,
     "on a frozen base": on_a_frozen_base,
     "convolutions in groups of one": groups_of_one,

@@ -90,3 +90,13 @@ def test_convolutions_channels_first_in_three_dimensions():
     with exact() as used:
         ours = keras.ops.conv(x, w, data_format="channels_first")
     assert used["conv"] == 1 and np.abs(ours - y).max() < 1e-13
+
+
+def test_numbers_of_rescaling():
+    """Keras rounds them to float32, whatever the layer computes in."""
+    set_width("float64")
+    layer, x = keras.layers.Rescaling(0.1, offset=0.3), np.float64([1.0, 7.0])
+    with exact() as used:
+        ours = layer(x)
+    assert used["Rescaling"] == 1 and np.abs(ours - (x * 0.1 + 0.3)).max() < 1e-15
+    assert np.abs(layer(x) - ours).max() > 1e-9

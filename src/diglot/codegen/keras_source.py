@@ -13,7 +13,7 @@ from torch import nn
 from diglot import carried
 from diglot.codegen import names
 from diglot.codegen.classes import Classes, LayerClass
-from diglot.codegen.expr import E, call, text, to_ast
+from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.limits import sentence
 from diglot.codegen.program import Program
 from diglot.codegen.source import (
@@ -73,7 +73,8 @@ def docstring(program: Program) -> str:
 
 def finish(program: Program, body: list[ast.stmt], head: str) -> str:
     """Return the formatted module text."""
-    texts = carried.sources(program.helpers)
+    read = {name for node in body for name in names_in(node)}
+    texts = carried.sources(program.helpers & read)  # a layer may stand for a function
     code = "\n\n\n".join([*texts, *(bare_returns(text(node)) for node in body)])
     imports = ["import keras", *(["import numpy as np"] if re.search(r"\bnp\.", code) else [])]
     wanted = [n for n in ("layers", "ops") if f"{n}." in code]

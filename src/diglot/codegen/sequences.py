@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from diglot.codegen.statements import Statement
+from diglot.rules.as_layers import joined
 
 if TYPE_CHECKING:
     from diglot.codegen.functional import FunctionalWriter
@@ -28,10 +30,15 @@ def layers_of(writer: FunctionalWriter) -> list[tuple[ast.expr, Statement]] | No
         made = _peeled(node.value, previous)
         if made is None:
             layer = writer.program.as_layer(writer, statement)
-            if layer is None or not _reads_only(node.value, previous):
+            if layer is None or not _reads_only(node.value, previous, writer.program.helpers):
                 return None
             made = [layer]
-        found += [(layer, statement) for layer in made]
+        for layer in made:
+            whole = joined(found[-1][0], layer) if found else None
+            if whole is not None:
+                found[-1] = whole, statement
+            else:
+                found.append((layer, statement))
         previous = node.targets[0].id
     result = writer.results[0]
     return found if isinstance(result, ast.Name) and result.id == previous else None
@@ -50,10 +57,10 @@ def _peeled(value: ast.expr, innermost: str) -> list[ast.expr] | None:
     return made[::-1]
 
 
-def _reads_only(value: ast.expr, name: str) -> bool:
-    """Tell whether an expression reads one variable, once, and the modules that every program imports."""
+def _reads_only(value: ast.expr, name: str, functions: Collection[str]) -> bool:
+    """Tell whether an expression reads one variable, once, and what every program imports or carries."""
     read = [n.id for n in ast.walk(value) if isinstance(n, ast.Name)]
-    return read.count(name) == 1 and set(read) <= {name, "ops", "layers", "keras"}
+    return read.count(name) == 1 and set(read) <= {name, "ops", "layers", "keras", *functions}
 
 
 def _unnumbered(layer: ast.Call) -> ast.Call:

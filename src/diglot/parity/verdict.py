@@ -29,6 +29,12 @@ _KEPT_EXACT = {
         "kept in float64, which changes nothing in float32",
         "bound": 6e-8,
     },
+    "Rescaling": {
+        "what": "numbers of Rescaling",
+        "why": "on TensorFlow, Keras rounds the scale and the offset of a Rescaling layer to float32 even in "
+        "float64; here they were kept in float64, which changes nothing in float32",
+        "bound": 6e-8,
+    },
     "conv": {
         "what": "convolutions in groups",
         "why": "on the CPU TensorFlow differentiates them only where they are compiled; here each was "

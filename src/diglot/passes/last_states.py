@@ -8,6 +8,8 @@ After::
 
     last_states(h, directions)
 
+The last step of one direction's outputs is that state, too: ``outputs[:, -1]``.
+
 Requires: nothing else of what the recurrent layer returns is read. Ensures: the same function.
 """
 
@@ -36,11 +38,35 @@ def take_last_states(hub: Hub) -> None:
     for node in list(hub.graph.nodes):
         if node.op != "call_function":
             continue
+        if target_name(node) in _RECURRENT:
+            _take_last_step(hub, node)
         # Several layers under a mask are a class of their own, which returns what PyTorch returns.
         if target_name(node) in _RECURRENT or (target_name(node) == _MASKED and node.args[4] == 1):
             read = [u for u in node.users if u.users]
             if len(read) == 1 and read[0].target is operator.getitem and read[0].args[1] == 1:
                 _rewrite(hub, read[0], bidirectional=bool(node.args[7]))
+
+
+def _take_last_step(hub: Hub, node: fx.Node) -> None:
+    """Read the last step of the outputs off the states, where nothing else of either is read."""
+    read = [u for u in node.users if u.users]
+    if node.args[7] or len(read) != 1 or read[0].target is not operator.getitem or read[0].args[1]:
+        return
+    outputs = read[0]
+    steps = 1 if node.args[8] else 0
+    (reader,) = outputs.users if len(outputs.users) == 1 else (None,)
+    if reader is None or target_name(reader) != "aten.select.int" or outputs.meta["val"].dim() != 3:
+        return
+    if reader.args[1] != steps or reader.args[2] != -1:
+        return
+    with hub.graph.inserting_before(outputs):
+        states = hub.graph.call_function(operator.getitem, (node, 1))
+        states.meta = {**outputs.meta, "val": node.meta["val"][1]}
+        last = hub.graph.call_function(torch.ops.aten.select.int, (states, 0, -1))
+        last.meta = dict(reader.meta)
+    reader.replace_all_uses_with(last)
+    hub.graph.erase_node(reader)
+    hub.graph.erase_node(outputs)
 
 
 def _rewrite(hub: Hub, states: fx.Node, *, bidirectional: bool) -> None:

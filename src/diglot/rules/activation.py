@@ -50,7 +50,11 @@ def _leaky_relu_layer(op: OpCall) -> ast.expr | None:
     slope = op.get("negative_slope", 0.01)
     if slope == 0.01:
         return call("layers.Activation", op.helper("leaky_relu"))
-    return call("layers.LeakyReLU", negative_slope=slope) if _is_float32(slope) else None
+    # The layer of a model that came from Keras is that layer; a proof keeps its slope exact.
+    was_layer = op.writer.program.hub.layer_names
+    return (
+        call("layers.LeakyReLU", negative_slope=slope) if _is_float32(slope) or was_layer else None
+    )
 
 
 def _is_float32(value: float) -> bool:

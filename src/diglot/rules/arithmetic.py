@@ -6,6 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E
+from diglot.rules.as_layers import plus, times
 from diglot.rules.forms import operand, same_number, twice
 from diglot.rules.registry import Rule, Sample, register
 
@@ -180,6 +181,7 @@ register(
         "aten.add.Tensor",
         _add,
         torch="x + y",
+        layer=plus,
         noun="x",
         samples=(
             *_samples("x + y", "torch.add(x, y, alpha=0.3)", "x + 2", "x + (-1)"),
@@ -228,6 +230,7 @@ register(
         "aten.mul.Tensor",
         _mul,
         torch="x * y",
+        layer=times,
         noun="x",
         samples=(
             *_samples("x * y", "x * 0.125", "2 * x", "x.tanh() * 1.0", "3.0 / (x.abs() + 1)"),

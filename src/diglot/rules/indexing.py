@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, size_of
+from diglot.rules.as_layers import cropping
 from diglot.rules.forms import choose, operand, same_number, subscript
 from diglot.rules.registry import Rule, Sample, register
 from diglot.rules.scatter import scatter_several
@@ -268,6 +269,7 @@ register(
         "aten.slice.Tensor",
         _slice,
         torch="x[:, 1:3]",
+        layer=cropping,
         noun="x",
         layout="axis",
         samples=(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static, product
+from diglot.rules.as_layers import global_pooling
 from diglot.rules.forms import axis_or_all, keepdims, operand, parts, used_parts
 from diglot.rules.registry import Rule, Sample, register
 
@@ -140,6 +141,7 @@ register(
         "aten.mean.dim",
         _reduce("mean"),
         torch="x.mean(dim=1)",
+        layer=global_pooling("Average"),
         noun="mean",
         layout="axis",
         samples=(
@@ -173,6 +175,7 @@ register(
         "aten.amax.default",
         _reduce("max"),
         torch="x.amax(dim=1)",
+        layer=global_pooling("Max"),
         noun="highest",
         layout="axis",
         samples=(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static
+from diglot.rules.as_layers import permute
 from diglot.rules.registry import Rule, Sample, register, same
 
 if TYPE_CHECKING:
@@ -69,6 +70,16 @@ def _permute(op: OpCall) -> ast.expr:
     if len(swapped) == 2 and swapped[1] == len(dims) - 1 and swapped[0] == len(dims) - 2:
         return E("ops.swapaxes(x, -2, -1)", x=op.expr("self"))
     return E("ops.transpose(x, dims)", x=op.expr("self"), dims=tuple(dims))
+
+
+def _permute_layer(op: OpCall) -> ast.expr:
+    from diglot.passes.layout.perms import permuted_dims
+
+    return permute(op, permuted_dims(op.node, op.fake("self").dim()))
+
+
+def _relayout_layer(op: OpCall) -> ast.expr:
+    return permute(op, list(op.node.args[1]))
 
 
 def _relayout(op: OpCall) -> ast.expr:
@@ -188,7 +199,7 @@ register(
     *same(
         "aten.permute.default aten.transpose.int aten.t.default aten.movedim.int aten.movedim.intlist "
         "aten.swapaxes.default aten.swapdims.default aten.mT.default aten.numpy_T.default",
-        keras=_permute, torch="x.permute(dims)", layout="permute", noun="x",
+        keras=_permute, torch="x.permute(dims)", layout="permute", layer=_permute_layer, noun="x",
         samples=(
             Sample("x.permute(0, 2, 1)", {"x": "2,3,5"}),
             Sample("x.transpose(1, 2)", {"x": "2,3,5,7"}),
@@ -200,5 +211,7 @@ register(
         torch="x.expand(sizes)", layout="logical", noun="x",
         samples=(Sample("x.expand(-1, 4, -1) * 1.0", {"x": "2,1,3"}),),
     ),
-    Rule("diglot.passes.layout.assign.relayout", _relayout, layout="permute", noun="x"),
+    Rule(
+        "diglot.passes.layout.assign.relayout", _relayout, layout="permute", layer=_relayout_layer, noun="x"
+    ),
 )  # fmt: skip

@@ -87,12 +87,13 @@ def set_width(floatx: str) -> None:
 
 @contextlib.contextmanager
 def exact() -> Iterator[Counter[str]]:
-    """Within the block float64 attention, GELU and leaky ReLU keep their constants in float64, and
+    """Within the block float64 attention, GELU, leaky ReLU and Rescaling keep their constants in float64, and
     float64 convolutions in groups are made of ordinary ones; counts where that was so, by name.
 
     On TensorFlow, Keras rounds the constant 1/sqrt(d) of `dot_product_attention` (and so of
-    MultiHeadAttention), and TensorFlow those of `gelu` and the slope of `leaky_relu`, to float32,
-    whatever the inputs are: relative errors of 6e-8 and 5e-9, which would hide everything smaller.
+    MultiHeadAttention) and the numbers of `Rescaling`, and TensorFlow those of `gelu` and the slope of
+    `leaky_relu`, to float32, whatever the inputs are: relative errors of 6e-8 and 5e-9, which would
+    hide everything smaller.
     Convolutions in groups it differentiates on the CPU only where they are compiled, a hundred times
     more slowly than it does the ordinary ones. In float32 nothing is different.
     """
@@ -106,7 +107,7 @@ def exact() -> Iterator[Counter[str]]:
     import tensorflow as tf
 
     attend, leaky_relu_of_tensorflow = backend.nn.dot_product_attention, tf.nn.leaky_relu
-    gelu_of_tensorflow = tf.nn.gelu
+    gelu_of_tensorflow, rescaling_of_keras = tf.nn.gelu, keras.layers.Rescaling.call
 
     def attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         if query.dtype == tf.float64 and not args:
@@ -137,7 +138,15 @@ def exact() -> Iterator[Counter[str]]:
         used["leaky_relu"] += 1
         return tf.where(x > 0, x, tf.constant(alpha, tf.float64) * x)
 
+    def rescaling(self: Any, inputs: Any) -> Any:
+        if self.compute_dtype != "float64":
+            return rescaling_of_keras(self, inputs)
+        used["Rescaling"] += 1
+        scale, offset = (tf.constant(n, tf.float64) for n in (self.scale, self.offset))
+        return tf.cast(inputs, tf.float64) * scale + offset
+
     functions = [
+        (keras.layers.Rescaling, "call", rescaling),
         (backend.nn, "dot_product_attention", attention),
         (backend.nn, "gelu", gelu),
         (backend.nn, "conv", _by_groups(backend.nn.conv, used)),
