@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from diglot.codegen.names import common_start
 from diglot.codegen.source import Written
 from diglot.codegen.weights import WeightMap
 from diglot.frontends.keras_model import Given, Mirror
@@ -25,7 +27,64 @@ def kept_layers(mirror: Mirror, written: Written, weight_map: WeightMap) -> list
         made = _described(program, region, layer, target, mirror.arguments, weight_map)
         known = found.setdefault(region.path, made)
         found[region.path] = made if known == made else None
-    return [made for made in found.values() if made is not None]
+    kept = [made for made in found.values() if made is not None]
+    return [*kept, *_leaves(mirror, weight_map)]
+
+
+#: Layers that are several of PyTorch's, or need more than one call of it.
+_COMPOUND = re.compile(
+    "SeparableConv|EinsumDense|ConvLSTM|LSTM$|GRU$|SimpleRNN$|Bidirectional|TimeDistributed|Attention"
+)
+
+
+def _is_compound(layer: Any) -> bool:
+    """Whether PyTorch has a layer in several parts, or one of its own with weights that Keras's has not."""
+    half = not (getattr(layer, "scale", True) and getattr(layer, "center", True))
+    return half or bool(_COMPOUND.search(type(layer).__name__))
+
+
+def _leaves(mirror: Mirror, weight_map: WeightMap) -> list[KeptLayer]:
+    """The layers that PyTorch has, too, but not as one call of one layer."""
+    found = []
+    for call in mirror.leaves.values():
+        if call.given is None or not _is_compound(call.layer):
+            continue
+        said = _serialised(call.layer)
+        below = f"{call.target}."
+        weights = [e for e in weight_map.entries if e.target.startswith(below)]
+        if said is None or not weights or not _is_keras_own(call.layer):
+            continue
+        inputs = [("", argument, None) for argument, _ in call.given.tensors]
+        outputs = [(path, None) for path, _ in call.given.results]
+        ranks = [rank for _, rank in (*call.given.tensors, *call.given.results)]
+        path = _common_module([name for entry in weights for name in entry.sources], call.layer)
+        found.append(
+            KeptLayer(
+                path, call.target, said, inputs, outputs, call.given.plain, weights, tuple(ranks)
+            )
+        )
+    return found
+
+
+def _common_module(names: Sequence[str], layer: Any) -> str:
+    """The module that holds some weights; where it holds others, too, a name of the layer's below it."""
+    parts = [name.split(".")[:-1] for name in names]
+    common = common_start(parts)
+    if len(parts) > 1 and any(len(p) > len(common) for p in parts):
+        last = [p[len(common)] for p in parts if len(p) > len(common)]
+        if len(last) == len(parts):
+            shared = re.sub(r"\W", "_", layer.name)
+            return ".".join(common if common[-1:] == [shared] else [*common, shared])
+    return ".".join(common)
+
+
+def _serialised(layer: Any) -> Any:
+    import keras
+
+    try:
+        return keras.saving.serialize_keras_object(layer)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
 
 
 def _is_keras_own(layer: Any) -> bool:
@@ -45,16 +104,13 @@ def _described(
     arguments: dict[str, Given | None],
     weight_map: WeightMap,
 ) -> KeptLayer | None:
-    import keras
-
     given = arguments.get(region.path, None if region.path else Given({}))
     inputs = _inputs(program, region, given.masks) if given is not None else None
     ports = [p for p in program.live_outputs(region) if is_mark(p.node)]
     if given is None or inputs is None or len(ports) != len(program.live_outputs(region)):
         return None
-    try:
-        said: Any = keras.saving.serialize_keras_object(layer)
-    except (NotImplementedError, TypeError, ValueError):
+    said = _serialised(layer)
+    if said is None:
         return None
     weights = [entry for entry in weight_map.entries if entry.target.startswith(f"{target}.")]
     outputs = [(port.name, _in_keras(port.node)) for port in ports]

@@ -225,10 +225,6 @@ def _named(module: nn.Module, weight_map: WeightMap) -> tuple[dict[str, str], di
             targets.setdefault(str(path), []).append(entry.target.split(".")[:-1])
     found, automatic = {}, {}
     functional = known.style == "functional"
-    for layer in known.kept:
-        if layer.target in known.layers:
-            names = found if functional or layer.target not in known.automatic else automatic
-            names[layer.path] = known.layers[layer.target]
     for pair in () if functional else weight_map.modules:
         if pair.target in known.layers:
             names = automatic if pair.target in known.automatic else found
@@ -241,6 +237,10 @@ def _named(module: nn.Module, weight_map: WeightMap) -> tuple[dict[str, str], di
         if layer in known.layers:
             names = found if functional or layer not in known.automatic else automatic
             names[path] = known.layers[layer]
+    for layer in sorted(known.kept, key=lambda k: -k.target.count(".")):  # wrappers last
+        if layer.target in known.layers:
+            names = found if functional or layer.target not in known.automatic else automatic
+            names[layer.path] = known.layers[layer.target]
     return found, automatic
 
 

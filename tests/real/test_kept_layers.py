@@ -39,6 +39,41 @@ def attention(layer, **options):
     return make
 
 
+def images():
+    x = inputs = keras.Input((9, 8, 4))
+    x = layers.Conv2D(5, 3, name="first")(x)
+    x = layers.SeparableConv2D(6, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.BatchNormalization(scale=False, name="even")(x)
+    return keras.Model(inputs, layers.SeparableConv2D(3, 2, depth_multiplier=2)(x))
+
+
+def film():
+    inputs = keras.Input(IMAGES)
+    x = layers.ConvLSTM2D(4, 3, padding="same", return_sequences=True, go_backwards=True)(inputs)
+    x, h, _ = layers.ConvLSTM2D(2, 2, use_bias=False, return_state=True)(x)
+    return keras.Model(inputs, [x, layers.Conv2D(2, 1)(h)])
+
+
+def sentences():
+    ids = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(ids)
+    x, h, c = layers.LSTM(4, return_sequences=True, return_state=True, name="read")(x)
+    x = layers.Bidirectional(layers.GRU(3, name="both"), merge_mode="ave")(x, initial_state=None)
+    return keras.Model(ids, [x, layers.Dense(2)(h), c])
+
+
+def heads():
+    inputs = keras.Input((5, 6))
+    seen = keras.Input((5, 5), dtype="bool")
+    x = layers.MultiHeadAttention(2, 3)(inputs, inputs, attention_mask=seen)
+    x = layers.EinsumDense("abc,cde->abde", (None, 3, 5), activation="tanh", bias_axes="e")(x)
+    x = layers.TimeDistributed(layers.Conv1D(2, 2, name="near"))(x)
+    return keras.Model([inputs, seen], layers.EinsumDense("abcd,cde->abe", (None, 4))(x))
+
+
+MODELS = {"images": images, "film": film, "sentences": sentences, "heads": heads}
+
+
 LAYERS = {
     "LSTM": alone(
         lambda: layers.LSTM(4, activation="softsign", go_backwards=True, name="up"),
@@ -77,6 +112,19 @@ def test_a_layer_comes_back(name):
     _, back, inputs = there_and_back.to_torch_and_back(model)
     assert f"layers.{name}" in back.source
     assert not there_and_back.keras_differences(model, back.model)
+    ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-6
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_in_several_parts_come_back(name):
+    keras.backend.clear_session()
+    model = MODELS[name]()
+    keras.backend.clear_session()
+    _, back, inputs = there_and_back.to_torch_and_back(model)
+    assert not there_and_back.keras_differences(model, back.model)
+    kinds = [[type(layer) for layer in m.layers if layer.weights] for m in (model, back.model)]
+    assert kinds[0] == kinds[1]
     ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
     assert there_and_back.largest_gap(ours, theirs) < 1e-6
 
@@ -138,6 +186,18 @@ def test_code_that_was_edited_counts(folder):
     assert before
     (folder / "model.py").write_text(f"{before}torch.tanh({after}")
     assert "layers.LSTM" not in back_from(folder).source
+
+
+def test_code_around_a_layer_that_was_edited_counts(tmp_path):
+    keras.backend.clear_session()
+    inputs = keras.Input(SEQUENCE)
+    made = layers.Bidirectional(layers.GRU(4), merge_mode="ave", name="both")(inputs)
+    diglot.translate(keras.Model(inputs, made), to="torch").save(tmp_path)
+    assert 'merge_mode="ave"' in back_from(tmp_path).source
+    source = (tmp_path / "model.py").read_text()
+    assert ") / 2" in source
+    (tmp_path / "model.py").write_text(source.replace(") / 2", ") / 3"))
+    assert "merge_mode" not in back_from(tmp_path).source
 
 
 def test_a_note_that_names_other_classes_is_no_layer(folder):

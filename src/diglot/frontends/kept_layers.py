@@ -27,21 +27,48 @@ _LIBRARY.define("keras_layer(Tensor[] inputs, Tensor[] weights, str path) -> Ten
 
 def place(hub: Hub, records: Mapping[int, CallRecord], layers: Sequence[KeptLayer]) -> None:
     """Make one node of each call of a module that still is the layer it stood for, in place."""
-    for layer in sorted(layers, key=lambda k: k.source.count(".")):
-        if any(layer.source.startswith(f"{path}.") for path in hub.kept):
+    for layer in sorted(layers, key=lambda k: (bool(k.ranks), k.target.count("."))):
+        taken = {placed.layer.target for placed in hub.kept.values()}
+        if any(f"{layer.target}.".startswith(f"{path}.") for path in taken):
             continue
-        parts = [
-            _call(hub, layer, index) for index in records if records[index].path == layer.source
-        ]
-        calls = [part for part in parts if part is not None]
-        if not calls or len(calls) < len(parts) or not _has_weights(hub, layer):
+        if not _has_weights(hub, layer):
             continue
         with _names_kept():
-            placed = _recognised(hub, layer, calls)
-        if placed is not None:
+            found = _found(hub, records, layer)
+        if found is not None:
+            placed, parts = found
             hub.kept[layer.path] = placed
-            for part in calls:
-                _replace(hub, layer, part)
+            for part in parts:
+                _replace(hub, placed.layer, part)
+
+
+def _found(
+    hub: Hub, records: Mapping[int, CallRecord], layer: KeptLayer
+) -> tuple[Placed, list[Part]] | None:
+    """The layer's parts of the graph; None where a part is that layer no more, or the layer cannot be made."""
+    from diglot.frontends.kept_parts import Search
+    from diglot.frontends.keras_layers.constructors import NotWritableError, constructor
+    from diglot.frontends.keras_tracing.original_layer import OriginalLayer, errors
+
+    try:
+        original = OriginalLayer(layer)
+        if layer.ranks:
+            found = Search(hub, records, layer, original).run()
+            if found is None:
+                return None
+            layer, part = found
+            parts = [part]
+        else:
+            indices = [index for index in records if records[index].path == layer.source]
+            calls = [_call(hub, layer, index) for index in indices]
+            parts = [call for call in calls if call is not None]
+            if not parts or len(parts) < len(calls):
+                return None
+            if not all(original.computes(hub, part) for part in parts):
+                return None
+        return Placed(layer, constructor(layer.layer), original.positional), parts
+    except (DiglotError, NotWritableError, *errors()):
+        return None
 
 
 def _call(hub: Hub, layer: KeptLayer, index: int) -> Part | None:
@@ -65,8 +92,8 @@ def _has_weights(hub: Hub, layer: KeptLayer) -> bool:
     """Whether the layer's weights are a model's, and nobody else's."""
     known = {parameter.name for parameter in hub.parameters.values()}
     own, below = set(layer.sources), f"{layer.source}." if layer.source else ""
-    shared = any(first in own and not name.startswith(below) for name, first in hub.aliases.items())
-    return own <= known and not shared
+    others = [n for n, first in hub.aliases.items() if first in own and n not in own]
+    return own <= known and all(name.startswith(below) for name in others)
 
 
 @contextlib.contextmanager
@@ -84,40 +111,21 @@ def _names_kept() -> Iterator[None]:
             found.update(before)
 
 
-def _recognised(hub: Hub, layer: KeptLayer, calls: Sequence[Part]) -> Placed | None:
-    """How the layer is written, where every call computes what it does."""
-    from diglot.frontends.keras_layers.constructors import NotWritableError, constructor
-    from diglot.frontends.keras_tracing.original_layer import OriginalLayer
-
-    try:
-        original = OriginalLayer(layer)
-        if not all(original.computes(hub, part) for part in calls):
-            return None
-        return Placed(layer, constructor(layer.layer), original.positional)
-    except (
-        DiglotError,
-        NotWritableError,
-        TypeError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        AttributeError,
-    ):
-        return None  # it cannot be made any more: what is written is what the code does
-
-
 def _replace(hub: Hub, layer: KeptLayer, part: Part) -> None:
     """Put one node in the place of a part of the graph."""
     graph, first = hub.graph, part.outputs[0]
-    stack = dict(part.inputs[0].meta.get("nn_module_stack") or {})
-    around = dict(list(stack.items())[:-1]) if layer.source else stack
-    if not layer.source:  # the program is that layer, and has no module for it
-        stack = {**stack, layer.path: (layer.path, layer.layer["class_name"])}
+    said = (part.outputs[0] if layer.ranks else part.inputs[0]).meta.get("nn_module_stack") or {}
+    around = {
+        key: held
+        for key, held in said.items()
+        if not held[0] or not layer.source or layer.source.startswith(f"{held[0]}.")
+    }
+    stack = {**around, layer.path: (layer.path, layer.layer["class_name"])}
     names = {parameter.name: node for node, parameter in hub.parameters.items()}
     perms = [perm for _, _, perm in layer.inputs]
     with graph.inserting_before(min(part.outputs, key=list(graph.nodes).index)):
         inputs = [
-            _permuted(graph, mark.args[0] if layer.source else mark, perm, around)
+            _permuted(graph, _taken(layer, mark), perm, around)
             for mark, perm in zip(part.inputs, perms, strict=True)
         ]
         weights = [names[name] for name in layer.sources]
@@ -138,6 +146,8 @@ def _replace(hub: Hub, layer: KeptLayer, part: Part) -> None:
                 mark.replace_all_uses_with(made)
             else:  # a program's own results stay marked
                 mark.args = (made, *mark.args[1:])
+            if mark in hub.outputs and layer.source:
+                hub.outputs[hub.outputs.index(mark)] = made
         node.meta["val"] = values
     path = layer.source
     for old in reversed(list(graph.nodes)):
@@ -146,6 +156,11 @@ def _replace(hub: Hub, layer: KeptLayer, part: Part) -> None:
         )
         if inside and not old.users and old.op == "call_function":
             graph.erase_node(old)
+
+
+def _taken(layer: KeptLayer, node: fx.Node) -> Any:
+    """The value that a layer takes: what a module's mark passes on."""
+    return node.args[0] if layer.source and not layer.ranks else node
 
 
 def _permuted(

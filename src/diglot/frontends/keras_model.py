@@ -21,10 +21,25 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What a layer is called with besides tensors: ``plain`` arguments, and the names of ``masks``."""
+    """What a layer is called with: ``plain`` arguments, and the names of ``masks``.
+
+    Of a layer that PyTorch has, too, also ``tensors``, by their arguments (``initial_state.0`` within a list), and the
+    paths to ``results``, each with its rank.
+    """
 
     plain: dict[str, Any]
     masks: tuple[str, ...] = ()
+    tensors: tuple[tuple[str, int], ...] = ()
+    results: tuple[tuple[str, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafCall:
+    """A layer of which PyTorch has one or several, its path in Keras, and what it is called with."""
+
+    layer: Any
+    target: str
+    given: Given | None
 
 
 @dataclasses.dataclass
@@ -40,7 +55,8 @@ class Mirror:
     holds a second name that a weight had in PyTorch, its name in ``module``, and the class of the second's owner.
     ``boundary`` says in which order the axes of inputs and of outputs were in PyTorch, as those of ``module``.
     ``masked`` says that steps of a sequence may be masked, as by the id 0. ``arguments`` holds, once ``module`` has
-    run, what each layer is called with besides tensors, by its module's path; None where its calls differ.
+    run, what each layer is called with besides tensors, by its module's path; None where its calls differ; ``leaves``
+    the same of layers that are PyTorch's.
     """
 
     module: nn.Module
@@ -55,6 +71,7 @@ class Mirror:
     boundary: Boundary | None = None
     masked: bool = False
     arguments: dict[str, Given | None] = dataclasses.field(default_factory=dict)
+    leaves: dict[int, LeafCall] = dataclasses.field(default_factory=dict)
 
 
 def mirror(
@@ -121,4 +138,5 @@ def mirror(
         names.boundary if names is not None else None,
         tree.masked,
         tree.arguments,
+        tree.leaves,
     )

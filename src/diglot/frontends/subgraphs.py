@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from diglot.default_dtype import default_dtype
 from diglot.ir.hub import Hub, target_name
 from diglot.ir.runnable import Interpreter
 
@@ -27,17 +28,24 @@ class Part:
     weights: list[fx.Node]
     sizes: list[fx.Node]
 
+    def evaluate(self, hub: Hub, inputs: Sequence[Any], state: dict[str, Any]) -> list:
+        """What the part gives in evaluation."""
+        with torch.no_grad(), default_dtype(torch.float64):
+            return self.run(hub, inputs, state, training=False)
+
     def run(self, hub: Hub, inputs: Sequence[Any], state: dict[str, Any], training: bool) -> list:
         """What the part gives for other inputs and other weights, by their names, in float64."""
         graph, held = fx.Graph(), {}
         given: list[Any] = []
-        for node, value in zip(self.inputs, inputs, strict=True):
+        for node, value in dict(zip(self.inputs, inputs, strict=True)).items():
             held[node] = graph.placeholder(node.name)
             given.append(value)
         for node in self.weights:
             held[node] = graph.placeholder(node.name)
             parameter = hub.parameters.get(node)
-            value = state[parameter.name] if parameter else hub.constants[node]
+            value = state.get(parameter.name) if parameter else hub.constants[node]
+            if value is None:  # one that is not the layer's
+                value = parameter.value.detach().clone()
             given.append(_wide(value))
         for node in self.sizes:
             held[node] = graph.placeholder(node.name)

@@ -18,6 +18,9 @@ class KeptLayer:
     argument (``initial_state.0`` within a list) and its permutation. ``outputs``: for each tensor that the module
     returns, the path to it in what the layer returns, and its permutation (Keras's is PyTorch's, permuted).
     ``arguments`` are the plain ones of the call. ``weights`` are those of the layer, by their paths below it.
+
+    Where no module stands for it, but several calls in the code of another, ``ranks`` are those of its inputs and
+    outputs; these are found by what they are, and ``source`` is a name for it.
     """
 
     source: str
@@ -27,10 +30,11 @@ class KeptLayer:
     outputs: Sequence[tuple[str, Sequence[int] | None]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Sequence[WeightEntry] = ()
+    ranks: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         """Freeze the sequences, so that a layer read from JSON equals the written one."""
-        for name in ("inputs", "outputs"):
+        for name in ("inputs", "outputs", "ranks"):
             object.__setattr__(self, name, freeze(tuple(getattr(self, name))))
         made = [w if isinstance(w, WeightEntry) else WeightEntry(**w) for w in self.weights]
         object.__setattr__(self, "weights", tuple(made))

@@ -22,7 +22,6 @@ from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.inputs import looked_up
 from diglot.frontends.keras_tracing.lent import FREE
-from diglot.frontends.keras_tracing.plain_arguments import plain_arguments
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
@@ -194,6 +193,7 @@ class Trace:
         record = known[id(layer)] if id(layer) in known else keras_layers.find(layer)
         if record is not None:
             result = self._leaf(layer, record, forced, args, kwargs)
+            self.tree.note_leaf(layer, args, kwargs, forced, result)
         else:
             result = self._composite(layer, forced, args, kwargs)
         if layer.supports_masking:
@@ -269,7 +269,7 @@ class Trace:
         order = {name: i for i, name in enumerate(inspect.signature(type(layer).call).parameters)}
         named = sorted(kwargs.items(), key=lambda item: order.get(item[0], len(order)))
         kwargs = {k: v for k, v in named if v is not None}
-        self.tree.note(path, plain_arguments(layer, args, kwargs) if forced is None else None)
+        self.tree.note(layer, path, args, kwargs, forced)
         self._pending.append((args, kwargs, forced))
         plain_args, plain_kwargs = tree.map_structure(self._handed_over, (args, kwargs))
         result = module(*unwrap(plain_args), **unwrap(plain_kwargs))

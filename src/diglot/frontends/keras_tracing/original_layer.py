@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,40 +35,75 @@ class OriginalLayer:
         self.layer = keras.saving.deserialize_keras_object(copy.deepcopy(dict(kept.layer)))
         if not isinstance(self.layer, Layer):
             raise TypeError(f"expected a layer, received {type(self.layer).__name__}")
-        names = [n for n in inspect.signature(self.layer.call).parameters if n != "training"]
+        needed = [
+            n
+            for n, p in inspect.signature(self.layer.call).parameters.items()
+            if p.default is inspect.Parameter.empty
+        ]
         given = list(dict.fromkeys(a.partition(".")[0] for _, a, _ in kept.inputs))
-        self.positional = next(
-            (i for i, (a, b) in enumerate(zip(given, names, strict=False)) if a != b), len(given)
-        )
+        self.positional = sum(a == b for a, b in zip(given, needed, strict=False))
         self._mirror: Mirror | None = None
         self._exact: Layer | None = None
+
+    def of(self, kept: KeptLayer) -> OriginalLayer:
+        """The layer with another order of its axes."""
+        self.kept, self._mirror = kept, None
+        return self
+
+    def built_for(self, argument: str, place: int) -> list[int | None] | None:
+        """The shape of an argument that the layer was built for, where that is known."""
+        said = self.kept.layer.get("build_config") or {}
+        shapes = said.get("shapes_dict") or {}
+        found = shapes.get(f"{argument}_shape", said.get("input_shape") if not place else None)
+        plain = isinstance(found, (list, tuple)) and not any(isinstance(s, list) for s in found)
+        return list(found) if plain else None
+
+    def given(self, inputs: Sequence[Any], state: dict[str, Any]) -> list[torch.Tensor] | None:
+        """What the layer gives; None for inputs that it does not take."""
+        try:
+            return self._in_keras(self._turned(inputs), state, 0)
+        except errors():
+            self._exact = None
+            return None
+
+    def _turned(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
+        return [
+            value.permute(list(perm)) if perm else value
+            for value, (_, _, perm) in zip(inputs, self.kept.inputs, strict=True)
+        ]
 
     def computes(self, hub: Hub, part: Part) -> bool:
         """Whether a part of a program gives what the layer gives.
 
         In evaluation it is Keras that runs; in training, where both draw random numbers, the layer's mirror.
         """
-        names = {hub.parameters[n].name for n in part.weights if n in hub.parameters}
-        if not names <= set(self.kept.sources):
-            return False
-        generator = torch.Generator().manual_seed(0)
         for draw in range(_DRAWS):
-            inputs = [_drawn(node.meta["val"], generator) for node in part.inputs]
-            values = [
-                value.permute(list(perm)) if perm else value
-                for value, (_, _, perm) in zip(inputs, self.kept.inputs, strict=True)
-            ]
-            state = {
-                p.name: _drawn(p.value, generator, 0.5)
-                for p in hub.parameters.values()
-                if p.name in self.kept.sources
-            }
+            inputs, state = draw_inputs(hub, part, self.kept, draw)
+            values = self._turned(inputs)
             for training, run in ((False, self._in_keras), (True, self._in_mirror)):
                 made = run(values, state, draw)
                 with _exactly(draw):
                     got = part.run(hub, inputs, state, training)
-                if not _agree(made, got, self.kept):
+                perms = [perm for _, perm in self.kept.outputs]
+                if len(made) != len(got) or not all(map(agree, made, got, perms)):
                     return False
+            if not self._left_alike(state):
+                return False
+        return True
+
+    def _left_alike(self, state: dict[str, Any]) -> bool:
+        """Whether training has changed what is not trained as the layer does."""
+        assert self._mirror is not None
+        own = {**self._mirror.module.state_dict(), **dict(self._mirror.module.named_buffers())}
+        noted = self._noted()
+        for entry in self._mirror.entries:
+            weight = noted.get(id(self._own_variable(entry)))
+            if weight is None or weight.trainable:
+                continue
+            ours = entry.to_target([own[name].numpy() for name in entry.sources])
+            theirs = weight.to_target([state[name].numpy() for name in weight.sources])
+            if not np.allclose(ours, theirs, rtol=_TOLERANCE, atol=_TOLERANCE):
+                return False
         return True
 
     def _in_keras(
@@ -128,23 +164,53 @@ class OriginalLayer:
         """A weight of a layer, by its path in the model that was translated, or below the layer."""
         return Weight(path.removeprefix(f"{self.kept.target}."), "").variable(layer)
 
+    def _noted(self) -> dict[int, Any]:
+        return {
+            id(self._variable(self.layer, weight.target)): weight for weight in self.kept.weights
+        }
+
+    def _own_variable(self, entry: Any) -> Any:
+        """The layer's weight that an entry of its mirror stands for."""
+        return self._variable(self.layer, entry.target.removeprefix(f"{self.layer.name}."))
+
     def _fill(self, module: torch.nn.Module, state: dict[str, Any]) -> None:
         """Give the mirror the weights that the program has."""
         assert self._mirror is not None
-        noted = {
-            id(self._variable(self.layer, weight.target)): weight for weight in self.kept.weights
-        }
+        noted = self._noted()
         own = module.state_dict()
         own.update(module.named_buffers())
         for entry in self._mirror.entries:
-            own_path = entry.target.removeprefix(f"{self.layer.name}.")
-            weight = noted.get(id(self._variable(self.layer, own_path)))
+            weight = noted.get(id(self._own_variable(entry)))
             if weight is None:
                 continue
             value = weight.to_target([state[name].numpy() for name in weight.sources])
             current = [own[name].numpy() for name in entry.sources]
             for name, array in zip(entry.sources, entry.to_source(value, current), strict=True):
                 own[name].copy_(torch.from_numpy(np.array(array)))
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What a layer raises for tensors that it does not take: its backend's errors, too."""
+    found = (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError)
+    tensorflow = sys.modules.get("tensorflow")
+    return found if tensorflow is None else (*found, tensorflow.errors.OpError)
+
+
+def draw_inputs(
+    hub: Hub, part: Part, kept: KeptLayer, seed: int = 0
+) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Random inputs for a part of a program, and random weights by their names."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {node: _drawn(node.meta["val"], generator) for node in part.inputs}
+    inputs = [drawn[node] for node in part.inputs]
+    state = {
+        p.name: _drawn(p.value, generator, 0.5)
+        if p.trainable or not p.buffer
+        else _drawn(p.value, generator, 0.5).abs() + 0.1  # it may be a variance
+        for p in hub.parameters.values()
+        if p.name in kept.sources
+    }
+    return inputs, state
 
 
 @contextlib.contextmanager
@@ -198,14 +264,12 @@ def _at(made: Any, path: str) -> Any:
     return made
 
 
-def _agree(made: list[torch.Tensor], got: list[torch.Tensor], kept: KeptLayer) -> bool:
-    if len(made) != len(got):
+def agree(ours: torch.Tensor, theirs: torch.Tensor, perm: Sequence[int] | None) -> bool:
+    """Whether a value of Keras's is one of PyTorch's, permuted."""
+    if perm is not None and theirs.dim() != len(perm):
         return False
-    for ours, theirs, (_, perm) in zip(made, got, kept.outputs, strict=True):
-        turned = theirs.permute(list(perm)) if perm else theirs
-        if ours.shape != turned.shape:
-            return False
-        gap = _SINGLE if ours.dtype is torch.float32 else _TOLERANCE
-        if not torch.allclose(ours.double(), turned.double(), rtol=gap, atol=gap):
-            return False
-    return True
+    turned = theirs.permute(list(perm)) if perm else theirs
+    if ours.shape != turned.shape:
+        return False
+    gap = _SINGLE if ours.dtype is torch.float32 else _TOLERANCE
+    return torch.allclose(ours.double(), turned.double(), rtol=gap, atol=gap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -23,4 +24,25 @@ def plain_arguments(layer: Layer, args: tuple, kwargs: dict[str, Any]) -> Given 
     if sum(not isinstance(v, Tracer) for v in given) != len(plain):
         return None
     masks = tuple(n for n, v in kwargs.items() if "mask" in n and v is not None and n not in plain)
-    return Given(plain, masks)
+    return Given(plain, masks, _tensors(said))
+
+
+def with_results(given: Given | None, made: Any) -> Given | None:
+    """Add what a call gave."""
+    return None if given is None else dataclasses.replace(given, results=_tensors({"": made}))
+
+
+def _tensors(said: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The tensors in some values, each by its path with its rank."""
+    found: list[tuple[str, int]] = []
+
+    def visit(path: str, value: Any) -> None:
+        if isinstance(value, Tracer):
+            found.append((path.lstrip("."), value.value.dim()))
+        elif isinstance(value, (list, tuple)):
+            for place, item in enumerate(value):
+                visit(f"{path}.{place}", item)
+
+    for name, value in said.items():
+        visit(name, value)
+    return tuple(found)

@@ -16,7 +16,7 @@ from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers import stacked
 from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
-from diglot.frontends.keras_model import Given
+from diglot.frontends.keras_model import Given, LeafCall
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph, steps_of
@@ -25,6 +25,7 @@ from diglot.frontends.keras_tracing.known_blocks import KnownBlocks
 from diglot.frontends.keras_tracing.known_tree import known_plan
 from diglot.frontends.keras_tracing.lent import FREE, free_weight, holders_own, lend, lend_free
 from diglot.frontends.keras_tracing.original_names import Names
+from diglot.frontends.keras_tracing.plain_arguments import plain_arguments, with_results
 from diglot.frontends.keras_tracing.tensor import constant
 from diglot.frontends.keras_tracing.weights import (
     Weights,
@@ -117,6 +118,8 @@ class Tree(Weights):
         self._placed: dict[str, nn.Module] = {}
         self.masked = False  # a layer makes masks
         self.arguments: dict[str, Given | None] = {}  # of calls, by path; see Mirror
+        self.leaves: dict[int, LeafCall] = {}  # by the layer's id
+        self._targets: dict[int, str] = {}  # paths in Keras of layers that are PyTorch's
 
     def build(self, model: Layer, inner: Layer | None = None) -> nn.Module:
         """Return the root module; raises :class:`Unsupported` with everything that cannot be translated.
@@ -138,9 +141,25 @@ class Tree(Weights):
         root.keeps_names = self.names is not None
         return root
 
-    def note(self, path: str, given: Given | None) -> None:
+    def note(
+        self, layer: Layer, path: str, args: tuple, kwargs: dict[str, Any], forced: bool | None
+    ) -> None:
         """Note what a layer is called with; calls that differ say nothing."""
+        given = plain_arguments(layer, args, kwargs) if forced is None else None
         self.arguments[path] = given if self.arguments.get(path, given) == given else None
+
+    def note_leaf(
+        self, layer: Layer, args: tuple, kwargs: dict[str, Any], forced: bool | None, made: Any
+    ) -> None:
+        """Note what a layer that is PyTorch's takes and gives."""
+        target = self._targets.get(id(layer))
+        if target is None:
+            return
+        given = plain_arguments(layer, args, kwargs) if forced is None else None
+        call = LeafCall(layer, target, with_results(given, made))
+        known = self.leaves.setdefault(id(layer), call)
+        if known.given != call.given:
+            self.leaves[id(layer)] = dataclasses.replace(call, given=None)
 
     # --- modules -----------------------------------------------------------------------------------------
 
@@ -161,6 +180,8 @@ class Tree(Weights):
             self.paths[id(layer)] = path
             return
         record = self.records[id(layer)] = self._record(layer)
+        if record is not None:
+            self._targets[id(layer)] = keras_path or layer.name
         if record is not None and record.in_training:
             what = {"layer": keras_path or layer.name, "class": type(layer).__name__}
             self.left_out.append({**what, "why": record.in_training})
