@@ -47,6 +47,18 @@ class Head(nn.Module):
         return x
 
 
+class Calibrated(nn.Module):
+    """Weighs its results in evaluation, by numbers that training does not read."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.scores(x)
+        return x if self.training else x * torch.tensor([0.5, 2.0, 3.0])
+
+
 class Detector(nn.Module):
     """Two of them."""
 
@@ -60,8 +72,12 @@ class Detector(nn.Module):
 
 @pytest.mark.parametrize(
     ("model", "size", "line"),
-    [(VAE, 7, "if training"), (Detector, 5, "if training else ")],
-    ids=["vae", "detector"],
+    [
+        (VAE, 7, "if training"),
+        (Detector, 5, "if training else "),
+        (Calibrated, 5, "if training else "),
+    ],
+    ids=["vae", "detector", "calibrated"],
 )
 def test_both_modes_are_proven(model, size, line):
     """In evaluation and in training mode."""
@@ -106,9 +122,26 @@ class Centred(nn.Module):
         return x - self.mean
 
 
+class Flow(nn.Module):
+    """Runs its layers forwards in training, backwards in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ModuleList([nn.Linear(5, 5), nn.Linear(5, 5)])
+
+    def forward(self, x):
+        for step in self.steps if self.training else reversed(self.steps):
+            x = step(x)
+        return x
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
-    [(Auxiliary, "returns 2 tensors in training, 1 in evaluation"), (Centred, "in place")],
+    [
+        (Auxiliary, "returns 2 tensors in training, 1 in evaluation"),
+        (Centred, "in place"),
+        (Flow, "where training calls steps.0, evaluation calls steps.1"),
+    ],
 )
 def test_what_no_one_program_holds_is_refused(model, reason):
     """With the line that decides."""

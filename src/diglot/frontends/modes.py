@@ -13,13 +13,16 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind, TensorArgument
 
+from diglot.codegen.names import unique
 from diglot.errors import BadInput
 from diglot.ir.hub import is_mark, target_name
 from diglot.ir.runnable import FLAGS
@@ -31,6 +34,7 @@ _LIBRARY.impl("by_mode", lambda training, evaluation: training.clone(), "Composi
 
 #: A line that only hands the mode on (``F.dropout(x, p, self.training)``), or says how much to drop.
 _HANDED_ON = re.compile(r"drop|training\s*=\s*self\.training|[(,]\s*self\.training\s*[,)]")
+_OURS = str(Path(__file__).resolve().parents[1])
 _ATTENTION = "aten.scaled_dot_product_attention.default"
 _DROPOUTS = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "diglot.row_dropout")
 
@@ -46,7 +50,7 @@ def watched(model: nn.Module) -> Iterator[list[str]]:
         own = frame.f_code.co_name not in ("train", "eval", "__setattr__")
         text = linecache.getline(file, line)
         if own and "/torch/" not in file and "training" in text and not _HANDED_ON.search(text):
-            found.append(f"{file}:{line}")
+            found.append(_asked_by(frame))
         return module.__dict__["training"]
 
     def write(module: nn.Module, value: bool) -> None:
@@ -61,6 +65,16 @@ def watched(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for cls in classes:
             del cls.training
+
+
+def _asked_by(frame: FrameType) -> str:
+    """Where a mode is asked: of a Keras layer that is read, the line that asks by way of Diglot's own modules."""
+    asking: FrameType | None = frame
+    while asking is not None and asking.f_code.co_filename.startswith(_OURS):
+        asking = asking.f_back
+    if asking is None or "/torch/" in asking.f_code.co_filename:
+        asking = frame
+    return f"{asking.f_code.co_filename}:{asking.f_lineno}"
 
 
 def merge(program: ExportedProgram, evaluation: ExportedProgram, lines: list[str]) -> None:
@@ -84,6 +98,11 @@ class Merger:
         self.graph = program.graph_module.graph
         self.image: dict[fx.Node, fx.Node] = {}
         self.chosen: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
+        self.constants = {
+            spec.arg.name: spec.target
+            for spec in evaluation.graph_signature.input_specs
+            if spec.kind is InputKind.CONSTANT_TENSOR
+        }
 
     def refuse(self, why: str) -> BadInput:
         """Return the error for a pair of modes that cannot be one program."""
@@ -100,6 +119,7 @@ class Merger:
         if len(ours) != len(theirs):
             counts = f"{len(ours)} tensors in training, {len(theirs)} in evaluation"
             raise self.refuse(f"returns {counts}")
+        self._check_order()
         self._match_inputs()
         self._align()
         for node in self.evaluation.graph_module.graph.nodes:
@@ -123,6 +143,18 @@ class Merger:
         ]
 
     # --- what both modes compute ------------------------------------------------------------------------
+
+    def _check_order(self) -> None:
+        """Refuse modules that run in another order: each would have to run twice, for either mode."""
+        ours, theirs = (_paths(p.graph_module.graph) for p in (self.training, self.evaluation))
+        order = [path for path in ours if path in theirs]
+        other = [path for path in theirs if path in ours]
+        for ahead, instead in zip(order, other, strict=True):
+            if ahead != instead:
+                raise self.refuse(
+                    f"calls its modules in another order: where training calls {ahead}, "
+                    f"evaluation calls {instead}"
+                )
 
     def _match_inputs(self) -> None:
         def inputs(program: ExportedProgram) -> list[tuple[Any, fx.Node]]:
@@ -200,9 +232,13 @@ class Merger:
         """Return the image of a value, computing what evaluation alone computes before ``reader``."""
         if node in self.image:
             return self.image[node]
+        if node.op == "placeholder" and node.name in self.constants:
+            return self._keep_constant(node)
         if node.op != "call_function":
             raise self.refuse(f"evaluation alone reads {node.name}")
         if is_mark(node):
+            return self._copy(node.args[0], reader)
+        if target_name(node) == "aten.detach_.default":  # torch.tensor([…]) within forward ends so
             return self._copy(node.args[0], reader)
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
@@ -212,6 +248,20 @@ class Merger:
         with self.graph.inserting_before(reader):
             made = self.graph.node_copy(node, lambda n: self._copy(n, reader))
         made.meta = dict(node.meta)
+        self.image[node] = made
+        return made
+
+    def _keep_constant(self, node: fx.Node) -> fx.Node:
+        """Give the program a tensor that evaluation alone reads."""
+        name = self.constants[node.name]
+        kept = unique(name, self.training.constants)
+        last = [n for n in self.graph.nodes if n.op == "placeholder"][-1]
+        with self.graph.inserting_after(last):
+            made = self.graph.placeholder(unique(node.name, {n.name for n in self.graph.nodes}))
+        made.meta = dict(node.meta)
+        self.training.constants[kept] = self.evaluation.constants[name]
+        spec = InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(made.name), kept)
+        self.training.graph_signature.input_specs.append(spec)
         self.image[node] = made
         return made
 
@@ -227,6 +277,12 @@ class Merger:
                 continue
             if not target_name(node).startswith("aten.batch_norm"):
                 raise self.refuse(f"training alone changes a tensor in place ({target_name(node)})")
+
+
+def _paths(graph: fx.Graph) -> dict[str, None]:
+    """The innermost modules of a graph's ops, in the order of their first calls."""
+    stacks = (node.meta.get("nn_module_stack") for node in graph.nodes if not is_mark(node))
+    return dict.fromkeys(list(stack.values())[-1][0] for stack in stacks if stack)
 
 
 def _is_dropout(node: fx.Node) -> bool:
