@@ -19,7 +19,7 @@ from typing import Any
 
 from diglot.errors import BadInput, DiglotError, MissingExtra
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 SIZE_FLOOR, EXPANSION = 1 << 28, 100
 """What takes up more than this many bytes must not be more than so many times larger than its file."""
 #: Classes of Keras that run what a file brings along: bytecode, another program, a pickle.
@@ -30,8 +30,8 @@ RUNNING = {
     "TorchModuleWrapper": "a TorchModuleWrapper unpickles a PyTorch module",
 }
 _PACKAGES = ("keras", "builtins", "keras_hub", "keras_nlp", "keras_cv", "tensorflow.keras")
-#: Layers of Keras 2 that Keras 3 has no class for: raw TensorFlow ops in a Functional model.
-_OPS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod")
+#: Layers of Keras 2 for raw TensorFlow ops in a Functional model, beside those that `keras2.operations` reads.
+_OPS = ("TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty")
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,15 @@ def load_keras(path: Path, trust: bool = False, custom: Mapping[str, Any] | None
         read = _read_archive if stream.read(2) == b"PK" else _read_h5
     with _damaged(path):
         config = read(path)
+    version = _version(path, read is _read_h5)
+    if version < 3:
+        config = _named_as_now(config)
     check_config(config, path, trust, custom or {})
     import keras
 
     with _Built(path):
+        if version < 3:
+            return _load_old(path, config, custom or {}, read is _read_h5)
         if read is _read_h5:
             # By its content: a file of Keras 2 may be called anything.
             from keras.src.legacy.saving import legacy_h5_format
@@ -77,6 +82,60 @@ def load_keras(path: Path, trust: bool = False, custom: Mapping[str, Any] | None
             return keras.src.saving.saving_lib.load_model(
                 stream, custom_objects=dict(custom or {}), compile=False, safe_mode=not trust
             )
+
+
+def _load_old(path: Path, config: Any, custom: Mapping[str, Any], is_h5: bool) -> Any:
+    """The model of a file that Keras 2 wrote."""
+    import h5py
+
+    from diglot import keras2
+
+    model = keras2.build(config, custom)
+    if is_h5:
+        with h5py.File(path, "r") as file:
+            keras2.load_h5(model, config, file["model_weights"])
+        return model
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryFile() as content:
+        with archive.open(WEIGHTS) as stream:
+            shutil.copyfileobj(stream, content, 1 << 20)
+        with h5py.File(content, "r") as file:
+            keras2.load_archive(model, config, file)
+    return model
+
+
+def _version(path: Path, is_h5: bool) -> int:
+    """Which Keras wrote a file: 1, 2 or 3. Before Keras 2 files did not say."""
+    import h5py
+
+    with _damaged(path):
+        if is_h5:
+            with h5py.File(path, "r") as file:
+                said = file.attrs.get("keras_version", "1")
+        else:
+            with zipfile.ZipFile(path) as archive:
+                said = json.loads(archive.read(METADATA)).get("keras_version", "3")
+    text = said.decode() if isinstance(said, bytes) else str(said)
+    first = text.partition(".")[0]
+    if first == "1":
+        raise BadInput(
+            f"{path} was written by Keras 1, whose layers have other options and weights.",
+            hint="load it with Keras 2 (TensorFlow 1 or 2 up to 2.15) and save it again",
+        )
+    return int(first) if first.isdigit() else 3
+
+
+def _named_as_now(config: Any) -> Any:
+    """A config of Keras 2 without the modules of its own classes, which have moved."""
+    if isinstance(config, list):
+        return [_named_as_now(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    kept = {key: _named_as_now(value) for key, value in config.items()}
+    if str(kept.get("module")).partition(".")[0] in ("keras", "tf_keras", "tensorflow"):
+        if kept.get("registered_name") in (None, kept.get("class_name")):
+            kept.pop("registered_name", None)
+            del kept["module"]
+    return kept
 
 
 @contextlib.contextmanager
@@ -271,14 +330,17 @@ def _is_unknown_to_keras(named: Named) -> bool:
     """For a config without modules, as Keras 2 wrote it: by the name alone."""
     import keras
 
+    from diglot.keras2 import OLD_NAMES
+
     places = (
         keras.layers, keras.models, keras.initializers, keras.regularizers, keras.constraints,
         keras.activations, keras.optimizers, keras.losses, keras.metrics, keras.dtype_policies,
         keras.random,
     )  # fmt: skip
-    # Names that Keras 3 reads although it writes others.
-    old = ("Functional", "Model", "Policy", "TensorShape", "CustomMaskWarning")
-    return named.name not in old and not any(hasattr(place, named.name) for place in places)
+    old = ("Functional", "Model", "Policy", "PolicyV1", "TensorShape", "CustomMaskWarning")
+    if named.name in old or named.name in OLD_NAMES:
+        return False
+    return not any(hasattr(place, named.name) for place in places)
 
 
 def check_config(config: Any, path: Path, trust: bool, custom: Mapping[str, Any]) -> None:

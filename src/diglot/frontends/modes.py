@@ -22,7 +22,6 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind, TensorArgument
 
-from diglot.codegen.names import unique
 from diglot.errors import BadInput
 from diglot.ir.hub import is_mark, target_name
 from diglot.ir.runnable import FLAGS
@@ -254,10 +253,10 @@ class Merger:
     def _keep_constant(self, node: fx.Node) -> fx.Node:
         """Give the program a tensor that evaluation alone reads."""
         name = self.constants[node.name]
-        kept = unique(name, self.training.constants)
+        kept = f"{name}_of_evaluation"
         last = [n for n in self.graph.nodes if n.op == "placeholder"][-1]
         with self.graph.inserting_after(last):
-            made = self.graph.placeholder(unique(node.name, {n.name for n in self.graph.nodes}))
+            made = self.graph.placeholder(f"{node.name}_of_evaluation")
         made.meta = dict(node.meta)
         self.training.constants[kept] = self.evaluation.constants[name]
         spec = InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(made.name), kept)
