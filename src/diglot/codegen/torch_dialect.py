@@ -13,7 +13,7 @@ from diglot.codegen.constants import band_limits, number
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.names import RESERVED_ATTRIBUTES, identifier, unique
 from diglot.codegen.optional import merge_optional
-from diglot.codegen.statements import Member, placed_at, weight_nodes
+from diglot.codegen.statements import Member, weight_nodes
 from diglot.codegen.trees import arguments, set_attribute
 from diglot.codegen.variants import merge_variants
 from diglot.ir.hub import target_name
@@ -308,16 +308,18 @@ def _frozen(program: Program, first: Instance) -> list[ast.expr]:
         member = first.writer.members[(name, index)]
         frozen = _frozen_weights(program, member) if member.kind == "layer" else []
         place = program.dense(first.region, (name, index))
-        base = f"self.{name}" if place is None else text(placed_at(E(f"self.{name}"), place))
+        base = E(f"self.{name}")
+        for part in () if place is None else place if isinstance(place, tuple) else (place,):
+            base = ast.Subscript(base, ast.Constant(part), ast.Load())
         trained = [
             n
             for n, value in member.weights.items()
             if n not in frozen and not program.hub.parameters[weight_nodes(value)[0]].buffer
         ]
         if frozen and not trained:
-            made.append(E(f"{base}.requires_grad_(False)"))
+            made.append(E("base.requires_grad_(False)", base=base))
         else:
-            made += [E(f"{base}.{weight}.requires_grad_(False)") for weight in frozen]
+            made += [E(f"base.{weight}.requires_grad_(False)", base=base) for weight in frozen]
     return made
 
 

@@ -142,28 +142,30 @@ class Functional:
         self.builder, self.config = builder, config
         self.layers: dict[str, Any] = {}
         self.results: dict[str, list[Any]] = {}  # of each call of a layer, in order
+        self.calls: dict[str, list[Any]] = {}  # that are still to be made
         self.first = _first_calls(config)
 
     def model(self) -> keras.Model:
         """Return the model."""
-        waiting: list[tuple[Mapping[str, Any], list[Any]]] = []
         for entry in self.config["layers"]:
             name = entry.get("name") or entry["config"]["name"]
-            self.results[name] = []
+            self.results[name], self.calls[name] = [], []
             if entry["class_name"] == "InputLayer":
                 given = {"batch_input_shape": entry["config"].get("batch_shape"), **entry["config"]}
                 self.results[name].append(input_layer(given).output)
                 continue
             self.layers[name] = self._called(entry)
-            waiting.append((entry, list(entry["inbound_nodes"])))
-        while any(calls for _, calls in waiting):
-            if not any([self._advance(entry, calls) for entry, calls in waiting]):
-                stuck = ", ".join(e["config"]["name"] for e, calls in waiting if calls)
+            self.calls[name] = list(entry["inbound_nodes"])
+        while any(self.calls.values()):
+            advanced = [self._advance(name, calls) for name, calls in self.calls.items()]
+            if not any(advanced):
+                stuck = ", ".join(name for name, calls in self.calls.items() if calls)
                 raise BadInput("The model's layers wait for each other.", received=stuck)
         ends = [self._tensors(self.config[f"{end}_layers"]) for end in ("input", "output")]
         inputs, outputs = (e[0] if isinstance(e, list) and len(e) == 1 else e for e in ends)
         model = keras.Model(inputs, outputs, name=self.config.get("name"))
-        model.trainable = self.config.get("trainable", True) and model.trainable
+        if not self.config.get("trainable", True):
+            model.trainable = False
         return model
 
     def _called(self, entry: Mapping[str, Any]) -> Callable[..., Any]:
@@ -181,9 +183,9 @@ class Functional:
 
         return with_states
 
-    def _advance(self, entry: Mapping[str, Any], calls: list[Any]) -> bool:
+    def _advance(self, name: str, calls: list[Any]) -> bool:
         """Make the calls of a layer whose inputs are there; tell whether there was one."""
-        name, before = entry.get("name") or entry["config"]["name"], len(calls)
+        before = len(calls)
         while calls and all(self._is_there(t) for t in _named(calls[0])):
             inputs, kwargs = self._arguments(calls.pop(0))
             self.results[name].append(self.layers[name](inputs, **kwargs))
@@ -193,7 +195,12 @@ class Functional:
         name, call = tensor[0], tensor[1]
         if name not in self.results:
             raise BadInput("The model reads a layer that it does not have.", received=str(name))
-        return call - self.first[name] < len(self.results[name])
+        made = len(self.results[name])
+        if call - self.first[name] not in range(made + len(self.calls[name])):
+            raise BadInput(
+                f"The model reads call {call} of the layer {name}, of which there is none."
+            )
+        return call - self.first[name] < made
 
     def _arguments(self, call: Any) -> tuple[Any, dict[str, Any]]:
         kwargs: dict[str, Any] = {}

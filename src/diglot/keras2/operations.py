@@ -104,6 +104,10 @@ def _resize(images: Any, size: Any, method: str = "bilinear", **options: Any) ->
     return ops.image.resize(images, tuple(size), interpolation=method)
 
 
+def _argmax(input: Any, axis: Any = None, output_type: str = "int64") -> Any:
+    return ops.argmax(input, axis)
+
+
 def _unary(op: Callable[..., Any], name: str = "x") -> Callable[..., Any]:
     return lambda *args, **kwargs: op(
         *args, **{"x" if k == name else k: v for k, v in kwargs.items()}
@@ -175,11 +179,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "nn.silu": lambda features, beta=1.0: features * ops.sigmoid(beta * features) if beta != 1 else ops.silu(features),
     "nn.softmax": _softmax,
     "nn.log_softmax": lambda logits, axis=-1: ops.log_softmax(logits, axis=axis),
-    **dict.fromkeys(["math.l2_normalize", "nn.l2_normalize", "compat.v1.math.l2_normalize", "compat.v1.nn.l2_normalize"], _normalize),
+    **dict.fromkeys(["math.l2_normalize", "nn.l2_normalize"], _normalize),
+    **dict.fromkeys(["compat.v1.math.l2_normalize", "compat.v1.nn.l2_normalize"], _normalize),
     **{f"math.reduce_{name}": _reduce(getattr(ops, name)) for name in "sum mean max min prod any all std".split()},
     "math.reduce_variance": _reduce(ops.var),
     "math.reduce_logsumexp": _reduce(ops.logsumexp),
-    **dict.fromkeys(["math.argmax", "compat.v1.argmax"], lambda input, axis=None, output_type="int64": ops.argmax(input, axis)),
+    **dict.fromkeys(["math.argmax", "compat.v1.argmax"], _argmax),
     "math.cumsum": lambda x, axis=0: ops.cumsum(x, axis),
     "linalg.matmul": _matmul,
     "einsum": lambda equation, *given: ops.einsum(equation, *given),

@@ -393,6 +393,13 @@ register(
         for name in ("counted_first", "back_in_place")
     ),
     Rule(
+        "diglot.recurrent_layer.default",
+        _for_torch,
+        torch="LSTM(input_size, hidden_size, activation=F.relu)(x)",
+        layout="logical",
+        noun="sequence",
+    ),
+    Rule(
         "diglot.conv_lstm.default",
         _for_torch,
         torch="ConvLSTM(in_channels, hidden_channels, kernel_size)(x)",

@@ -13,6 +13,7 @@ from diglot.frontends.keras_layers.records import (
     LayerCall,
     Sample,
     Weight,
+    holder,
     layer,
     masks_flow,
     to_first,
@@ -86,11 +87,9 @@ def _is_plain(own: Any) -> bool:
 def _make(own: Any) -> nn.Module:
     """The weights, in the order in which the op takes them."""
     *sides, channels, gates = own.cell.kernel.shape
-    module = nn.Module()
     shapes = [(gates, channels, *sides), (gates, gates // 4, *sides), (gates,)]
-    for name, shape in zip(_WEIGHTS[: 3 if own.cell.use_bias else 2], shapes, strict=False):
-        module.register_parameter(name, nn.Parameter(torch.empty(shape)))
-    return module
+    names = _WEIGHTS[: 3 if own.cell.use_bias else 2]
+    return holder("ConvLSTM", dict(zip(names, shapes, strict=False)))
 
 
 def _weights(own: Any) -> list[Weight]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -182,6 +182,14 @@ def refuse(names: str, why: str) -> None:
 def bare(module: type[nn.Module], *args: Any, **options: Any) -> Any:
     """Make a torch module whose weights are not drawn: they are filled with the Keras layer's."""
     return module(*args, device="meta", **options).to_empty(device="cpu")
+
+
+def holder(kind: str, shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+    """Make a module that holds weights of these shapes for an op; ``kind`` is the class that the program has."""
+    module: nn.Module = type(kind, (nn.Module,), {})()
+    for name, shape in shapes.items():
+        module.register_parameter(name, nn.Parameter(torch.empty(*shape)))
+    return module
 
 
 def to_first(x: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import rnn
 
+from diglot.frontends.keras_layers import recurrent_layers
 from diglot.frontends.keras_layers.records import (
     LayerCall,
     Sample,
@@ -22,6 +23,7 @@ from diglot.frontends.keras_layers.records import (
     masks_flow,
     own_call,
 )
+from diglot.frontends.keras_layers.recurrent_layers import is_carried_layer
 
 _TRANSPOSED = ("permute", (1, 0))
 #: Keras's gates z, r, h in PyTorch's order r, z, n.
@@ -91,7 +93,13 @@ class StatefulRNN(nn.Module):
         return output, after
 
 
+def _is_known(own: Any) -> bool:
+    return is_stock(own) or is_carried_layer(own, masks_flow())
+
+
 def _module(own: Any) -> nn.Module:
+    if not is_stock(own):
+        return recurrent_layers.make(own)
     module = stock(own)
     if not own.stateful:
         return module
@@ -121,6 +129,14 @@ def cell_weights(own: Any, attribute: str = "", prefix: str = "", end: str = "")
 
 
 def _weights(own: Any) -> list[Weight]:
+    if not is_stock(own):
+        gates = (("blocks", 1, _GRU_GATES),) if type(own).__name__ == "GRU" else ()
+        kernels = [
+            Weight("cell.kernel", "weight_ih", (_TRANSPOSED, *gates)),
+            Weight("cell.recurrent_kernel", "weight_hh", (_TRANSPOSED, *gates)),
+        ]
+        along = (("blocks", 0, _GRU_GATES),) if gates else ()
+        return recurrent_layers.weights(own, kernels, along)
     if not own.stateful:
         return direction_weights(own)
     states = [Weight(f"states.{i}", name) for i, name in enumerate(("h", "c")[: len(own.states)])]
@@ -205,8 +221,9 @@ def _run(
     run: LayerCall, sequences: torch.Tensor, initial_state: Any = None, mask: Any = None
 ) -> Any:
     own = run.layer
+    module = run.module if is_stock(own) else recurrent_layers.Running(run)
     mask = mask[0] if isinstance(mask, (list, tuple)) else mask
-    x = _dropped(run, own, sequences)
+    x = _dropped(run, own, sequences) if is_stock(own) else sequences
     if own.go_backwards:
         x = x.flip(1)
     first = _first_state(initial_state, x)
@@ -217,14 +234,14 @@ def _run(
             )
         mask = mask.flip(1) if own.go_backwards else mask
         if own.return_state:
-            sequence, states = packed_sequence(run.module, x, mask, first, own.zero_output_for_mask)
+            sequence, states = packed_sequence(module, x, mask, first, own.zero_output_for_mask)
             output = sequence if own.return_sequences else sequence[:, -1]
             return (output, *_last_states(tuple(states)))
-        sequence = masked_sequence(run.module, x, mask, first, own.zero_output_for_mask)
+        sequence = masked_sequence(module, x, mask, first, own.zero_output_for_mask)
         return sequence if own.return_sequences else sequence[:, -1]
     if own.stateful and first is not None:
         raise run.refused("stateful, but called with initial_state")
-    sequence, after = run.module(x, first) if first is not None else run.module(x)
+    sequence, after = module(x, first) if first is not None else module(x)
     output = sequence if own.return_sequences else sequence[:, -1]
     return (output, *_last_states(after)) if own.return_state else output
 
@@ -274,20 +291,32 @@ def _samples(name: str, states: int) -> tuple[Sample, ...]:
         _sample(name, dropout=0.3, random=True),
         _sample(name, recurrent_dropout=0.3, random=True),
         _sample(name, activation="softsign", return_sequences=True),
+        _sample(name, "2,5,3", *["2,4"] * states, call=_with_state, activation="relu", return_state=True),
+        _sample(name, activation="elu", use_bias=False, go_backwards=True),
         _sample(name, "3,5,3", "bool[3,5]", call=_masked, activation="softsign"),
     )  # fmt: skip
+
+
+def _of_gru() -> tuple[Sample, ...]:
+    return (
+        _sample("GRU", reset_after=False),
+        _sample("GRU", reset_after=False, use_bias=False),
+        _sample(
+            "GRU", reset_after=False, recurrent_activation="hard_sigmoid", return_sequences=True
+        ),
+    )
 
 
 for _name, _states in (("LSTM", 2), ("GRU", 1), ("SimpleRNN", 1)):
     layer(
         _name,
-        when=is_stock,
+        when=_is_known,
         make=_module,
         call=_run,
         weights=_weights,
         samples=(
             *_samples(_name, _states),
-            *([_sample("GRU", reset_after=False)] if _name == "GRU" else []),
+            *(_of_gru() if _name == "GRU" else ()),
         ),
     )
 

@@ -126,8 +126,32 @@ def _sequence(op: OpCall) -> ast.expr:
     return _parts(op, made, states=len(hx))
 
 
-_FUNCTIONS = {"tanh": "torch.tanh", "sigmoid": "torch.sigmoid", "relu": "F.relu"}
-_FUNCTIONS["hard_sigmoid"] = "F.hardsigmoid"
+_FUNCTIONS = {"tanh": "torch.tanh", "sigmoid": "torch.sigmoid", "hard_sigmoid": "F.hardsigmoid"}
+_FUNCTIONS |= {name: f"F.{name}" for name in "relu relu6 elu selu gelu silu mish".split()}
+_FUNCTIONS |= {name: f"F.{name}" for name in "softplus softsign".split()}
+
+
+def _recurrent_layer(op: OpCall) -> ast.expr:
+    """``output, (h, c) = self.lstm(x)``, of a class that the program carries."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    weights = {name: (node, []) for name, node in zip(names, op["params"], strict=False)}
+    if not op.writer.owns(op.node, op["params"]):
+        raise op.refuse("its weights are shared with another module")
+    kind, count = op["kind"], len(op["params"])
+    options: dict[str, Any] = {"bias": unless(count > 2, True)}
+    if kind == "GRU" and count == 3:
+        options["reset_after"] = False
+    for name in ("dropout", "recurrent_dropout"):
+        options[name] = unless(op[name], 0.0)
+    options["activation"] = _function(op, "activation", "tanh")
+    if kind != "RNN":
+        options["recurrent_activation"] = _function(op, "recurrent_activation", "sigmoid")
+    hidden, inputs = op["params"][1].meta["val"].shape[1], op["params"][0].meta["val"].shape[1]
+    construct = call(op.helper(kind), int(inputs), int(hidden), **options)
+    states = [op.value(h) for h in op["hx"]]
+    given = [states[0] if len(states) == 1 else ast.Tuple(states, ast.Load())] if states else []
+    layer = op.layer(construct, weights, default=kind.lower())
+    return _parts(op, call(layer, op.expr("input"), *given), states=2 if kind == "LSTM" else 1)
 
 
 def _conv_lstm(op: OpCall) -> ast.expr:
@@ -146,8 +170,8 @@ def _conv_lstm(op: OpCall) -> ast.expr:
         padding=unless(op["padding"], "valid"),
         dilation=unless(tuple(op["dilation"]), (1,) * len(kernel)),
         bias=unless(len(op["params"]) == 3, True),
-        activation=_function(op["activation"], "tanh"),
-        recurrent_activation=_function(op["recurrent_activation"], "sigmoid"),
+        activation=_function(op, "activation", "tanh"),
+        recurrent_activation=_function(op, "recurrent_activation", "sigmoid"),
     )
     states = [op.value(h) for h in op["hx"]]
     given = [ast.Tuple(states, ast.Load())] if states else []
@@ -155,8 +179,11 @@ def _conv_lstm(op: OpCall) -> ast.expr:
     return _parts(op, made, states=2)
 
 
-def _function(name: str, default: str) -> Any:
-    return ... if name == default else E(_FUNCTIONS[name])
+def _function(op: OpCall, argument: str, default: str) -> Any:
+    name = op[argument]
+    if name == default:
+        return ...
+    return op.helper("hard_sigmoid") if name == "hard_sigmoid_of_keras_2" else E(_FUNCTIONS[name])
 
 
 def _is_packed(op: OpCall) -> bool:
@@ -256,6 +283,7 @@ alike("scaled_dot_product_attention", _attention)
 alike("diglot.multi_head_attention.default", _multi_head)
 alike("lstm.input gru.input rnn_tanh.input rnn_relu.input diglot.masked_rnn.default", _sequence)
 alike("diglot.conv_lstm.default", _conv_lstm)
+alike("diglot.recurrent_layer.default", _recurrent_layer)
 alike("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", _cell)
 alike("diglot.step_mask.default", "torch.arange(length, device=lengths.device) < lengths[:, None]")
 alike("diglot.trim_steps.default", "x[:, : lengths.max()]")
