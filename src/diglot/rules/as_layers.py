@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import call
-from diglot.codegen.opcall import OpCall
 from diglot.ir.sizes import is_static
+
+if TYPE_CHECKING:
+    from diglot.codegen.opcall import OpCall
 
 _END = 1 << 60  # torch.export's end of a slice without one
 
