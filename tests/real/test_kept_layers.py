@@ -11,7 +11,7 @@ from keras import layers
 import diglot
 from diglot.translated import load_translated
 
-SEQUENCE, IMAGES = (5, 3), (3, 6, 5, 3)
+SEQUENCE, IMAGES = (3, 3), (2, 5, 4, 3)
 
 
 def alone(layer, *shapes, **options):
@@ -55,7 +55,7 @@ def film():
 
 
 def sentences():
-    ids = keras.Input((5,), dtype="int32")
+    ids = keras.Input((4,), dtype="int32")
     x = layers.Embedding(9, 4, mask_zero=True)(ids)
     x, h, c = layers.LSTM(4, return_sequences=True, return_state=True, name="read")(x)
     x = layers.Bidirectional(layers.GRU(3, name="both"), merge_mode="ave")(x, initial_state=None)
@@ -71,27 +71,44 @@ def heads():
     return keras.Model([inputs, seen], layers.EinsumDense("abcd,cde->abe", (None, 4))(x))
 
 
-MODELS = {"images": images, "film": film, "sentences": sentences, "heads": heads}
+def words():
+    """Masks that Keras carries with its tensors, of queries and of values; states that are inputs."""
+    ids = keras.Input((4,), dtype="int32")
+    states = [keras.Input((4,)), keras.Input((4,))]
+    x = layers.Embedding(9, 6, mask_zero=True)(ids)
+    x = layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)
+    made = layers.LSTM(4, return_state=True)(x, initial_state=states)
+    return keras.Model([ids, *states], made)
+
+
+def joined():
+    query, value = keras.Input((5, 6)), keras.Input((4, 6))
+    mask = keras.Input((4,), dtype="bool")
+    made = layers.Attention(score_mode="concat")([query, value], mask=[None, mask])
+    return keras.Model([query, value, mask], made)
+
+
+MODELS = {
+    "images": images,
+    "film": film,
+    "sentences": sentences,
+    "heads": heads,
+    "words": words,
+    "joined": joined,
+}
 
 
 LAYERS = {
     "LSTM": alone(
         lambda: layers.LSTM(4, activation="softsign", go_backwards=True, name="up"),
         SEQUENCE,
-        (5, "mask"),
+        (3, "mask"),
     ),
     "RNN": alone(
         lambda: layers.RNN(
             [layers.GRUCell(4), layers.LSTMCell(3, recurrent_dropout=0.2)], return_sequences=True
         ),
         SEQUENCE,
-    ),
-    "Bidirectional": alone(
-        lambda: layers.Bidirectional(layers.GRU(4, activation="softsign"), merge_mode="mul"),
-        SEQUENCE,
-    ),
-    "ConvLSTM2D": alone(
-        lambda: layers.ConvLSTM2D(4, (3, 2), strides=2, padding="same", name="film"), IMAGES
     ),
     "MultiHeadAttention": attention(
         lambda: layers.MultiHeadAttention(2, 4, value_dim=3, use_bias=False),
@@ -135,23 +152,20 @@ class Reader(keras.Model):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.readers = [
-            layers.LSTM(4, activation="softsign", return_sequences=True) for _ in range(2)
-        ]
+        self.reader = layers.LSTM(4, activation="softsign", return_sequences=True)
         self.look = layers.MultiHeadAttention(2, 3, name="look")
 
     def call(self, x):
-        for reader in self.readers:
-            x = reader(x)
+        x = self.reader(x)
         return self.look(x, x)
 
 
 def test_layers_of_a_class_come_back():
     keras.backend.clear_session()
     model = Reader()
-    model(np.ones((2, 5, 3), "float32"))
+    model(np.ones((2, 3, 3), "float32"))
     keras.backend.clear_session()
-    _, back, _ = there_and_back.to_torch_and_back(model, np.ones((2, 5, 3), "float32"))
+    _, back, _ = there_and_back.to_torch_and_back(model, np.ones((2, 3, 3), "float32"))
     assert back.info["style"] == "layers"
     assert 'layers.MultiHeadAttention(2, 3, name="look")' in back.source
     assert 'layers.LSTM(4, activation="softsign", return_sequences=True)' in back.source

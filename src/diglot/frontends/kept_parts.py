@@ -66,7 +66,9 @@ class Search:
                 perm = _moved(ranks[place], way, max(ranks))
                 if way and perm is None:
                     break
-                choices.append([(n, perm) for n in above if self._fits(n, argument, place, perm)])
+                fit = [n for n in above if self._fits(n, argument, place, perm)]
+                real = [n for n in fit if not _is_integer(n)]  # else ids
+                choices.append([(node, perm) for node in real or fit])
             else:
                 for chosen in itertools.product(*choices):
                     yield [node for node, _ in chosen], [perm for _, perm in chosen]
@@ -183,7 +185,8 @@ class Search:
             made = part_of(self.hub, part.inputs, outputs)
             if made is None or not self._nothing_leaks(made, own):
                 continue
-            return (layer, made) if self.original.of(layer).computes(self.hub, made) else None
+            if self.original.of(layer).computes(self.hub, made):
+                return layer, made
         return None
 
     def _nothing_leaks(self, part: Part, own: Sequence[fx.Node]) -> bool:
@@ -203,17 +206,23 @@ def _chosen(choices: list[list[tuple[fx.Node, Any]]]) -> Iterator[list[tuple[fx.
     """Yield one node for each output: the last that has its value, then others where two outputs have the same."""
     if all(choices):
         yield [same[-1] for same in choices]
-        taken: list[fx.Node] = []
-        chosen = []
-        for same in choices:
-            free = [each for each in same if each[0] not in taken] or same
-            chosen.append(free[-1])
-            taken.append(free[-1][0])
-        yield chosen
+        for end in (0, -1):
+            taken: list[fx.Node] = []
+            chosen = []
+            for same in choices:
+                free = [each for each in same if each[0] not in taken] or same
+                chosen.append(free[end])
+                taken.append(free[end][0])
+            yield chosen
 
 
 def _is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _is_integer(node: fx.Node) -> bool:
+    dtype = node.meta["val"].dtype
+    return not dtype.is_floating_point and dtype is not torch.bool
 
 
 def _is_size(node: fx.Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,27 @@ class KeptLayer:
     def path(self) -> str:
         """Where it is in the program: a module's path; a name of its own, where the program is that layer."""
         return self.source or self.target.rpartition(".")[2]
+
+    def called_with(
+        self, values: Sequence[Any], in_rows: Callable[[Any], Any] = lambda mask: mask[..., None]
+    ) -> dict[str, Any]:
+        """The arguments of a call, given a value for each of the inputs; in a list None is where no tensor was.
+
+        Keras's attention takes a mask of the queries off the tensor alone: an argument must be a mask of the scores,
+        with a row for each query, which ``in_rows`` makes of it.
+        """
+        found: dict[str, Any] = {}
+        known = {argument for _, argument, _ in self.inputs}
+        for value, (_, argument, _) in zip(values, self.inputs, strict=True):
+            name, _, place = argument.partition(".")
+            if name == "query_mask" and "attention_mask" not in known:
+                found["attention_mask"] = in_rows(value)
+            elif place:
+                listed = found.setdefault(name, [])
+                listed += [None] * (int(place) - len(listed)) + [value]
+            else:
+                found[name] = value
+        return found
 
     @property
     def sources(self) -> list[str]:

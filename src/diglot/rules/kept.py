@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.codegen.names import unique
@@ -26,14 +26,8 @@ def _layer(op: OpCall) -> ast.expr:
         }
         for entry in kept.weights
     }
-    given: dict[str, Any] = {}
-    for (_, argument, _), node in zip(kept.inputs, op["inputs"], strict=True):
-        name, _, place = argument.partition(".")
-        if place:
-            given.setdefault(name, []).append(op.value(node))
-        else:
-            given[name] = op.value(node)
-    items = list(given.items())
+    values = [op.value(node) for node in op["inputs"]]
+    items = list(kept.called_with(values, lambda mask: E("m[..., None]", m=mask)).items())
     positional = [value for _, value in items[: placed.positional]]
     options = {**dict(items[placed.positional :]), **kept.arguments}
     layer = op.layer(E(placed.constructor), weights)

@@ -135,14 +135,7 @@ class OriginalLayer:
 
     def _called(self, layer: Layer, values: Sequence[Any], **options: Any) -> Any:
         """Call a layer as the noted one was."""
-        arguments: dict[str, Any] = {}
-        for value, (_, argument, _) in zip(values, self.kept.inputs, strict=True):
-            name, _, place = argument.partition(".")
-            if place:
-                arguments.setdefault(name, []).append(value)
-            else:
-                arguments[name] = value
-        given = list(arguments.items())
+        given = list(self.kept.called_with(values).items())
         positional = [value for _, value in given[: self.positional]]
         rest = {**dict(given[self.positional :]), **dict(self.kept.arguments)}
         if "training" in options and not layer._call_has_training_arg:
