@@ -16,8 +16,9 @@ import pytest
 import torch
 from torch import nn
 
+import diglot
 from diglot import archive, pretrained
-from diglot.errors import BadInput, DiglotError, MissingExtra
+from diglot.errors import BadInput, DiglotError, MissingExtra, UsageError
 from diglot.sources import load_source
 
 NET = """
@@ -457,3 +458,16 @@ def test_timm_models_bring_images_of_their_size():
     with pytest.raises(BadInput) as caught:
         load_source("timm:resnet_of_nobody")
     assert "has no model" in str(caught.value)
+
+
+def test_translate_takes_what_the_command_line_takes(tmp_path):
+    """A path or another source instead of a model."""
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef make():\n    return nn.Linear(3, 2), torch.ones(4, 3)\n"
+    )
+    spec = f"{tmp_path / 'net.py'}:make"
+    assert "layers.Dense(2" in diglot.translate(spec).source
+    with pytest.raises(BadInput, match="There is no file"):
+        diglot.translate(tmp_path / "model.keras", to="torch")
+    with pytest.raises(UsageError, match="of Keras or TensorFlow already"):
+        diglot.translate(tmp_path / "model.keras")

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from diglot import inputs as input_specs
-from diglot.errors import BadInput
+from diglot.errors import BadInput, UsageError
 from diglot.factories import Factory, TheirCode, parse_call
 
 if TYPE_CHECKING:
@@ -60,6 +60,22 @@ def load_source(spec: str, inputs: Sequence[str] = ()) -> LoadedSource:
         source.dynamic = input_specs.dynamic_sizes(wanted)
     _try_out(source, inputs)
     return source
+
+
+def load(spec: str, to: str, trust: bool, needs_examples: bool) -> LoadedSource:
+    """Load what ``spec`` names, to be translated ``to`` a language.
+
+    Raises :class:`BadInput` for whatever cannot be loaded, :class:`UsageError` for what is in that language already.
+    """
+    from diglot.sources_keras import is_keras_spec, load_keras_source
+
+    if to == "torch":
+        return load_keras_source(spec, trust=trust)
+    if is_keras_spec(spec):
+        raise UsageError(
+            f"{spec} is of Keras or TensorFlow already.", hint="translate it with to='torch'"
+        )
+    return _dispatch(spec, needs_examples)
 
 
 def _try_out(source: LoadedSource, inputs: Sequence[str]) -> None:

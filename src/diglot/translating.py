@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import linecache
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diglot import coming_back, origins
+from diglot import coming_back, origins, sources
 from diglot.codegen import author
 from diglot.codegen.pipeline import to_keras
 from diglot.codegen.source import Written, structure_json
@@ -40,7 +41,8 @@ def translate(
 
     Args:
         model: an ``nn.Module``; or with ``to="torch"`` a Keras model, a ``tf.function``'s ``ConcreteFunction`` or
-            what ``read_saved_model`` and ``read_frozen`` give. It is not changed.
+            what ``read_saved_model`` and ``read_frozen`` give. It is not changed. Or what the command line takes:
+            the path of a file or folder, ``file.py:function``, ``keras:applications/NAME``, ``timm:NAME``, ….
         example_inputs: a tensor or array, a tuple of them or a dict of keyword arguments, in the source's layout.
             A Keras model that declares its inputs needs none.
         to: ``"keras"`` or ``"torch"``.
@@ -57,6 +59,10 @@ def translate(
         BadInput: when the model does not run on the inputs, or branches on data.
         Unsupported: listing every op that has no translation, with its source line.
     """
+    if isinstance(model, (str, os.PathLike)):
+        made = sources.load(os.fspath(model), to, trusted, needs_examples=example_inputs is None)
+        model, dynamic = made.model, dynamic or made.dynamic
+        example_inputs = made.example_inputs if example_inputs is None else example_inputs
     _check(model, to, io_layout, style)
     graph = _graph(model) if to == "torch" else None
     if graph is not None:

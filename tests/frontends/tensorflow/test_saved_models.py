@@ -64,6 +64,14 @@ def line_model():
     return keras.Model(signal, k.Dense(3, name="head")(k.GlobalMaxPooling1D()(x)), name="line")
 
 
+def volume_model():
+    k = keras.layers
+    x = volume = keras.Input((6, 7, 4, 3), name="volume")
+    x = k.Conv3D(5, 3, padding="same", name="stem")(x)
+    x = k.Conv3DTranspose(4, 3, strides=2, padding="same", name="up")(x)
+    return keras.Model(volume, k.Conv3DTranspose(3, 2, name="last")(x), name="volumes")
+
+
 def exported(model, folder):
     randomise(model)
     model.export(str(folder), verbose=False)
@@ -94,12 +102,19 @@ EXPECTED = {
         "down": "Linear",
     },
     "line": {"first": "Conv1d", "second": "Conv1d", "norm": "BatchNorm1d", "head": "Linear"},
+    "volume": {"stem": "Conv3d", "up": "ConvTranspose3d", "last": "ConvTranspose3d"},
+}
+MODELS = {
+    "image": image_model,
+    "attention": attention_model,
+    "line": line_model,
+    "volume": volume_model,
 }
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_keras_model(name, tmp_path):
-    model = {"image": image_model, "attention": attention_model, "line": line_model}[name]()
+    model = MODELS[name]()
     mirror = mirror_of(exported(model, tmp_path / "model"))
     assert layers(mirror) == EXPECTED[name]
     agrees(mirror, model(*[x.numpy() for x in mirror.example_inputs]))

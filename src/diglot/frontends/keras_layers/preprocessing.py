@@ -176,7 +176,8 @@ def _center_crop(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
             "the images are smaller than the crop: Keras resizes them first; resize before the model"
         )
     for axis, size in zip(axes, (own.height, own.width), strict=True):
-        x = x.narrow(axis, int(x.shape[axis] - size) // 2, size)
+        start = int(x.shape[axis] - size) // 2
+        x = x[(*[slice(None)] * axis, slice(start, start + size))]
     return x
 
 

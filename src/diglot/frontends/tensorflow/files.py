@@ -29,6 +29,7 @@ _WEIGHTS = {
     "Conv3D": (1,),
     "DepthwiseConv2dNative": (1,),
     "Conv2DBackpropInput": (1,),
+    "Conv3DBackpropInputV2": (1,),
     "MatMul": (0, 1),
     "BatchMatMulV2": (0, 1),
     "BiasAdd": (1,),

@@ -23,6 +23,11 @@ def spatial_of(attrs: Mapping[str, Any], values: Sequence[int]) -> list[int]:
     return values[2:] if channels_first(attrs) else values[1:-1]
 
 
+def cut(x: torch.Tensor, axis: int, start: Any, end: Any) -> torch.Tensor:
+    """``x[:, start:end]`` along an axis: several of them are one subscript, as ``narrow`` is not."""
+    return x[(*[slice(None)] * axis, slice(start, end))]
+
+
 def inward(x: torch.Tensor, attrs: Mapping[str, Any]) -> torch.Tensor:
     """NHWC -> NCHW, unless the op is channels first already."""
     if channels_first(attrs):

@@ -167,7 +167,7 @@ def transposed(
             padding = [0, 0] * (full.dim() - axis - 1) + [0, torch.sym_max(short, 0)]
             full = F.pad(full, padding)
         if not (isinstance(before, int) and before == 0 and values.same_size(reach, size)):
-            full = full.narrow(axis, before, size)
+            full = geometry.cut(full, axis, before, before + size)
     return full
 
 
@@ -210,18 +210,43 @@ def transposed(
     ),
 )
 def conv2d_transpose(call: Call, sizes: Any, weight: Any, x: Any) -> Any:
+    return _conv_transpose(call, sizes, weight, x, 2)
+
+
+@op(
+    "Conv3DBackpropInputV2",
+    samples=(
+        Sample(
+            lambda r, x, w: r.Conv3DBackpropInputV2(
+                input_sizes=[2, 6, 8, 5, 4],
+                filter=w,
+                out_backprop=x,
+                strides=[1, 2, 2, 1, 1],
+                padding="SAME",
+            ),
+            ("2,3,4,5,3", "3,2,3,4,3"),
+            fixed=True,
+        ),
+    ),
+)
+def conv3d_transpose(call: Call, sizes: Any, weight: Any, x: Any) -> Any:
+    return _conv_transpose(call, sizes, weight, x, 3)
+
+
+def _conv_transpose(call: Call, sizes: Any, weight: Any, x: Any, dims: int) -> Any:
     x, weight = call.tensor(x), call.tensor(weight)
-    strides, dilations = geometry.conv_steps(call.attrs, 2)
-    kernel = [int(k) for k in weight.shape[:2]]
+    strides, dilations = geometry.conv_steps(call.attrs, dims)
+    kernel = [int(k) for k in weight.shape[:dims]]
     target = geometry.spatial_of(call.attrs, values.ints(sizes))
-    weight = weight.permute(3, 2, 0, 1)
+    weight = weight.permute(dims + 1, dims, *range(dims))
     image = geometry.inward(x, call.attrs)
+    convolve = geometry.TRANSPOSED[dims]
     done = transposed(
         image,
         call.attrs,
         kernel,
         target,
-        lambda i: F.conv_transpose2d(i, weight, stride=strides, dilation=dilations),
+        lambda i: convolve(i, weight, stride=strides, dilation=dilations),
     )
     return geometry.outward(done, call.attrs)
 

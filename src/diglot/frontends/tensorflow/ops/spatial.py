@@ -71,7 +71,7 @@ def _out_of_batch(x: torch.Tensor, block: list[Any], crops: list[Any]) -> torch.
     x = reshaped(x, [x.shape[0], *sizes, *rest[dims:]])
     for axis, (before, after) in enumerate(zip(crops[::2], crops[1::2], strict=True), start=1):
         if before or after:
-            x = x.narrow(axis, before, x.shape[axis] - before - after)
+            x = geometry.cut(x, axis, before, x.shape[axis] - after)
     return x
 
 

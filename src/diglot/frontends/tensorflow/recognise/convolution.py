@@ -1,4 +1,4 @@
-"""Convolutions with a weight: ``nn.Conv1d/2d/3d`` and ``nn.ConvTranspose2d``."""
+"""Convolutions with a weight: ``nn.Conv1d/2d/3d`` and ``nn.ConvTranspose2d/3d``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ _KINDS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _ADDS = ("BiasAdd", "BiasAddV1", "AddV2", "Add")
 #: A padding that is larger is not looked for where it depends on a dynamic size.
 _MOST_PADDING = 512
+_TRANSPOSED: dict[str, tuple[int, type[nn.Module]]] = {
+    "Conv2DBackpropInput": (2, nn.ConvTranspose2d),
+    "Conv3DBackpropInputV2": (3, nn.ConvTranspose3d),
+}
 _OPS = {"Conv2D": 2, "Conv3D": 3, "DepthwiseConv2dNative": 2}
 
 
@@ -25,8 +29,8 @@ def find(finder: Finder) -> None:
     for node in finder.order:
         if node.op in _OPS:
             _convolution(finder, node, _OPS[node.op])
-        elif node.op == "Conv2DBackpropInput":
-            _transposed(finder, node)
+        elif node.op in _TRANSPOSED:
+            _transposed(finder, node, *_TRANSPOSED[node.op])
     finder.commit()
 
 
@@ -183,19 +187,17 @@ def _convolve(call: Call, module: nn.Module, x: Any) -> Any:
     return geometry.outward(module(image), attrs)
 
 
-def _transposed(finder: Finder, node: Node) -> None:
+def _transposed(finder: Finder, node: Node, dims: int, cls: type[nn.Module]) -> None:
     x = node.inputs[2]
     weight = finder.weight(node.inputs[1])
-    if weight is None or len(finder.array_shape(weight)) != 4:
+    if weight is None or len(finder.array_shape(weight)) != dims + 2:
         return
-    high, wide, count, channels = finder.array_shape(weight)
-    strides, dilations = geometry.conv_steps(node.attrs, 2)
+    *kernel, count, channels = finder.array_shape(weight)
+    strides, dilations = geometry.conv_steps(node.attrs, dims)
     image = geometry.inward(_meta(finder, x), node.attrs)
     target = geometry.inward(_meta(finder, Out(node)), node.attrs).shape[2:]
     padding, extra, cut = [], [], []
-    for k, s, d, n, size in zip(
-        (high, wide), strides, dilations, image.shape[2:], target, strict=True
-    ):
+    for k, s, d, n, size in zip(kernel, strides, dilations, image.shape[2:], target, strict=True):
         window = d * (k - 1) + 1
         full = (n - 1) * s + window
         before = 0
@@ -213,23 +215,21 @@ def _transposed(finder: Finder, node: Node) -> None:
     options = {
         "in_channels": channels,
         "out_channels": count,
-        "kernel_size": (high, wide),
+        "kernel_size": tuple(kernel),
         "stride": tuple(strides),
         "padding": tuple(padding),
         "output_padding": tuple(extra),
         "dilation": tuple(dilations),
     }
-    attrs = _format(node, 2)
-    parts = [Weight(weight, ("weight",), (("permute", (2, 3, 1, 0)),))]
+    attrs = _format(node, dims)
+    parts = [Weight(weight, ("weight",), (("permute", (*range(2, dims + 2), 1, 0)),))]
     attrs["cut"] = cut
-    _with_bias(
-        finder, node, x, Out(node), nn.ConvTranspose2d, options, parts, _convolve_back, attrs
-    )
+    _with_bias(finder, node, x, Out(node), cls, options, parts, _convolve_back, attrs)
 
 
 def _convolve_back(call: Call, module: nn.Module, x: Any) -> Any:
     done = module(geometry.inward(call.tensor(x), call.attrs))
     for axis, cut in enumerate(call.attrs["cut"], start=2):
         if cut:  # an odd padding: one more is left out after than before
-            done = done.narrow(axis, 0, done.shape[axis] - 1)
+            done = geometry.cut(done, axis, 0, done.shape[axis] - 1)
     return geometry.outward(done, call.attrs)
