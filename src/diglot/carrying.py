@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diglot.codegen.weights import WeightMap
+from diglot.codegen.weights import WeightMap, settle
 from diglot.errors import BadInput, UsageError
 from diglot.runtime.afresh import import_afresh
 
@@ -249,6 +249,7 @@ def assign_all(weight_map: WeightMap, model: Any, arrays: dict[str, np.ndarray])
     variables = weight_map.variables(model)
     for name, array in arrays.items():
         variables[name].assign(array)
+    settle(model)
 
 
 def fill_module(module: nn.Module, weight_map: WeightMap, arrays: dict[str, np.ndarray]) -> None:

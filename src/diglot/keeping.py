@@ -31,9 +31,9 @@ def kept_layers(mirror: Mirror, written: Written, weight_map: WeightMap) -> list
     return [*kept, *_leaves(mirror, weight_map)]
 
 
-#: Layers that are several of PyTorch's, or need more than one call of it.
+#: Layers that are several of PyTorch's, need more than one call of it, or are written out.
 _COMPOUND = re.compile(
-    "SeparableConv|EinsumDense|ConvLSTM|LSTM$|GRU$|SimpleRNN$|Bidirectional|TimeDistributed|Attention"
+    "SeparableConv|EinsumDense|ConvLSTM|LSTM$|GRU$|SimpleRNN$|Bidirectional|TimeDistributed|Attention|^Normalization$"
 )
 
 

@@ -245,14 +245,15 @@ def _named(module: nn.Module, weight_map: WeightMap) -> tuple[dict[str, str], di
 
 
 def _layer_of(module: nn.Module, weight: str) -> str | None:
-    """The path of the outermost layer of ``torch.nn`` that holds a weight."""
+    """The path of the outermost layer of ``torch.nn`` that holds a weight, or of the module without parts that does."""
     parts = weight.split(".")[:-1]
     for length in range(1, len(parts) + 1):
         path = ".".join(parts[:length])
         held = module.get_submodule(path)
         if type(held).__module__.startswith("torch.nn.") and not isinstance(held, _CONTAINERS):
             return path
-    return None
+    own = ".".join(parts)
+    return own if own and not list(module.get_submodule(own).children()) else None
 
 
 def _origin(translation: Translation) -> Origin:

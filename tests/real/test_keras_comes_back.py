@@ -97,9 +97,10 @@ def models_in_models():
 def on_a_frozen_base():
     images = keras.Input((8, 9, 3))
     x = images
-    for number in range(2):
+    for number in range(3):
         y = layers.Conv2D(3, 3, padding="same", name=f"block{number}_conv")(x)
-        x = layers.ReLU()(layers.BatchNormalization(name=f"block{number}_norm")(y))
+        x = layers.ReLU()(layers.BatchNormalization(name=f"block{number}_BN")(y))
+    x = layers.BatchNormalization(name="bn_last")(x)
     base = keras.Model(images, x, name="base")
     base.trainable = False
     head = keras.Sequential([layers.Dense(6, "relu"), layers.Dense(2)], name="head")
@@ -123,12 +124,21 @@ def functions_in_a_sequence():
     )
 
 
+def normalised():
+    """By what was measured: of images, whose channels PyTorch has elsewhere."""
+    images = keras.Input((5, 6, 3))
+    layer = layers.Normalization(name="measured")
+    layer.adapt(np.random.default_rng(0).normal(2.0, 3.0, (20, 5, 6, 3)))
+    return keras.Model(images, layers.Conv2D(2, 3, name="conv")(layer(images)))
+
+
 def recurrent_sequence():
     steps = [layers.Permute((2, 1)), layers.LSTM(5, return_sequences=True), layers.GRU(3)]
     return keras.Sequential([keras.Input((6, 4)), *steps, layers.Dense(2)], name="recurrent")
 
 
 MODELS = {
+    "normalised": normalised,
     "functions in a sequence": functions_in_a_sequence,
     "a recurrent sequence": recurrent_sequence,
     "models in models": models_in_models,

@@ -34,6 +34,7 @@ from diglot.codegen.labels import named_apart
 from diglot.codegen.statements import Statement, assignment, weight_nodes
 from diglot.codegen.tree import dissolve, is_chain
 from diglot.codegen.trees import arguments
+from diglot.ir.hub import is_mark
 
 if TYPE_CHECKING:
     from diglot.codegen.optional import Instance
@@ -67,7 +68,8 @@ def keep_repeated(hub: Hub) -> None:
         written = [r for r in regions if r in first]
         called_once = len({r.path for r in written}) == len(written) > 1
         holds_model = any(c in models for r in written for c in r.walk())
-        if called_once and not holds_model and not any(map(_needs_its_caller, written)):
+        blocks = called_once and not holds_model and not all(map(_is_one_layer, written))
+        if blocks and not any(map(_needs_its_caller, written)):
             kept.update(regions)
     apart = {region.path for region in named_apart(hub)}
     kept = {region for region in kept if region.path not in apart}
@@ -91,6 +93,11 @@ def dissolve_all(hub: Hub, kept: Collection[Call] = ()) -> bool:
     for region in reversed(found):
         dissolve(hub, region)
     return bool(found)
+
+
+def _is_one_layer(region: Call) -> bool:
+    """Tell whether a region is one op, and so a layer rather than a block of them."""
+    return sum(not is_mark(node) for node in region.nodes()) == 1
 
 
 def _needs_its_caller(region: Call) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from diglot.ir.kept_layer import KeptLayer
 from diglot.ir.weight_entry import WeightEntry, WeightMapError, freeze
+from diglot.ir.weight_entry import settle as settle
 
 FORMAT = 1
 TO_KERAS, TO_TORCH = "torch->keras", "keras->torch"

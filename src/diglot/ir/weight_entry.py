@@ -227,3 +227,13 @@ class WeightEntry:
     @property
     def _concat_axis(self) -> int:
         return int(str(self.combine).partition(":")[2])
+
+
+def settle(model: Any) -> None:
+    """Let the layers of a live Keras model take up weights that were assigned, as Keras does where it loads them.
+
+    Normalization computes with what it has made of its weights, not with these.
+    """
+    for layer in model._flatten_layers():
+        if type(layer).__name__ == "Normalization" and hasattr(layer, "adapt_mean"):
+            layer.finalize_state()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from diglot.codegen.weights import TensorSpec, WeightMap, resolve
+from diglot.codegen.weights import TensorSpec, WeightMap, resolve, settle
 from diglot.errors import BadInput
 from diglot.runtime import capture
 from diglot.runtime.calling import call_model
@@ -152,6 +152,8 @@ class KerasSession:
                     hint="translate again: the model and the weight map do not belong together",
                 )
             self.variables[path].assign(array)
+        if hasattr(self.model, "_flatten_layers"):
+            settle(self.model)
 
     def get_weights(self, buffers_only: bool = False) -> dict[str, np.ndarray]:
         """The variables' values by target path."""

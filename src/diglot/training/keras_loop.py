@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from diglot.codegen.weights import settle
 from diglot.runtime.exchange import read_arrays
 from diglot.runtime.keras_exact import set_width
 from diglot.training.checkpoint import below, read_checkpoint, write_checkpoint
@@ -115,6 +116,7 @@ def set_weights(task: Task, model: Any, state: Arrays, sizes: dict[str, Any]) ->
     variables = weight_map.variables(model)
     for name, array in weight_map.apply(state).items():
         variables[name].assign(array)
+    settle(model)
 
 
 def make_optimizer(recipe: Recipe) -> Any:

@@ -20,6 +20,7 @@ from diglot.frontends.keras_model import Mirror, mirror
 from diglot.frontends.subgraphs import Part
 from diglot.ir.hub import Hub
 from diglot.ir.kept_layer import KeptLayer
+from diglot.ir.weight_entry import settle
 
 #: Keras holds some constants in 32 bits, and some backends compute in them throughout.
 _TOLERANCE, _SINGLE = 1e-7, 1e-4
@@ -117,6 +118,7 @@ class OriginalLayer:
         for weight in self.kept.weights:
             value = weight.to_target([state[name].numpy() for name in weight.sources])
             self._variable(self._exact, weight.target).assign(value)
+        settle(self._exact)
         made = self._called(self._exact, [v.numpy() for v in values], training=False)
         found = [_at(made, path) for path, _ in self.kept.outputs]
         return [torch.from_numpy(np.array(ops.convert_to_numpy(v))) for v in found]
