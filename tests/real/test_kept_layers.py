@@ -50,8 +50,8 @@ def images():
 def film():
     inputs = keras.Input(IMAGES)
     x = layers.ConvLSTM2D(4, 3, padding="same", return_sequences=True, go_backwards=True)(inputs)
-    x, h, _ = layers.ConvLSTM2D(2, 2, use_bias=False, return_state=True)(x)
-    return keras.Model(inputs, [x, layers.Conv2D(2, 1)(h)])
+    x, h, c = layers.ConvLSTM2D(2, 2, use_bias=False, return_state=True)(x)
+    return keras.Model(inputs, [x, h, c, layers.Conv2D(2, 1)(h)])
 
 
 def sentences():

@@ -176,6 +176,8 @@ class Search:
             ]
             for value in wanted
         ]
+        around = [[each for each in same if not self._is_inside(each[0])] for same in choices]
+        choices = [glue or same for glue, same in zip(around, choices, strict=True)]
         for chosen in _chosen(choices):
             outputs = [node for node, _ in chosen]
             orders = [
@@ -206,7 +208,7 @@ def _chosen(choices: list[list[tuple[fx.Node, Any]]]) -> Iterator[list[tuple[fx.
     """Yield one node for each output: the last that has its value, then others where two outputs have the same."""
     if all(choices):
         yield [same[-1] for same in choices]
-        for end in (0, -1):
+        for end in (-1, 0):
             taken: list[fx.Node] = []
             chosen = []
             for same in choices:
