@@ -262,3 +262,31 @@ def test_a_frozen_batch_norm_of_trained_weights(proven):
     x = layers.BatchNormalization()(layers.Conv2D(4, 3)(inputs), training=False)
     x = layers.BatchNormalization(center=False, trainable=False)(x)
     proven(keras.Model(inputs, x))
+
+
+def test_a_batch_norm_leaves_masked_steps_out(proven):
+    model = keras.Sequential(
+        [
+            keras.Input((5, 3)),
+            layers.Masking(-1.0),
+            layers.BatchNormalization(momentum=0.9),
+            layers.GRU(4, return_sequences=True),
+        ]
+    )
+    made = proven(model)
+    assert "MaskedBatchNorm(3, eps=0.001)" in made.source
+
+
+def test_recurrent_layers_with_other_functions_are_classes_of_the_program(proven):
+    model = keras.Sequential(
+        [
+            keras.Input((6, 3)),
+            layers.Bidirectional(layers.LSTM(4, activation="relu", return_sequences=True)),
+            layers.GRU(5, reset_after=False, recurrent_dropout=0.2, return_sequences=True),
+            layers.SimpleRNN(2, activation="elu"),
+        ]
+    )
+    made = proven(model)
+    assert "self.forward_layer = LSTM(3, 4, activation=F.relu)" in made.source
+    assert "self.gru = GRU(8, 5, reset_after=False, recurrent_dropout=0.2)" in made.source
+    assert "for step in read.unbind(1)" in made.source

@@ -400,6 +400,13 @@ register(
         noun="sequence",
     ),
     Rule(
+        "diglot.masked_batch_norm.default",
+        _for_torch,
+        torch="MaskedBatchNorm(num_features)(x, mask)",
+        layout="logical",
+        noun="norm",
+    ),
+    Rule(
         "diglot.conv_lstm.default",
         _for_torch,
         torch="ConvLSTM(in_channels, hidden_channels, kernel_size)(x)",

@@ -50,6 +50,8 @@ def _batch_norm_weights(own: Any) -> list[Weight]:
 
 
 def _batch_norm_refused(own: Any) -> str | None:
+    if getattr(own, "renorm", False):
+        return "its training corrects the statistics of a batch by those of the past (renorm)"
     if own.built and (not isinstance(own.axis, int) or _rank(own) not in _BATCH_NORMS):
         return "PyTorch's batch norm has one axis of channels and at most three spatial ones"
     return None
@@ -59,16 +61,13 @@ def _run_batch_norm(
     run: LayerCall, inputs: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     axis = run.layer.axis % inputs.dim()
+    if mask is not None and not (run.forced is False or not run.layer.trainable):
+        return _run_masked(run, inputs, mask)
     x = inputs.movedim(axis, 1) if axis != 1 else inputs
     module = run.module
     frozen = (
         run.forced is False or not run.layer.trainable
     )  # Keras keeps the statistics of a frozen layer
-    if mask is not None and not frozen:
-        raise run.refused(
-            "its statistics leave masked steps out, which PyTorch's batch norm cannot: "
-            "use a layer norm there, or no mask"
-        )
     if frozen:
         made = F.batch_norm(
             x,
@@ -96,6 +95,45 @@ def _run_batch_norm(
     return made.movedim(1, axis) if axis != 1 else made
 
 
+_LIBRARY = torch.library.Library("diglot", "FRAGMENT")
+_LIBRARY.define(
+    "masked_batch_norm(Tensor input, Tensor mask, Tensor? weight, Tensor? bias, Tensor running_mean, "
+    "Tensor running_var, float momentum, float eps) -> Tensor"
+)
+
+
+def _masked_op(x: torch.Tensor, mask: Any, weight: Any, bias: Any, *rest: Any) -> torch.Tensor:
+    """In evaluation; the program's class knows what it does in training."""
+    mean, var, _, eps = rest
+    made = (x - mean) * torch.rsqrt(var + eps)
+    return made if weight is None else made * weight + bias
+
+
+_LIBRARY.impl("masked_batch_norm", _masked_op, "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "diglot::masked_batch_norm", lambda x, *_: torch.empty_like(x), lib=_LIBRARY
+)
+
+
+def _run_masked(run: LayerCall, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    own, module = run.layer, run.module
+    if run.forced is True or x.dim() != 3 or own.axis % 3 != 2:
+        raise run.refused(
+            "its statistics leave masked steps out: that is translated for (batch, steps, features), in the mode "
+            "of the model"
+        )
+    return torch.ops.diglot.masked_batch_norm(
+        x,
+        mask,
+        module.weight,
+        module.bias,
+        module.running_mean,
+        module.running_var,
+        module.momentum,
+        module.eps,
+    )
+
+
 layer(
     "BatchNormalization",
     make=_batch_norm,
@@ -108,6 +146,12 @@ layer(
         Sample(lambda keras: keras.layers.BatchNormalization(scale=False), ("3,4,5,2",)),
         Sample(lambda keras: keras.layers.BatchNormalization(center=False), ("3,4,5,2",)),
         Sample(lambda keras: keras.layers.BatchNormalization(axis=1), ("3,4,5,2",)),
+        Sample(
+            lambda keras: keras.layers.BatchNormalization(momentum=0.8),
+            ("3,5,4", "bool[3,5]"),
+            lambda own, x, mask: own(x, mask=mask),
+            random=True,  # the op is evaluation's; tests/real/test_keras_examples.py trains the program
+        ),
         Sample(lambda keras: keras.layers.BatchNormalization(trainable=False), ("3,4,5,2",)),
         Sample(
             lambda keras: keras.layers.BatchNormalization(scale=False, center=False), ("3,2,4,5,2",)

@@ -119,6 +119,22 @@ def _batch_norm(op: OpCall) -> ast.expr:
     return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
 
 
+def _masked_batch_norm(op: OpCall) -> ast.expr:
+    """``self.norm(x, mask)``, of a class that the program carries."""
+    names = [n for n in ("weight", "bias", *_STATISTICS) if op[n] is not None]
+    if not op.writer.owns(op.node, [op[n] for n in names]):
+        raise op.refuse("its weights are shared with another module")
+    construct = call(
+        op.helper("MaskedBatchNorm"),
+        op.logical_shape("input")[2],
+        eps=unless(op["eps"], 1e-5),
+        momentum=unless(op["momentum"], 0.1),
+        affine=unless(op["weight"] is not None, True),
+    )
+    layer = op.layer(construct, {n: (op[n], []) for n in names}, default="norm")
+    return call(layer, op.expr("input"), op.expr("mask"))
+
+
 def _batch_norm_function(op: OpCall, owned: list[str]) -> ast.expr:
     """``F.batch_norm(x, running_mean, running_var, weight=…)``: its order is another than the op's."""
     statistics = [op.expr(n) if n in owned else ast.Constant(None) for n in _STATISTICS]
@@ -246,6 +262,7 @@ for _rank in (1, 2, 3):
         _convolution(_rank, transposed=True),
     )
 alike("batch_norm", _batch_norm)
+alike("diglot.masked_batch_norm.default", _masked_batch_norm)
 alike("layer_norm", _layer_norm)
 alike("rms_norm", _rms_norm)
 alike("group_norm", _group_norm)
