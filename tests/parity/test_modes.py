@@ -47,6 +47,17 @@ class Head(nn.Module):
         return x
 
 
+class GaussianNoise(nn.Module):
+    """Adds noise in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.scores(x + 0.3 * torch.randn_like(x) if self.training else x)
+
+
 class Calibrated(nn.Module):
     """Weighs its results in evaluation, by numbers that training does not read."""
 
@@ -93,6 +104,16 @@ def test_the_modes_survive_a_folder(tmp_path):
     """The source that is saved beside the translation knows both modes, too."""
     diglot.translate(VAE(), torch.randn(4, 7)).save(tmp_path)
     assert diglot.prove(diglot.load(tmp_path)).verdict == "proven"
+
+
+def test_a_program_in_memory_has_its_modes(tmp_path):
+    """Its file is gone: what decides by ``self.training`` there cannot be read."""
+    model = diglot.translate(GaussianNoise(), torch.randn(4, 5)).model
+    there = diglot.translate(model, to="torch")
+    assert "self.training" in there.source
+    back = diglot.translate(there.model, torch.randn(4, 5))
+    assert "if training" in back.source
+    assert diglot.prove(back).verdict == "proven"
 
 
 class Auxiliary(nn.Module):

@@ -150,7 +150,9 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retste
 def normal(
     shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, seed: Any = None
 ) -> torch.Tensor:
-    return torch.randn(_sizes(shape), dtype=dtype_of(dtype)) * stddev + mean
+    made = torch.randn(_sizes(shape), dtype=dtype_of(dtype))
+    made = made if stddev == 1 else made * stddev
+    return made if mean == 0 else made + mean
 
 
 @op("random.uniform")
