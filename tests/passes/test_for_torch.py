@@ -182,7 +182,9 @@ MOVED = [
     (lambda self, x: x.transpose(1, 2).unsqueeze(1).permute(0, 3, 1, 2), 2),
     (lambda self, x: x.unsqueeze(-1).permute(0, 3, 1, 2), 1),
     (lambda self, x: x.permute(2, 0, 1).unsqueeze(0).permute(2, 0, 3, 1), 1),
+    (lambda self, x: x.reshape(3, 5, 6, 1).permute(0, 3, 1, 2), 1),
     (lambda self, x: x.unsqueeze(-1).permute(0, 2, 1, 3), None),
+    (lambda self, x: x.reshape(3, 6, 5, 1).permute(0, 3, 1, 2), None),
     (lambda self, x: (y := x.transpose(1, 2)).unsqueeze(1).permute(0, 3, 1, 2) + y.sum(), None),
 ]
 
