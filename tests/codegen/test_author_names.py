@@ -68,6 +68,7 @@ def test_several_results_are_returned_without_brackets():
         ("MoELayer", "moe_layer"),
         ("MyCNN", "my_cnn"),
         ("NetG", "net_g"),
+        ("Block_Stage1", "block_stage1"),
     ],
 )
 def test_class_names_in_snake_case(name, wanted):

@@ -67,7 +67,7 @@ def class_name(name: str) -> str:
 def snake(name: str) -> str:
     """``BasicBlock`` -> ``basic_block``; ``ViT`` and ``MoE`` are one word."""
     name = re.sub(r"^([A-Z][a-z][A-Z])(?=$|\d|_|[A-Z][a-z])", lambda m: m[0].title(), name)
-    step = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    step = re.sub(r"([^_])([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", step).lower()
 
 
