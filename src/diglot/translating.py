@@ -41,8 +41,8 @@ def translate(
 
     Args:
         model: an ``nn.Module``; or with ``to="torch"`` a Keras model, a ``tf.function``'s ``ConcreteFunction`` or
-            what ``read_saved_model`` and ``read_frozen`` give. It is not changed. Or what the command line takes:
-            the path of a file or folder, ``file.py:function``, ``keras:applications/NAME``, ``timm:NAME``, ….
+            what ``read_saved_model`` and ``read_frozen`` give. It is not changed. Or a source, as on the command
+            line: the path of a file or folder, ``file.py:function``, ``keras:applications/NAME``, ….
         example_inputs: a tensor or array, a tuple of them or a dict of keyword arguments, in the source's layout.
             A Keras model that declares its inputs needs none.
         to: ``"keras"`` or ``"torch"``.
@@ -64,8 +64,7 @@ def translate(
         model, dynamic = made.model, dynamic or made.dynamic
         example_inputs = made.example_inputs if example_inputs is None else example_inputs
     _check(model, to, io_layout, style)
-    graph = _graph(model) if to == "torch" else None
-    if graph is not None:
+    if (graph := _graph(model) if to == "torch" else None) is not None:
         from diglot.from_keras import translate_graph
 
         return translate_graph(graph, example_inputs, dynamic=dynamic, io_layout=io_layout)

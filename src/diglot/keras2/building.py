@@ -102,8 +102,6 @@ class Builder:
             yield input_layer(
                 {"name": f"{config.get('name', 'layer')}_input", **_plain_input(first)}
             )
-        elif first["class_name"] in MODELS:
-            return
 
 
 def _lambda(config: Mapping[str, Any]) -> keras.layers.Lambda:
@@ -129,7 +127,7 @@ def input_layer(config: Mapping[str, Any]) -> keras.layers.InputLayer:
     dtype = plain(config.get("dtype"))
     return keras.layers.InputLayer(
         batch_shape=tuple(plain(config["batch_input_shape"])),
-        dtype=dtype.removeprefix("mixed_") if isinstance(dtype, str) else dtype,
+        dtype="float32" if str(dtype).startswith("mixed_") else dtype,
         sparse=bool(config.get("sparse")),
         name=config.get("name"),
     )
