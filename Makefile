@@ -67,7 +67,7 @@ format: install
 
 sweep: install
 	$(BIN)/python tests/sweep/run.py $(SWEEP_ARGS)
-	DIGLOT_SWEEP=1 $(BIN)/python -m pytest tests/frontends/tensorflow/test_tf_zoo.py tests/real/test_backends.py
+	$(BIN)/python -m pytest -m sweep $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)

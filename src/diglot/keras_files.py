@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from diglot.errors import BadInput, DiglotError, MissingExtra
 
@@ -95,12 +95,18 @@ def _load_old(path: Path, config: Any, custom: Mapping[str, Any], is_h5: bool) -
         with h5py.File(path, "r") as file:
             keras2.load_h5(model, config, file["model_weights"])
         return model
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryFile() as content:
-        with archive.open(WEIGHTS) as stream:
-            shutil.copyfileobj(stream, content, 1 << 20)
-        with h5py.File(content, "r") as file:
-            keras2.load_archive(model, config, file)
+    archived = zipfile.ZipFile(path)
+    with archived as archive, _unpacked(archive, WEIGHTS) as content, h5py.File(content) as file:
+        keras2.load_archive(model, config, file)
     return model
+
+
+@contextlib.contextmanager
+def _unpacked(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """A member outside its archive: in it every step back would read it from its start."""
+    with archive.open(name) as stream, tempfile.TemporaryFile() as content:
+        shutil.copyfileobj(stream, content, 1 << 20)
+        yield content
 
 
 def _version(path: Path, is_h5: bool) -> int:
@@ -198,9 +204,7 @@ def _read_archive(path: Path) -> Any:
         if broken is not None:
             raise BadInput(f"{path} is damaged: {broken} in it does not have its checksum.")
         if WEIGHTS in names:
-            # Outside the archive: in it every step back would read it from its start.
-            with archive.open(WEIGHTS) as stream, tempfile.TemporaryFile() as content:
-                shutil.copyfileobj(stream, content, 1 << 20)
+            with _unpacked(archive, WEIGHTS) as content:
                 _check_h5(path, content, archive.getinfo(WEIGHTS).file_size)
         return json.loads(archive.read(CONFIG))
 

@@ -25,7 +25,7 @@ def test_a_right_twin_is_proven(name, worker, tmp_path):
     assert {"weights", "outputs", "modules", "gradients", "steps"} <= kinds
     assert {check.mode for check in proof.checks} == {"eval", "train"}
     assert {check.weights for check in proof.checks} == {"real", "random"}
-    assert proof.worst < 1e-11
+    assert proof.worst < 1e-10
     assert [c.ok for c in proof.checks if c.dtype == "float32"] == [True]
     document = json.loads(proof.to_json())
     assert document["verdict"] == "proven" and document["hashes"]["model.weights.h5"]
@@ -234,7 +234,7 @@ def other(request):
         yield backend, started
 
 
-@pytest.mark.parametrize("name", ["mlp", "tagger"])
+@pytest.mark.parametrize("name", ["mlp", pytest.param("tagger", marks=pytest.mark.sweep)])
 def test_on_other_backends(name, other, tmp_path):
     backend, process = other
     twin = getattr(twins, name)().write(tmp_path / "out", process)

@@ -1,7 +1,6 @@
 """The generated program is Keras 3, not TensorFlow: it runs on the other backends too."""
 
 import importlib.util
-import os
 
 import pytest
 from real_models import run_fresh, translated
@@ -15,14 +14,20 @@ MODELS = [
 ]
 
 
-# JAX compiles every op of a model that is called eagerly: one CNN is enough of that. `make sweep` runs all.
-SOME = {("torch", "resnet"), ("torch", "mnist_mlp"), ("jax", "mnist_mlp"), ("jax", "unet")}
+# JAX compiles every op of a model that is called eagerly: its CNNs take long.
+SOME = {("torch", "resnet"), ("torch", "mnist_mlp"), ("jax", "mnist_mlp")}
 CASES = [
-    pytest.param(backend, *model.values, marks=model.marks, id=f"{backend}-{model.values[0]}")
+    pytest.param(
+        backend,
+        *model.values,
+        marks=model.marks
+        if (backend, *model.values) in SOME
+        else [*model.marks, pytest.mark.sweep],
+        id=f"{backend}-{model.values[0]}",
+    )
     for backend in BACKENDS
     for model in MODELS
     if (backend, *model.values) != ("jax", "resnet")
-    if "DIGLOT_SWEEP" in os.environ or (backend, *model.values) in SOME
 ]
 
 

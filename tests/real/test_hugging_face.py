@@ -22,7 +22,15 @@ def test_it_is_proven(factory):
     assert_proven(translated("hugging_face", factory))
 
 
-@pytest.mark.parametrize("factory", CASES)
+@pytest.mark.parametrize(
+    "factory",
+    [
+        pytest.param(*case.values, marks=[*case.marks, pytest.mark.sweep])
+        if case.values == ("make_t5",)  # compiling its steps takes long
+        else case
+        for case in CASES
+    ],
+)
 def test_a_fresh_python_computes_the_same_and_trains(factory):
     result = translated("hugging_face", factory)
     report = run_fresh(result, "outputs", "keras", "config", "fit")

@@ -13,7 +13,7 @@ from real_models import Translated, assert_proven, assert_reads_well, run_fresh,
 import diglot
 from diglot.sources import load_source
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("minilm")]
+pytestmark = pytest.mark.xdist_group("minilm")
 
 BATCHES = (1, 7, 32)
 LENGTHS = (256, 5, 64, 17, 128)

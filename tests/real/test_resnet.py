@@ -9,6 +9,7 @@ pytestmark = pytest.mark.xdist_group("resnet")
 TRANSPOSING = {"Transpose", "ConjugateTranspose", "BatchToSpaceND", "SpaceToBatchND"}
 
 
+@pytest.mark.sweep
 def test_full_size_is_proven_without_a_transpose():
     result = translated("resnet", "make50")
     assert_proven(result)

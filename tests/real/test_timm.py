@@ -16,9 +16,15 @@ FACTORIES = {
 }
 
 
-@pytest.mark.slow
+SWEPT = {"make_mobilenetv3": [pytest.mark.sweep]}
+
+
 @pytest.mark.parametrize(
-    "factory", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FACTORIES]
+    "factory",
+    [
+        pytest.param(name, marks=[pytest.mark.xdist_group(name), *SWEPT.get(name, [])])
+        for name in FACTORIES
+    ],
 )
 def test_it_is_proven_and_works_in_a_fresh_python(factory):
     result = translated("timm_models", factory)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,9 +46,6 @@ from diglot.codegen.source import (
 from diglot.codegen.statements import Key, Statement
 from diglot.errors import Unsupported
 from diglot.ir.hub import Call, Hub
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Written:

@@ -50,10 +50,10 @@ class ListIndex(ast.Constant):
 Key = tuple[str, int | str | tuple[int | str, ...] | None]
 
 
-def placed_at(holder: ast.expr, place: Any) -> ast.expr:
+def placed_at(holder: ast.expr, place: Any, index: type[ast.Constant] = ListIndex) -> ast.expr:
     """``holder[place]``; for several places one after the other, ``holder[0]["norm"]``."""
     for part in place if isinstance(place, tuple) else (place,):
-        holder = ast.Subscript(holder, ListIndex(part), ast.Load())
+        holder = ast.Subscript(holder, index(part), ast.Load())
     return holder
 
 

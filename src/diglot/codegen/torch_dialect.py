@@ -13,7 +13,7 @@ from diglot.codegen.constants import band_limits, number
 from diglot.codegen.expr import E, call, names_in, text, to_ast
 from diglot.codegen.names import RESERVED_ATTRIBUTES, identifier, unique
 from diglot.codegen.optional import merge_optional
-from diglot.codegen.statements import Member, weight_nodes
+from diglot.codegen.statements import Member, placed_at, weight_nodes
 from diglot.codegen.trees import arguments, set_attribute
 from diglot.codegen.variants import merge_variants
 from diglot.ir.hub import target_name
@@ -309,8 +309,8 @@ def _frozen(program: Program, first: Instance) -> list[ast.expr]:
         frozen = _frozen_weights(program, member) if member.kind == "layer" else []
         place = program.dense(first.region, (name, index))
         base = E(f"self.{name}")
-        for part in () if place is None else place if isinstance(place, tuple) else (place,):
-            base = ast.Subscript(base, ast.Constant(part), ast.Load())
+        if place is not None:
+            base = placed_at(base, place, ast.Constant)
         trained = [
             n
             for n, value in member.weights.items()

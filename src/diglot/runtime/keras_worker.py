@@ -6,6 +6,7 @@ and ends when its input does.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -214,6 +215,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
     _prepare()
+    # Each program that is built collects the garbage of the one before (`clear_session`): that need not look
+    # through a million objects of the framework's own every time.
+    gc.freeze()
     serve(sys.stdin, replies)
 
 

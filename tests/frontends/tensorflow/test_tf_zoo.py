@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 
 import numpy as np
 import pytest
@@ -62,11 +61,12 @@ def given(source, batch=3, length=7):
     return arrays
 
 
-#: `make sweep` reads all of them back.
-SOME = ("mnist_mlp", "resnet", "encoder_only")
+SOME = ("mnist_mlp", "resnet")
 
 
-@pytest.mark.parametrize("name", MODELS if "DIGLOT_SWEEP" in os.environ else SOME)
+@pytest.mark.parametrize(
+    "name", [*SOME, *(pytest.param(n, marks=pytest.mark.sweep) for n in MODELS if n not in SOME)]
+)
 def test_zoo(name, tmp_path):
     module = importlib.import_module(f"diglot.zoo.{name}.keras_model")
     model = module.build_model(**MODELS[name])

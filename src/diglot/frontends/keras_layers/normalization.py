@@ -60,14 +60,12 @@ def _batch_norm_refused(own: Any) -> str | None:
 def _run_batch_norm(
     run: LayerCall, inputs: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    axis = run.layer.axis % inputs.dim()
-    if mask is not None and not (run.forced is False or not run.layer.trainable):
+    frozen = run.forced is False or not run.layer.trainable  # then Keras keeps the statistics
+    if mask is not None and not frozen:
         return _run_masked(run, inputs, mask)
+    axis = run.layer.axis % inputs.dim()
     x = inputs.movedim(axis, 1) if axis != 1 else inputs
     module = run.module
-    frozen = (
-        run.forced is False or not run.layer.trainable
-    )  # Keras keeps the statistics of a frozen layer
     if frozen:
         made = F.batch_norm(
             x,

@@ -130,13 +130,8 @@ def cell_weights(own: Any, attribute: str = "", prefix: str = "", end: str = "")
 
 def _weights(own: Any) -> list[Weight]:
     if not is_stock(own):
-        gates = (("blocks", 1, _GRU_GATES),) if type(own).__name__ == "GRU" else ()
-        kernels = [
-            Weight("cell.kernel", "weight_ih", (_TRANSPOSED, *gates)),
-            Weight("cell.recurrent_kernel", "weight_hh", (_TRANSPOSED, *gates)),
-        ]
-        along = (("blocks", 0, _GRU_GATES),) if gates else ()
-        return recurrent_layers.weights(own, kernels, along)
+        along = (("blocks", 0, _GRU_GATES),) if type(own).__name__ == "GRU" else ()
+        return recurrent_layers.weights(own, cell_weights(own, "cell.")[:2], along)
     if not own.stateful:
         return direction_weights(own)
     states = [Weight(f"states.{i}", name) for i, name in enumerate(("h", "c")[: len(own.states)])]
