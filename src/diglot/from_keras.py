@@ -262,6 +262,7 @@ def _through(entry: WeightEntry, homes: list[WeightEntry]) -> WeightEntry:
         sources=[home.target for home in homes],
         source_shapes=[home.shape for home in homes],
         steps=steps,
+        written=any(home.written for home in homes),
     )
 
 

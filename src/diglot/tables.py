@@ -48,6 +48,8 @@ def settle(hub: Hub, module: nn.Module) -> Settled:
     for node, value in constants:
         wanted = node.meta["val"].dtype
         if value.numel() <= SHORT_TABLE or value.is_complex() or is_pattern(value, wanted):
+            if "turned" in node.meta:  # a buffer of the program's own
+                node.meta["named"] = _name(hub, node, modules, value).rpartition(".")[2]
             continue
         name = unique(_name(hub, node, modules, value), {p.name for p in hub.parameters.values()})
         narrow = value.to(wanted)
@@ -79,6 +81,9 @@ def _name(hub: Hub, node: fx.Node, modules: Mapping[str, nn.Module], value: torc
     path = ".".join(common_start(paths)) if paths else ""
     layer = getattr(modules.get(path), "source_layer", None)
     own = vars(layer).items() if layer is not None else ()
+    if "turned" in node.meta:
+        axes = node.meta["turned"]
+        value = value.permute([axes.index(axis) for axis in range(len(axes))])
     named = next((name for name, held in own if _holds(held, value)), "table")
     return ".".join(filter(None, [path, named.strip("_")]))
 

@@ -25,6 +25,7 @@ class Dialect(Protocol):
     """One of the two languages."""
 
     forward: str  # the method that computes
+    holds_weights: bool  # whether a layer has its weights before it is called
     limited: bool  # whether the program itself refuses sizes for which it does not hold
     positional: dict[str, tuple[str, ...]]  # what the positional arguments of a layer are called
     source_slots: dict[str, tuple[str, ...]]  # what the author's layer calls one of these arguments
@@ -86,8 +87,8 @@ class Dialect(Protocol):
         """What the attribute ``name`` that holds a weight is set to; ``perm`` is the order of its stored axes."""
         ...
 
-    def keep(self, buffer: ast.expr, value: ast.expr) -> ast.stmt:
-        """A value that a buffer holds from now on, as a statement."""
+    def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
+        """A value that a buffer, or a weight that trains, holds from now on, as a statement."""
         ...
 
     def listed(self, items: ast.expr) -> ast.expr:

@@ -12,7 +12,7 @@ from torch import fx
 from diglot.codegen.expr import E
 from diglot.codegen.names import unique
 from diglot.codegen.statements import Key, Member, place_of, placed_at
-from diglot.ir.hub import Call, target_name
+from diglot.ir.hub import ASSIGN, Call, is_call, target_name
 from diglot.ir.weight_entry import WeightEntry
 
 if TYPE_CHECKING:
@@ -291,6 +291,7 @@ class Homes:
                 trainable=any(p.trainable for p in parameters),
                 kind="buffer" if first.buffer else "parameter",
                 persistent=first.persistent,
+                written=any(is_call(u, {ASSIGN}) for n in home.nodes for u in n.users),
             )
             result.append(entry)
         return result

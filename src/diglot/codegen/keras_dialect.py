@@ -52,6 +52,7 @@ class KerasDialect:
     """Keras 3, whatever its backend."""
 
     forward = "call"
+    holds_weights = False
     limited = True
     positional = POSITIONAL
     source_slots = TORCH_SLOTS
@@ -128,7 +129,7 @@ class KerasDialect:
             options["trainable"] = False
         return call("self.add_weight", **options, name=name)
 
-    def keep(self, buffer: ast.expr, value: ast.expr) -> ast.stmt:
+    def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
         """``self.h.assign(h)``."""
         return ast.Expr(E("b.assign(v)", b=buffer, v=value))
 

@@ -22,7 +22,7 @@ from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import through
 from diglot.codegen.tree import TreeQueries
 from diglot.errors import Problem, Unsupported
-from diglot.ir.hub import Call, Frame, Hub, Port, is_mark, target_name
+from diglot.ir.hub import ASSIGN, Call, Frame, Hub, Port, is_call, is_mark, target_name
 from diglot.ir.leaves import is_leaf
 from diglot.ir.limits import limits
 from diglot.ir.sizes import expression, is_static, shape_of
@@ -204,6 +204,9 @@ class Program(TreeQueries):
         last = leaf.rpartition(".")[2]
         if last and not last.isdigit() and leaf != (writer.call.path if writer else ""):
             return names.snake(last)
+        kept = next((u.args[0] for u in node.users if is_call(u, {ASSIGN})), None)
+        if kept in self.hub.parameters and kept is not node:
+            return names.snake(self.weights.short_name(kept))  # type: ignore[arg-type]
         return noun or "x"
 
     def output_noun(self, port: Port, noun: str) -> str:

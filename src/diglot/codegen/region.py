@@ -18,6 +18,7 @@ from diglot.codegen.limits import checks
 from diglot.codegen.lists import ListWriter
 from diglot.codegen.opcall import OpCall, Refusal
 from diglot.codegen.region_calls import CallWriter
+from diglot.codegen.region_effects import EffectWriter
 from diglot.codegen.region_layers import LayerWriter
 from diglot.codegen.region_names import NameWriter
 from diglot.codegen.region_parts import PartWriter
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 _SLICE = {"aten.slice.Tensor"}
 
 
-class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, ListWriter):
+class RegionWriter(
+    NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, ListWriter, EffectWriter
+):
     """Writes one region. ``members`` are the attributes it declares, ``statements`` its body."""
 
     nested_length = 110
@@ -64,6 +67,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         self.sizes: dict[Any, str] = {}
         self.lists: dict[str, list[fx.Node]] = {}  # variables that hold lists of values
         self.series: dict[str, tuple[str, int]] = {}  # numbered children that became a list
+        self.waiting: dict[str, fx.Node] = {}  # weights that are assigned before their layers
         self.used_rules: list[str] = []
         self.reads_training = False
         self.at: Any = None  # the item being written
@@ -95,6 +99,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
             self._refuse_sizes()
         self._items(self.call.items)
         self._return()
+        self.settle_waiting()
         self._drop_unread()
         return self
 
@@ -211,7 +216,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         if node in self.exprs:
             return self.exprs[node]
         if node in self.program.hub.parameters:
-            return self.program.weights.read(self, node)
+            return self.put_off(node) or self.program.weights.read(self, node)
         if is_mark(node) and node not in set(self.call.nodes()):
             return self.read_outside(node)
         return self.read_outside(node)
@@ -251,9 +256,7 @@ class RegionWriter(NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, 
         op = OpCall(self, node, rule)
         try:
             if rule.effect:
-                found = self.frames(node)
-                kept = self.program.dialect.keep(op.expr("buffer"), op.expr("value"))
-                self.push(kept, found[-1] if found else None)
+                self.effect(op)
                 return
             made = self.program.dialect.write(op)
         except Refusal as refusal:

@@ -72,6 +72,7 @@ class TorchDialect:
     """Plain ``torch.nn``."""
 
     forward = "forward"
+    holds_weights = True
     limited = False
     positional = POSITIONAL
     source_slots = KERAS_SLOTS
@@ -150,8 +151,10 @@ class TorchDialect:
             return call("register_buffer", name, made, persistent=kept)
         return call("nn.Parameter", made, requires_grad=... if parameter.trainable else False)
 
-    def keep(self, buffer: ast.expr, value: ast.expr) -> ast.stmt:
-        """``self.h = h``: the tensor that it held may still be needed for a gradient."""
+    def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
+        """``self.h = h``: the tensor that it held may still be needed for a gradient; a weight stays itself."""
+        if trains:
+            return _written(buffer, value)
         target = copy.deepcopy(buffer)
         target.ctx = ast.Store()  # type: ignore[attr-defined]
         return ast.Assign([target], value)
@@ -253,6 +256,16 @@ class TorchDialect:
         built = inits or params or first.writer.inherited
         parts: list[ast.stmt] = [init, forward] if built else [forward]
         return ast.ClassDef(name, [base], [], parts, [])
+
+
+def _written(weight: ast.expr, value: ast.expr) -> ast.stmt:
+    """``with torch.no_grad(): w.mul_(mask)``; ``w.copy_(value)`` where it is no product with ``w``."""
+    product = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult)
+    if product and ast.dump(value.left) == ast.dump(weight):  # type: ignore[union-attr]
+        made = E("w.mul_(x)", w=weight, x=value.right)  # type: ignore[union-attr]
+    else:
+        made = E("w.copy_(x)", w=weight, x=value)
+    return ast.With([ast.withitem(E("torch.no_grad()"))], [ast.Expr(made)])
 
 
 def _frozen_weights(program: Program, member: Member) -> list[str]:

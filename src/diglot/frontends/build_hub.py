@@ -27,8 +27,8 @@ def build(
     ``model`` gives classes, source lines and aliases where it is at hand; without it (a ``.pt2`` file) the
     names in ``nn_module_stack`` must do.
     """
-    graph = inline_regions(program.graph_module)
     signature = program.graph_signature
+    graph = inline_regions(program.graph_module, frozenset(signature.inputs_to_parameters))
     # In order: a copied graph renames a node that is called like a builtin (`input`).
     placeholders = [n for n in graph.nodes if n.op == "placeholder"]
     parameters: dict[fx.Node, Parameter] = {}
@@ -117,20 +117,22 @@ def _one_batch(hub: Hub) -> None:
             declare_same(size, first)
 
 
-def inline_regions(module: fx.GraphModule) -> fx.Graph:
+def inline_regions(module: fx.GraphModule, weights: frozenset[str] = frozenset()) -> fx.Graph:
     """Return a copy of the graph with ``no_grad`` and ``autocast`` regions written in place.
 
-    What a ``no_grad`` region returns is detached, so that no gradient flows where none did. The exported
-    program keeps its own graph.
+    What a ``no_grad`` region returns is detached, so that no gradient flows where none did; but one of the
+    ``weights`` (placeholders, by name) that it changes in place is the weight itself. The exported program keeps
+    its own graph.
     """
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
     for node in list(graph.nodes):
         name = target_name(node) if node.op == "call_function" else ""
         if "wrap_with_set_grad_enabled" in name:
-            _inline(graph, module, node, node.args[1], node.args[2:], detach=not node.args[0])
+            args, detach = node.args[2:], not node.args[0]
+            _inline(graph, module, node, node.args[1], args, weights, detach=detach)
         elif "wrap_with_autocast" in name:
-            _inline(graph, module, node, node.args[4], node.args[5:], detach=False)
+            _inline(graph, module, node, node.args[4], node.args[5:], weights, detach=False)
     return graph
 
 
@@ -140,10 +142,11 @@ def _inline(
     node: fx.Node,
     getter: fx.Node,
     args: tuple,
+    weights: frozenset[str],
     *,
     detach: bool,
 ) -> None:
-    inner = inline_regions(getattr(module, str(getter.target)))
+    inner = inline_regions(getattr(module, str(getter.target)), weights)
     values: dict[fx.Node, fx.Node] = {}
     given = iter(args)
     results: tuple = ()
@@ -160,13 +163,25 @@ def _inline(
                 values[item].meta = dict(item.meta)
         outputs = [values[r] for r in results]
         if detach:
-            outputs = [_detached(graph, o) for o in outputs]
+            outputs = [_changed_weight(o, weights) or _detached(graph, o) for o in outputs]
     for user in list(node.users):
         user.replace_all_uses_with(outputs[user.args[1]])
         graph.erase_node(user)
     graph.erase_node(node)
     if not getter.users:
         graph.erase_node(getter)
+
+
+def _changed_weight(value: fx.Node, weights: frozenset[str]) -> fx.Node | None:
+    """Return the weight that a value is, changed in place; ``None`` of any other value."""
+    while value.op == "call_function" and _is_in_place(value):
+        value = value.args[0]  # type: ignore[assignment]
+    return value if value.op == "placeholder" and value.name in weights else None
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    op = target_name(node).split(".")[1]
+    return op.endswith("_") and not op.endswith("__") and isinstance(node.args[0], fx.Node)
 
 
 def _detached(graph: fx.Graph, value: fx.Node) -> fx.Node:

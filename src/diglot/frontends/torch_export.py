@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.proxy import TracerBase
 
 from diglot.errors import BadInput, DataDependent, DiglotError
-from diglot.frontends import attention, modes, packing, recurrent, refused
+from diglot.frontends import attention, modes, packing, plain_data, recurrent, refused
 from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
 
@@ -264,14 +264,15 @@ def _run_export(model: nn.Module, args: tuple, kwargs: dict, shapes: Any) -> Exp
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     try:
-        return torch.export.export(
-            model,
-            args,
-            kwargs,
-            dynamic_shapes=shapes,
-            strict=False,
-            prefer_deferred_runtime_asserts_over_guards=False,
-        )
+        with plain_data.AsDetached():
+            return torch.export.export(
+                model,
+                args,
+                kwargs,
+                dynamic_shapes=shapes,
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=False,
+            )
     except GuardOnDataDependentSymNode as error:
         raise DataDependent(
             "the model branches on the values of a tensor, which no single program can hold",

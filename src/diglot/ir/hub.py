@@ -148,6 +148,7 @@ class Hub:
 
 
 MARK = "diglot.mark.default"
+ASSIGN = "diglot.assign.default"
 
 
 def target_name(node: fx.Node) -> str:

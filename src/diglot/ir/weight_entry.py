@@ -82,7 +82,7 @@ class WeightEntry:
 
     Every source first passes through `steps`; then `combine` makes one array of them: None (there
     is one source), "sum", "stack" (a new axis 0) or "concat:AXIS". A buffer that is not `persistent`
-    is no part of PyTorch's state dict.
+    is no part of PyTorch's state dict. ``written`` is a weight that the model itself writes to when it is called.
     """
 
     target: str
@@ -95,6 +95,7 @@ class WeightEntry:
     trainable: bool = True
     kind: str = "parameter"
     persistent: bool = True
+    written: bool = False
 
     def __post_init__(self) -> None:
         """Freeze the sequences and check the fields against each other; raises WeightMapError."""
@@ -115,6 +116,11 @@ class WeightEntry:
                 f"{self.target}: {len(self.sources)} sources but "
                 f"{len(self.source_shapes)} source shapes"
             )
+
+    @property
+    def changes(self) -> bool:
+        """Whether a call of the model may give it other values."""
+        return self.kind == "buffer" or self.written
 
     # -- source to target ---------------------------------------------------------------------
 

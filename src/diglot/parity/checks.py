@@ -221,7 +221,7 @@ def compare_buffers(
     for entry in weight_map.entries:
         found = target.get(f"buffer:{entry.target}")
         written = found is not None or any(name in run.buffers for name in entry.sources)
-        if entry.kind != "buffer" or not written or any(n not in before for n in entry.sources):
+        if not entry.changes or not written or any(n not in before for n in entry.sources):
             continue
         where = entry.sources[0]
         if found is None:

@@ -77,6 +77,7 @@ class TorchModel:
         for a model that cannot be copied."""
         self.dtype = dtype
         self.weight_map = weight_map
+        self._written = {n for e in weight_map.entries if e.written for n in e.sources}
         self.module = cast_model(module, dtype) if own else copy_model(module, dtype)
         zero_dropout(self.module)
 
@@ -318,7 +319,12 @@ class TorchModel:
         self.module.train(training)
 
     def _buffers(self) -> dict[str, np.ndarray]:
-        return {n: _numpy(t) for n, t in self.module.named_buffers(remove_duplicate=False)}
+        """All that a call may change: buffers, and weights that the model itself writes to."""
+        named = dict(self.module.named_buffers(remove_duplicate=False))
+        if self._written:
+            weights = self.module.named_parameters(remove_duplicate=False)
+            named.update((n, w) for n, w in weights if n in self._written)
+        return {name: _numpy(tensor) for name, tensor in named.items()}
 
     def _watch(
         self, run: Run, names: set[str], module_inputs: bool, training: bool

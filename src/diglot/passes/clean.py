@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, is_call, is_mark, target_name, through_marks
+from diglot.ir.hub import ASSIGN, Hub, is_call, is_mark, target_name, through_marks
 from diglot.ir.sizes import size_of
-from diglot.passes.functional import ASSIGN
 from diglot.passes.pass_through import argument_returned
 
 _CHECKS = {

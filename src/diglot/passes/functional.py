@@ -10,7 +10,9 @@ After::
 
 An in-place op on a view writes through to its base: ``x[:, 0] = v`` becomes a ``select_scatter`` on ``x``, and
 every later read of ``x`` (or of another view of it) reads the new base.
-What is written to a buffer of the model stays after the call: ``diglot.assign(buffer, value)`` says so.
+What is written to a buffer of the model stays after the call: ``diglot.assign(buffer, value)`` says so. A weight
+that trains is written to without a gradient, and is the same weight after it: whatever reads it from there on reads
+the weight itself (:mod:`diglot.passes.own_weights`).
 Requires: a straight-line graph. Ensures: no op whose schema writes to an argument, except batch norm's statistics.
 """
 
@@ -19,23 +21,9 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from diglot.ir.hub import Hub, is_mark, target_name
-
-_VIEWS = {
-    "aten.select.int": "aten.select_scatter.default",
-    "aten.slice.Tensor": "aten.slice_scatter.default",
-    "aten.diagonal.default": "aten.diagonal_scatter.default",
-}
-_RESHAPES = {
-    "aten.view.default",
-    "aten.reshape.default",
-    "aten._unsafe_view.default",
-    "aten.unsqueeze.default",
-    "aten.squeeze.dim",
-    "aten.squeeze.default",
-    "aten.flatten.using_ints",
-}
-
+from diglot.ir.hub import ASSIGN, Hub, target_name
+from diglot.passes import own_weights
+from diglot.passes.views import is_view, undo_view
 
 #: Draws whose functional twins go by other names.
 _DRAWS = {
@@ -43,17 +31,6 @@ _DRAWS = {
     "aten.normal_.default": torch.ops.aten.normal_functional.default,
     "aten.uniform_.default": torch.ops.aten.uniform.default,
 }
-
-
-_LIBRARY = torch.library.Library("diglot", "FRAGMENT")
-_LIBRARY.define("assign(Tensor buffer, Tensor value) -> Tensor")
-_LIBRARY.impl("assign", lambda buffer, value: value.clone(), "CompositeExplicitAutograd")
-ASSIGN = "diglot.assign.default"
-
-
-def _overload(name: str) -> torch._ops.OpOverload:
-    space, op, overload = name.split(".")
-    return getattr(getattr(getattr(torch.ops, space), op), overload)
 
 
 def _functional_target(node: fx.Node) -> torch._ops.OpOverload | None:
@@ -69,21 +46,6 @@ def _functional_target(node: fx.Node) -> torch._ops.OpOverload | None:
     return getattr(packet, overload, None) or getattr(packet, "default", None)
 
 
-_TURNS = {
-    "aten.transpose.int",
-    "aten.permute.default",
-    "aten.t.default",
-    "aten.alias.default",
-    "aten.expand.default",
-}
-
-
-def _is_view(node: fx.Node) -> bool:
-    if node.op != "call_function":
-        return False
-    return is_mark(node) or target_name(node) in _VIEWS.keys() | _RESHAPES | _TURNS
-
-
 def make_functional(hub: Hub) -> None:
     """Replace in-place ops, in place."""
     for node in list(hub.graph.nodes):
@@ -96,6 +58,7 @@ def make_functional(hub: Hub) -> None:
 
 def _replace(hub: Hub, node: fx.Node, twin: torch._ops.OpOverload) -> None:
     graph, target = hub.graph, node.args[0]
+    weight = own_weights.written_to(hub, target)
     with graph.inserting_before(node):
         if target_name(node) == "aten.copy_.default":
             value = _broadcast_like(graph, node.args[1], node)
@@ -105,8 +68,11 @@ def _replace(hub: Hub, node: fx.Node, twin: torch._ops.OpOverload) -> None:
             value = _like(graph, torch.ops.aten.zeros_like.default, (target,), node)
         else:
             value = _like(graph, twin, node.args, node, node.kwargs)
-        node.replace_all_uses_with(value)
-        _write_through(hub, node, target, value)
+        if weight is not None:
+            own_weights.write(hub, node, _through_views(hub, target, value, weight), weight)
+        else:
+            node.replace_all_uses_with(value)
+            _write_through(hub, node, target, value)
     graph.erase_node(node)
 
 
@@ -132,16 +98,16 @@ def _write_through(hub: Hub, node: fx.Node, target: fx.Node, value: fx.Node) -> 
     now = order[node]
     replaced = {target: value}
     current, result = target, value
-    while _is_view(current):
+    while is_view(current):
         base = current.args[0]
-        result = _undo_view(graph, current, base, result)
+        result = undo_view(graph, current, base, result)
         replaced[base] = result
         current = base
     # Other views of the same base, made before the write and read after it, are made again.
     for view in list(graph.nodes):
         if (
             view not in replaced
-            and _is_view(view)
+            and is_view(view)
             and order.get(view, now) < now
             and view.args[0] in replaced
         ):
@@ -159,6 +125,16 @@ def _write_through(hub: Hub, node: fx.Node, target: fx.Node, value: fx.Node) -> 
                 user.replace_input_with(old, new)
 
 
+def _through_views(hub: Hub, target: fx.Node, value: fx.Node, weight: fx.Node) -> fx.Node:
+    """What a weight is once a value is written to a view of it."""
+    while target is not weight:
+        base = target.args[0]
+        if target_name(target) != own_weights.DETACH:
+            value = undo_view(hub.graph, target, base, value)  # type: ignore[arg-type]
+        target = base  # type: ignore[assignment]
+    return value
+
+
 def _keep(hub: Hub, node: fx.Node, base: fx.Node, value: fx.Node) -> None:
     """Say what a buffer holds after the call; what was written to it before does not matter any more."""
     before = [u for u in base.users if u.op == "call_function" and target_name(u) == ASSIGN]
@@ -169,26 +145,3 @@ def _keep(hub: Hub, node: fx.Node, base: fx.Node, value: fx.Node) -> None:
         return
     made = hub.graph.call_function(torch.ops.diglot.assign.default, (base, value))
     made.meta = {**node.meta, "val": base.meta["val"]}
-
-
-def _undo_view(graph: fx.Graph, view: fx.Node, base: fx.Node, value: fx.Node) -> fx.Node:
-    """Return the base with the view's part replaced by ``value``."""
-    name = target_name(view)
-    made: fx.Node
-    if is_mark(view) or name == "aten.alias.default":
-        return value
-    if name in _VIEWS:
-        made = graph.call_function(_overload(_VIEWS[name]), (base, value, *view.args[1:]))
-    elif name == "aten.transpose.int":
-        made = graph.call_function(view.target, (value, *view.args[1:]))
-    elif name == "aten.t.default":
-        made = graph.call_function(view.target, (value,))
-    elif name == "aten.permute.default":
-        dims = [d % len(view.args[1]) for d in view.args[1]]
-        made = graph.call_function(view.target, (value, [dims.index(i) for i in range(len(dims))]))
-    else:
-        made = graph.call_function(
-            torch.ops.aten.reshape.default, (value, list(base.meta["val"].shape))
-        )
-    made.meta = {**view.meta, "val": base.meta["val"]}
-    return made

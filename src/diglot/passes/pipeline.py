@@ -19,6 +19,7 @@ from diglot.passes import (
     functional,
     gelu,
     kept_axes,
+    kept_values,
     last_states,
     lengths,
     masks,
@@ -29,6 +30,7 @@ from diglot.passes import (
     stochastic_depth,
     trimming,
     turned_axes,
+    turned_masks,
     window_padding,
 )
 
@@ -80,6 +82,8 @@ FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (flat_products.unflatten_products, "TensorFlow multiplies matrices only, or as many of them"),
     (turned_axes.turn_back, "TensorFlow's softmax knows the last axis only"),
     (turned_axes.join, "one layer ends and the next begins with its own order of axes"),
+    (kept_values.detach, "Keras's variables hold numbers alone"),
+    (turned_masks.turn, "Keras keeps a convolution's weight in another order of axes"),
     (new_axes.put_in_place, "TensorFlow's 1-D convolutions are 2-D ones of one row"),
     (skipped_steps.recognise, "Keras's layers take any mask; how to do without is a function"),
     (window_padding.absorb, "Keras pads images in a layer of its own"),

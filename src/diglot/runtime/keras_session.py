@@ -155,14 +155,14 @@ class KerasSession:
         if hasattr(self.model, "_flatten_layers"):
             settle(self.model)
 
-    def get_weights(self, buffers_only: bool = False) -> dict[str, np.ndarray]:
-        """The variables' values by target path."""
+    def get_weights(self, changing_only: bool = False) -> dict[str, np.ndarray]:
+        """The variables' values by target path; of those alone that a call may change, where wanted."""
         from keras import ops
 
         return {
             entry.target: np.array(ops.convert_to_numpy(self.variables[entry.target].value))
             for entry in self.weight_map.entries
-            if entry.target in self.variables and (entry.kind == "buffer" or not buffers_only)
+            if entry.target in self.variables and (entry.changes or not changing_only)
         }
 
     # -- running --------------------------------------------------------------------------------
@@ -228,8 +228,8 @@ class KerasSession:
         watched = self._layers if modules else {}
         others = {id(v): v for v in self.model.non_trainable_variables} if training else {}
         # The states of a recurrent layer are no weights of the model, and written in either mode.
-        buffers = {e.target for e in self.weight_map.entries if e.kind == "buffer"}
-        others |= {id(v): v for n, v in self.variables.items() if n in buffers}
+        changing = {e.target for e in self.weight_map.entries if e.changes}
+        others |= {id(v): v for n, v in self.variables.items() if n in changing}
         # Copies: a backend may hand out its own memory, which the call then writes to.
         kept = [(variable, np.array(_numpy(variable.value))) for variable in others.values()]
         wanted = {pair.target: pair.paths for pair in self.weight_map.modules}
@@ -257,7 +257,7 @@ class KerasSession:
         arrays |= {f"grad:{n}": g for n, g in zip(trained, by_variable, strict=False)}
         arrays |= {f"input_grad:{i}": g for i, g in enumerate(by_input) if g is not None}
         before = {id(variable): value for variable, value in kept}
-        for name, array in self.get_weights(buffers_only=True).items():
+        for name, array in self.get_weights(changing_only=True).items():
             if training or not np.array_equal(array, before[id(self.variables[name])]):
                 arrays[f"buffer:{name}"] = array
         for variable, value in kept:

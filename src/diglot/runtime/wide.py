@@ -71,6 +71,10 @@ class Widened:
 
     def _layer(self, layer: Any) -> None:
         self._operation(layer)
+        for metric in getattr(layer, "_metrics", ()):  # that a call feeds
+            self._operation(metric)
+            for variable in metric.variables:
+                self._variable(variable)
         policy = vars(layer).get("_dtype_policy")
         if policy is not None and getattr(policy, "compute_dtype", None) in NARROW:
             import keras

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
-from diglot.frontends.keras_tracing import carried_functions, patches, tf_calls
+from diglot.frontends.keras_tracing import assigned, carried_functions, patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.inputs import looked_up
@@ -69,7 +70,9 @@ class Trace:
         """The torch tensor that holds a Keras variable, in Keras's shape."""
         place = self.tree.variables.get(id(variable))
         if place is None:
-            return constant(variable.numpy())
+            return constant(
+                getattr(variable, "_value", variable).numpy()
+            )  # not `value`, which asks here
         assert self.root is not None
         return keras_view(self.root, self.tree.entries[place])
 
@@ -87,7 +90,9 @@ class Trace:
         self._forced.append(forced)
         try:
             with (
-                patches.installed(self.call, self.value_of),
+                patches.installed(
+                    self.call, self.value_of, functools.partial(assigned.write, self)
+                ),
                 working_float(self._float or torch.float32),
             ):
                 yield
@@ -471,11 +476,7 @@ def keras_view(root: nn.Module, entry: WeightEntry) -> torch.Tensor:
     return torch.cat(parts, dim=int(entry.combine.partition(":")[2]))
 
 
-def _run(module: nn.Module, args: tuple, kwargs: dict) -> Any:
-    return module.trace.run(module, args, kwargs)
-
-
-Running.run = staticmethod(_run)
+Running.run = staticmethod(lambda module, args, kwargs: module.trace.run(module, args, kwargs))
 
 
 @contextlib.contextmanager

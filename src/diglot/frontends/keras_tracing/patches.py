@@ -20,7 +20,7 @@ from keras.src.utils.backend_utils import DynamicBackend
 
 from diglot.frontends import keras_ops
 from diglot.frontends.keras_tracing import tensor, tf_calls
-from diglot.frontends.keras_tracing.tensor import Tracer, as_torch, unwrap, wrap
+from diglot.frontends.keras_tracing.tensor import Tracer, unwrap, wrap
 
 _NAMESPACES = ("numpy", "nn", "core", "math", "linalg", "image", "random")
 #: Functions of the backend that are reached without a namespace.
@@ -60,13 +60,6 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, (Tracer, torch.Tensor))
 
 
-def _assign(variable: KerasVariable, value: Any) -> Any:
-    with torch.no_grad():
-        held = as_torch(variable)
-        held.copy_(torch.as_tensor(as_torch(value), dtype=held.dtype))
-    return Tracer(as_torch(variable))
-
-
 def _symbolic_call(operation: Operation, *args: Any, **kwargs: Any) -> Any:
     """Run an op on tracers: its own ``call``, which ends in functions of the backend, or a plainer way."""
     plainer = keras_ops.operation(type(operation).__name__)
@@ -78,11 +71,16 @@ _installed: list[Any] = []
 
 
 @contextlib.contextmanager
-def installed(call_layer: Callable, value_of: Callable[[Any], torch.Tensor]) -> Iterator[None]:
+def installed(
+    call_layer: Callable,
+    value_of: Callable[[Any], torch.Tensor],
+    assign: Callable[[Any, Any], Tracer],
+) -> Iterator[None]:
     """Run Keras on torch tensors for the length of the context.
 
     ``call_layer(layer, args, kwargs)`` is what calling a layer does; ``value_of(variable)`` gives the torch tensor
-    that holds a Keras variable, in Keras's shape. Entering again inside, with the same ones, does nothing.
+    that holds a Keras variable, in Keras's shape, and ``assign(variable, value)`` writes to it. Entering again inside,
+    with the same ones, does nothing.
     """
     with _LOCK:
         if _installed and _installed[-1] == (call_layer, value_of):
@@ -100,7 +98,7 @@ def installed(call_layer: Callable, value_of: Callable[[Any], torch.Tensor]) -> 
             replace(Layer, "__call__", lambda layer, *a, **k: call_layer(layer, a, k))
             replace(Operation, "symbolic_call", _symbolic_call)
             replace(KerasVariable, "value", property(lambda v: Tracer(value_of(v))))
-            replace(KerasVariable, "assign", _assign)
+            replace(KerasVariable, "assign", lambda v, value: assign(v, value))
             for name in _NAMESPACES:
                 original = getattr(backend, name)
                 if not isinstance(original, Namespace):

@@ -1,0 +1,57 @@
+"""What a layer's ``call`` may assign to: weights of the model that are one tensor in PyTorch, too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from keras import Layer, Metric
+
+from diglot.errors import Problem, Unsupported
+from diglot.frontends.keras_tracing.tensor import Tracer, author_line, unwrap
+
+if TYPE_CHECKING:
+    from diglot.frontends.keras_tracing.calls import Trace
+    from diglot.frontends.keras_tracing.tree import Tree
+
+_TURNED = ("permute", "slice")
+
+
+def write(trace: Trace, variable: Any, value: Any) -> Tracer:
+    """Write to the torch tensor that holds a Keras variable. Raises Unsupported where no one tensor does."""
+    why = _refusal(trace.tree, variable)
+    if why is not None:
+        raise Unsupported([Problem("Variable.assign", author_line(), variable.name, why)])
+    held = trace.value_of(variable)
+    given = torch.as_tensor(unwrap(value), dtype=held.dtype)
+    if id(variable) not in trace.tree.variables:
+        return Tracer(given)
+    with torch.no_grad():
+        trace.value_of(variable).copy_(given)
+    return Tracer(trace.value_of(variable))
+
+
+def _refusal(tree: Tree, variable: Any) -> str | None:
+    """Return why an assignment cannot be translated, or ``None``.
+
+    What metrics gather and what a seed counts is no part of what a model computes: these assignments are left out.
+    """
+    place = tree.variables.get(id(variable))
+    if place is None:
+        if "seed_generator" in variable.path or id(variable) in _of_metrics(tree):
+            return None
+        return "the variable is no weight of the model: make it with add_weight, or hold it by an attribute"
+    entry = tree.entries[place]
+    if entry.combine is not None or any(step[0] not in _TURNED for step in entry.steps):
+        return "the weight is a part of PyTorch's, or made of several: it is no one tensor there"
+    return None
+
+
+def _of_metrics(tree: Tree) -> set[int]:
+    """The ids of the variables in which the model's layers gather metrics."""
+    found: set[int] = set()
+    for layer in tree.layers.values():
+        if isinstance(layer, Layer):
+            held = [*layer._metrics, *(v for v in vars(layer).values() if isinstance(v, Metric))]
+            found.update(id(variable) for metric in held for variable in metric.variables)
+    return found

@@ -1,0 +1,62 @@
+"""What a buffer keeps after a call, without the gradients of that call.
+
+Before (``self.mean.assign(0.9 * self.mean + 0.1 * ops.mean(x, 0))`` of a Keras layer)::
+
+    mean = 0.9 * self.mean + 0.1 * x.mean(0);  assign(self.mean, mean)
+
+After::
+
+    mean = (0.9 * self.mean + 0.1 * x.mean(0)).detach();  assign(self.mean, mean)
+
+A PyTorch buffer that held a value with its gradient would keep the whole call that made it, and the next backward pass
+would go through it again. Requires: nothing. Ensures: the same function and gradients within one call.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from diglot.ir.hub import ASSIGN, Hub, is_call
+from diglot.passes.own_weights import DETACH
+
+
+def detach(hub: Hub) -> None:
+    """Rewrite in place."""
+    for node in list(hub.graph.nodes):
+        if is_call(node, {ASSIGN}) and hub.parameters[node.args[0]].buffer:  # type: ignore[index]
+            value = node.args[1]
+            if isinstance(value, fx.Node) and _carries_gradient(hub, value):
+                _detach(hub, node, value)
+
+
+def _detach(hub: Hub, node: fx.Node, value: fx.Node) -> None:
+    with hub.graph.inserting_after(value):
+        made = hub.graph.call_function(torch.ops.aten.detach.default, (value,))
+    made.meta = dict(value.meta)
+    node.args = (node.args[0], made)
+    for other in list(value.users):
+        if other is not made and is_call(other, DETACH):
+            other.replace_all_uses_with(made)
+            hub.graph.erase_node(other)
+
+
+def _carries_gradient(hub: Hub, value: fx.Node) -> bool:
+    """Tell whether a trained weight or a float input reaches a value with its gradient."""
+    seen: set[fx.Node] = set()
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if node in seen or is_call(node, DETACH) or not _is_float(node):
+            continue
+        seen.add(node)
+        trains = node in hub.parameters and hub.parameters[node].trainable
+        if trains or node in hub.inputs:
+            return True
+        stack += node.all_input_nodes
+    return False
+
+
+def _is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return not isinstance(value, torch.Tensor) or value.dtype.is_floating_point
