@@ -18,7 +18,10 @@ def prepare(hub: Hub, origin: Layers, style: str) -> None:
     hub.model_name, hub.root_layer = origin.name, origin.root
     hub.stored_shapes = dict(origin.shapes)
     hub.is_sequence = origin.is_sequence and style == "functional"
-    hub.inner_models = dict(origin.models) if style == "functional" else {}
+    if style == "functional":
+        hub.own_layers = frozenset(origin.own)
+        inside = tuple(f"{path}." for path in origin.own)
+        hub.inner_models = {p: m for p, m in origin.models.items() if not p.startswith(inside)}
     for node, parameter in list(hub.parameters.items()):
         if not parameter.persistent:
             hub.write_out(node)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +42,10 @@ class Layers:
 
     ``names`` are those of its layers, by the paths of their modules; ``automatic`` those that Keras gave to layers of
     a model of classes; ``root`` that of its only layer, where the program is that layer; ``name`` its own, where its
-    author gave it one. ``functional`` says that it is a Functional or Sequential model of nothing but Keras's own
-    layers, ``is_sequence`` that it is a Sequential one. ``inputs`` and ``outputs`` are as in the weight map; ``shapes``
-    are those of weights in Keras by their names in PyTorch. ``models`` are the layers that are models, by the paths of
-    their modules; ``kept`` those that PyTorch has none for.
+    author gave it one. ``functional`` says that it is a Functional or Sequential model, ``is_sequence`` that it is a
+    Sequential one; ``own`` are the modules of its layers that are of the user's own classes. ``inputs`` and
+    ``outputs`` are as in the weight map; ``shapes`` are those of weights in Keras by their names in PyTorch.
+    ``models`` are the layers that are models, by the paths of their modules; ``kept`` those that PyTorch has none for.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -60,6 +60,7 @@ class Layers:
     shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     models: Mapping[str, InnerModel] = dataclasses.field(default_factory=dict)
     kept: Sequence[KeptLayer] = ()
+    own: Sequence[str] = ()
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
@@ -119,17 +120,20 @@ def described(model: Any, weight_map: WeightMap, modules: Mapping[str, Any]) -> 
             if isinstance(found, keras.Layer):
                 layers[path] = found.name
                 automatic += [path] if is_automatic(found) else []
-    functional = _of_keras(model)
+    root = _only_layer(weight_map, layers)
+    own = {id(layer) for layer in _own_layers(model)}
+    # Where the program is a layer of the user's own, so is the Keras program.
+    functional = bool(_kind_of_model(model)) and not (own and root)
     sequence = isinstance(model, keras.Sequential)  # whose name its weights' paths begin with
     name = "" if is_automatic(model) and not sequence else model.name
     style = "functional" if functional else "layers"
-    root = _only_layer(weight_map, layers)
     inner = [
         {"module": module, "name": layer.name, "kind": kind}
         for module, layer in modules.items()
         if (kind := _kind_of_model(layer))
     ]
-    return KerasModel(style, name, sequence, layers, automatic, root, inner)
+    classes = [module for module, layer in modules.items() if functional and id(layer) in own]
+    return KerasModel(style, name, sequence, layers, automatic, root, inner, own=classes)
 
 
 def _kind_of_model(layer: Any) -> str:
@@ -153,14 +157,13 @@ def _only_layer(weight_map: WeightMap, layers: Mapping[str, str]) -> str:
     return layers[first.pop()] if above < depth else ""
 
 
-def _of_keras(model: Any) -> bool:
-    """Whether a model, and every model in it, is a graph of Keras's own layers."""
-    if not _kind_of_model(model):
-        return False
-    inner = [part for part in model.layers if hasattr(part, "layers")]
-    own = [part for part in model.layers if not hasattr(part, "layers")]
-    stock = all(type(part).__module__.startswith("keras.") for part in own)
-    return stock and all(_of_keras(part) for part in inner)
+def _own_layers(model: Any) -> Iterator[Any]:
+    """The layers of a graph, and of the models among them, that are not of a class of Keras's."""
+    for layer in model.layers:
+        if _kind_of_model(layer):
+            yield from _own_layers(layer)
+        elif not type(layer).__module__.startswith("keras."):
+            yield layer
 
 
 def remember_layers(module: nn.Module, weight_map: WeightMap) -> None:
@@ -178,6 +181,7 @@ def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
         {e.sources[0]: tuple(e.shape) for e in weight_map.entries if e.combine is None},
         _models(weight_map),
         known.kept,
+        known.own,
     )  # fmt: skip
 
 
@@ -223,24 +227,28 @@ def _named(module: nn.Module, weight_map: WeightMap) -> tuple[dict[str, str], di
     for entry in weight_map.entries:
         for path in {_layer_of(module, source) for source in entry.sources} - {None}:
             targets.setdefault(str(path), []).append(entry.target.split(".")[:-1])
-    found, automatic = {}, {}
-    functional = known.style == "functional"
-    for pair in () if functional else weight_map.modules:
-        if pair.target in known.layers:
-            names = automatic if pair.target in known.automatic else found
-            names[pair.source] = known.layers[pair.target]
+    found: dict[str, str] = {}
+    automatic: dict[str, str] = {}
+    inside = tuple(f"{path}." for path in known.own)
+
+    def name(path: str, layer: str) -> None:
+        counts = known.style == "functional" and not path.startswith(inside)
+        names = found if counts or layer not in known.automatic else automatic
+        names[path] = known.layers[layer]
+
+    for pair in weight_map.modules:
+        own = pair.source in known.own or pair.source.startswith(inside)
+        if pair.target in known.layers and (own or known.style != "functional"):
+            name(pair.source, pair.target)
     for path, owners in targets.items():
         common = common_start(owners)
         if common[-1:] == ["cell"] and isinstance(module.get_submodule(path), nn.RNNBase):
             common.pop()
-        layer = ".".join(common)
-        if layer in known.layers:
-            names = found if functional or layer not in known.automatic else automatic
-            names[path] = known.layers[layer]
+        if ".".join(common) in known.layers:
+            name(path, ".".join(common))
     for layer in sorted(known.kept, key=lambda k: -k.target.count(".")):  # wrappers last
         if layer.target in known.layers:
-            names = found if functional or layer.target not in known.automatic else automatic
-            names[layer.path] = known.layers[layer.target]
+            name(layer.path, layer.target)
     return found, automatic
 
 

@@ -245,10 +245,11 @@ def dtype_of(node: Any) -> str:
 def module_pairs(hub: Hub, written: Written) -> list[ModulePair]:
     """Pair the modules whose outputs correspond one to one: written regions, and leaf layers."""
     program = written.program
-    if written.root_name is None:
-        return functional_pairs(hub, written)
     pairs: dict[str, ModulePair] = {}
-    for region in program.written():
+    regions = program.written()
+    if written.root_name is None:  # the functions of a graph are no layers
+        regions = [r for r in regions if r is hub.root or not program.writer(r).in_graph]
+    for region in regions:
         ports = program.live_outputs(region)
         target = program.target_path(region, None)
         reordered = any(p.node.meta.get("feature_order") for p in ports)
@@ -272,16 +273,6 @@ def module_pairs(hub: Hub, written: Written) -> list[ModulePair]:
 def paths_of(ports: Sequence[Port]) -> tuple[tuple[str | int, ...], ...]:
     """Where in what a module returns these are; () where it is all that it returns."""
     return tuple(tuple(output_path(p.name)) for p in ports) if any(p.name for p in ports) else ()
-
-
-def functional_pairs(hub: Hub, written: Written) -> list[ModulePair]:
-    """The leaf layers of a functional program."""
-    pairs = []
-    for key, member in written.program.writer(hub.root).members.items():
-        pair = _leaf_pair(written.program, hub.root, key, member)
-        if pair is not None:
-            pairs.append(pair)
-    return pairs
 
 
 def _leaf_pair(program: Any, region: Call, key: Any, member: Any) -> ModulePair | None:

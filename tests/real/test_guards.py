@@ -163,6 +163,18 @@ def test_strides_that_pytorch_compares_fix_nothing():
     call(translation, module, numbers(3, 9, 5))
 
 
+def test_what_is_broadcast_fixes_nothing():
+    """That two sizes are one, or one of them 1, holds where they are one."""
+
+    class Masked(nn.Module):
+        def forward(self, x, mask):
+            return x + mask.expand(x.shape[0], x.shape[1])[..., None]
+
+    translation = diglot.translate(Masked(), (torch.randn(2, 6, 5), torch.ones(2, 6).int()))
+    x, mask = numbers(3, 9, 5), np.ones((3, 9), "int32")
+    np.testing.assert_allclose(translation.model([x, mask]), x + mask[..., None], rtol=1e-6)
+
+
 def test_a_functional_model_says_that_it_cannot_refuse_a_batch():
     class Small(nn.Module):
         def forward(self, x):

@@ -68,6 +68,19 @@ def classes():
     return keras.Model(ids, Encoder(name="body")(ids), name="whole")
 
 
+def layers_of_ones_own():
+    """In a graph: applied twice, in a model that is a layer, in a sequence."""
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    shared = Mixing(6, name="shared")
+    x = shared(shared(layers.Embedding(9, 6, name="words")(ids)))
+    features = keras.Input((None, 6))
+    mixed = Mixing(6, name="deep")(layers.Dense(6, name="widen")(features))
+    inner = keras.Model(features, mixed, name="inner")
+    parts = [layers.Dense(6, "relu", name="hidden"), Mixing(6, name="last")]
+    ends = keras.Sequential(parts, name="ends")
+    return keras.Model(ids, layers.Dense(2, name="head")(ends(inner(x))), name="of_ones_own")
+
+
 def lengths():
     """Nothing in it reads how long a sentence is."""
     ids = keras.Input((None,), dtype="int32", name="ids")
@@ -147,6 +160,7 @@ MODELS = {
     "open lengths": lengths,
     "axes": channels_first,
     "classes": classes,
+    "layers of one's own": layers_of_ones_own,
     "a sequence": keras_models.cnn,
     "a sequence with automatic names": automatic,
     "a graph": keras_models.residual,
@@ -164,6 +178,7 @@ def test_nothing_is_lost(name):
     there, back, inputs = there_and_back.to_torch_and_back(model)
     assert not there_and_back.keras_differences(model, back.model)
     assert isinstance(back.model, keras.Sequential) == isinstance(model, keras.Sequential)
+    assert back.info["style"] == ("layers" if name == "classes" else "functional")
     if name == "classes":
         assert 'Mixing(name=f"mix_{i}") for i in range(2, 5)' in back.source
     ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))

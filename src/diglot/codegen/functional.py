@@ -23,7 +23,7 @@ from diglot.codegen.functional_writers import (
     model_inputs,
 )
 from diglot.codegen.functions import FunctionDialect, Functions, dissolve_all, keep_repeated
-from diglot.codegen.inner_models import Frozen, inner_models
+from diglot.codegen.inner_models import Frozen, inner_models, own_layers
 from diglot.codegen.keras_source import (
     build_function,
     build_sequence,
@@ -32,7 +32,7 @@ from diglot.codegen.keras_source import (
 )
 from diglot.codegen.labels import Labels
 from diglot.codegen.limits import refused
-from diglot.codegen.lists import Lists, Parameter
+from diglot.codegen.lists import Growing, Lists, Parameter
 from diglot.codegen.program import Program
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.source import (
@@ -45,13 +45,13 @@ from diglot.codegen.source import (
 )
 from diglot.codegen.statements import Key, Statement
 from diglot.errors import Unsupported
-from diglot.ir.hub import Call, Hub
+from diglot.ir.hub import Call, Hub, is_own
 
 
 def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Written:
     """Return the program as one Functional model. Raises :class:`Unsupported` listing every problem."""
     if hub.is_sequence:
-        dissolve_all(hub, inner_models(hub))
+        dissolve_all(hub, inner_models(hub) | own_layers(hub))
     keep_repeated(hub)
     make = functools.partial(FunctionalProgram, hub, model, float_dtype)
     try:
@@ -118,12 +118,13 @@ class PlainLists(Lists):
             return [Parameter([port]) for port in self.program.live_inputs(region)]
         return super().parameters(region)
 
-    def growing_at(self, writer: RegionWriter, items: list[Any], position: int) -> None:
-        """None."""
+    def growing_at(self, writer: RegionWriter, items: list[Any], position: int) -> Growing | None:
+        """None but in a class."""
+        return None if writer.in_graph else super().growing_at(writer, items, position)
 
 
 class FunctionalProgram(Program):
-    """A program without classes, with functions for what it repeats."""
+    """A graph of layers, with functions for what it repeats, and classes for layers of the user's own."""
 
     def __init__(self, hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> None:
         super().__init__(hub, model, float_dtype, "functional", FunctionDialect())
@@ -136,13 +137,20 @@ class FunctionalProgram(Program):
         if call not in self._writers:
             kind = FunctionalWriter if call is self.hub.root else BlockWriter
             kind = InnerModelWriter if call.path in self.hub.inner_models else kind
+            kind = RegionWriter if self.is_own(call) else kind
             self._writers[call] = kind(self, call)
             self._writers[call].write()
         return self._writers[call]
 
+    def is_own(self, region: Call) -> bool:
+        """Tell whether a region is a layer of the user's own, or in one."""
+        return is_own(self.hub, region)
+
     def target_path(self, region: Call, key: Key | None) -> str:
         """Layers are told apart by name: that of the block, that of the layer in it; in a model that is a layer, below
-        the name of that."""
+        the name of that. In a layer of the user's own they are its attributes."""
+        if self.is_own(region):
+            return super().target_path(region, key)
         parent = self.lexical_parent(region)
         own = self.target_path(parent, self.writer(parent).child_key(region)) if parent else ""
         label = self.labels.of(region.path, key[0]) if key else ""
@@ -151,7 +159,8 @@ class FunctionalProgram(Program):
 
     def is_sequential(self, region: Call) -> bool:
         """A block is a function, and a model is written as it was."""
-        return region is self.hub.root and super().is_sequential(region)
+        whole = region is self.hub.root or self.is_own(region)
+        return whole and super().is_sequential(region)
 
 
 __all__ = ["Unsupported", "write_functional"]

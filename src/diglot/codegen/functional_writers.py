@@ -40,6 +40,7 @@ class FunctionalWriter(RegionWriter):
 
     program: FunctionalProgram
     nested_length = 40  # a layer is as long as a line
+    in_graph = True
 
     def __init__(self, program: Program, region: Call) -> None:
         super().__init__(program, region)

@@ -27,10 +27,11 @@ from torch import fx
 
 from diglot.codegen import names
 from diglot.codegen.classes import Classes, Dissolve, LayerClass
-from diglot.codegen.expr import call, names_in, same, text, to_ast
-from diglot.codegen.inner_models import InnerModels, inner_models
+from diglot.codegen.expr import names_in, same, text, to_ast
+from diglot.codegen.inner_models import InnerModels, inner_models, own_layers
 from diglot.codegen.keras_dialect import KerasDialect
 from diglot.codegen.labels import named_apart
+from diglot.codegen.rolled import roll
 from diglot.codegen.statements import Statement, assignment, weight_nodes
 from diglot.codegen.tree import dissolve, is_chain
 from diglot.codegen.trees import arguments
@@ -44,10 +45,8 @@ if TYPE_CHECKING:
     from diglot.ir.hub import Call, Hub
 
 _NAME = "name"  # of a block, below which its layers are named
-_NUMBERED = re.compile(r"(.*\D)(\d+)")
 _LINE = 96  # characters of a statement
 _SHORT = 40  # characters of a model that is made where it is applied
-_FEWEST = 3  # applications of a block in a loop
 
 
 def keep_repeated(hub: Hub) -> None:
@@ -57,10 +56,10 @@ def keep_repeated(hub: Hub) -> None:
     A function's layers are named alike wherever it is called: where that Keras model called them otherwise, the layers
     are written out, with their names.
     """
-    models = inner_models(hub)
+    models, own = inner_models(hub), own_layers(hub)
     groups: dict[Any, list[Call]] = {}
     for region in hub.root.walk():
-        if region is not hub.root and region not in models:
+        if region is not hub.root and region not in models | own:
             groups.setdefault(region.cls or region.class_name, []).append(region)
     first = set(_first_calls(hub.root, models, set()))
     kept: set[Call] = set()
@@ -73,7 +72,7 @@ def keep_repeated(hub: Hub) -> None:
             kept.update(regions)
     apart = {region.path for region in named_apart(hub)}
     kept = {region for region in kept if region.path not in apart}
-    dissolve_all(hub, kept | models)
+    dissolve_all(hub, kept | models | own)
 
 
 def _first_calls(region: Call, models: Collection[Call], met: set[str]) -> Iterator[Call]:
@@ -116,6 +115,8 @@ class FunctionDialect(KerasDialect):
         self, params: dict[str, list[Any]], places: dict[int, str], instances: list[Instance]
     ) -> tuple[dict[str, list[Any]], dict[int, str]]:
         """No variable of the body may have a parameter's name; a part's number says nothing of the block."""
+        if not instances[0].writer.in_graph:
+            return super().parameters(params, places, instances)
         taken = {_NAME, *(n for i in instances for n in i.writer.holder)}
         made: dict[str, str] = {}
         for param in params:
@@ -138,6 +139,8 @@ class FunctionDialect(KerasDialect):
         first: Instance,
     ) -> ast.stmt:
         """``def block(x, …, name)``; ``body`` becomes the function's own statements."""
+        if not first.writer.in_graph:
+            return super().tree(program, name, params, inits, body, first)
         inlined = Inline(self, first.writer, dict(inits), params, prefixed=True)
         body[:] = roll(inlined.body(body), first.writer)
         named = any(_NAME in names_in(s.node) for s in body)
@@ -186,6 +189,9 @@ class Functions(Classes):
     def _build_class(
         self, base: str, instances: list[Instance], several: bool, variants: list[list[Instance]]
     ) -> None:
+        if not instances[0].writer.in_graph:
+            super()._build_class(base, instances, several, variants)
+            return
         if len(instances) < 2 or any(map(_asks_for_sizes, instances)):
             raise Dissolve(instances[0].region)
         super()._build_class(base, instances, several, variants)
@@ -194,6 +200,8 @@ class Functions(Classes):
         self, base: str, mine: list[Instance], several: bool, variants: list[list[Instance]]
     ) -> str:
         """``basic_block``; no variable of the program may hide it."""
+        if not mine[0].writer.in_graph:
+            return super()._class_name(base, mine, several, variants)
         regions = self.program.written()
         taken = {n for r in regions for n in (*self.program.writer(r).holder, *self.taken)}
         wanted = names.snake(super()._class_name(base, mine, several, variants))
@@ -419,79 +427,6 @@ def _own(node: ast.AST) -> str | None:
     """Return ``x`` of ``self.x``."""
     own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     return node.attr if own and node.value.id == "self" else None  # type: ignore[attr-defined]
-
-
-# --- loops ---------------------------------------------------------------------------------------------------
-
-
-def roll(statements: list[Statement], writer: RegionWriter) -> list[Statement]:
-    """Return a body in which a block that is applied again and again stands in a loop.
-
-    Before: ``x = block(x, name="blocks_0")``, and so on. After: ``for i in range(12)``, one statement.
-    """
-    made: list[Statement] = []
-    position = 0
-    while position < len(statements):
-        length = _run(statements, position)
-        if length < _FEWEST:
-            made.append(statements[position])
-            position += 1
-            continue
-        first = statements[position]
-        stem, start = _numbered(first.node) or ("", 0)
-        count = names.unique("i", writer.holder)
-        span = [start + length] if not start else [start, start + length]
-        body = copy.deepcopy(first.node)
-        named = _name_of(body)[-1]
-        prefix = named.value.values[:-1] if isinstance(named.value, ast.JoinedStr) else []
-        number = ast.FormattedValue(ast.Name(count, ast.Load()), -1)
-        named.value = ast.JoinedStr([*prefix, ast.Constant(stem), number])
-        loop = ast.For(ast.Name(count, ast.Store()), call("range", *span), [body], [])
-        made.append(dataclasses.replace(first, node=loop))
-        position += length
-    return made
-
-
-def _run(statements: list[Statement], position: int) -> int:
-    """Return how many statements from a place on differ only in the number at the end of a name."""
-    first = _numbered(statements[position].node)
-    length = 1
-    while first and position + length < len(statements):
-        node = statements[position + length].node
-        if _numbered(node) != (first[0], first[1] + length):
-            break
-        if _nameless(node) != _nameless(statements[position].node):
-            break
-        length += 1
-    return length if first else 0
-
-
-def _name_of(node: ast.stmt) -> list[ast.keyword]:
-    """Return the ``name=`` of ``x = block(x, name=…)``, where the block takes what it gives."""
-    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)):
-        return []
-    target, made = node.targets[0], node.value
-    plain = isinstance(target, ast.Name) and isinstance(made.func, ast.Name)
-    if not plain or target.id not in {n for a in made.args for n in names_in(a)}:
-        return []
-    return [k for k in made.keywords if k.arg == "name"]
-
-
-def _numbered(node: ast.stmt) -> tuple[str, int] | None:
-    """Return the stem and the number of ``name="blocks_3"``."""
-    found = _name_of(node)
-    last = found[-1].value if found else None
-    if isinstance(last, ast.JoinedStr):
-        last = last.values[-1]
-    match = _NUMBERED.fullmatch(str(last.value)) if isinstance(last, ast.Constant) else None
-    return (match[1], int(match[2])) if match else None
-
-
-def _nameless(node: ast.stmt) -> str:
-    other = copy.deepcopy(node)
-    for keyword_ in _name_of(other):
-        keyword_.value = ast.Constant("")
-    return text(other)
 
 
 __all__ = ["FunctionDialect", "Functions", "dissolve_all", "keep_repeated"]

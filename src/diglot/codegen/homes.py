@@ -134,7 +134,7 @@ class Homes:
     def read(self, writer: RegionWriter, node: fx.Node) -> ast.expr:
         """Return an expression for a weight in PyTorch's orientation (or in the layout its uses share)."""
         home = self.of_node.get(node)
-        if self.program.style == "functional":
+        if writer.in_graph:
             return self._read_functional(writer, node, home)
         if home is None:
             home = self._declare(writer, node)

@@ -26,7 +26,7 @@ from diglot.codegen.keras_source import input_layer
 from diglot.codegen.optional import Instance
 from diglot.codegen.statements import Statement, assignment
 from diglot.codegen.trees import arguments
-from diglot.ir.hub import Call, Hub, is_call
+from diglot.ir.hub import Call, Hub, is_call, is_own
 from diglot.ir.sizes import is_static, shape_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ def inner_models(hub: Hub) -> set[Call]:
     found = [r for r in hub.root.walk() if r.path in hub.inner_models and r is not hub.root]
     apart = {r.path for r in found if r.function or any(c.function for c in r.walk())}
     return {r for r in found if r.path not in apart}
+
+
+def own_layers(hub: Hub) -> set[Call]:
+    """The calls of layers of the user's own, and those in them."""
+    return {region for region in hub.root.walk() if is_own(hub, region)}
 
 
 class Frozen:

@@ -227,10 +227,11 @@ def _get_config(params: list[str], optional: dict[str, ast.expr]) -> ast.Functio
 
 
 def _is_built_by_keras(program: Program, region: Call) -> bool:
-    """Tell whether loading a file builds a layer before it is called: the root, or an item of a root Sequential."""
+    """Tell whether loading a file builds a layer before it is called: the root, an item of a root Sequential, a layer
+    of a graph."""
     while region.parent is not None and program.is_sequential(region.parent):
         region = region.parent
-    return region is program.hub.root
+    return region.parent is None or program.writer(region.parent).in_graph
 
 
 def _build_from_config() -> ast.FunctionDef:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from diglot.codegen import names
-from diglot.ir.hub import Call, Hub
+from diglot.ir.hub import Call, Hub, is_own
 
 
 class Labels:
@@ -23,7 +23,8 @@ class Labels:
         self._below: dict[tuple[str, str], str] = {}
         self._models = model_paths(hub)
         regions = {c.path: c for c in hub.root.walk() if c is not hub.root}
-        blocks = [path for path in regions if path not in self._models]
+        own = {path for path, region in regions.items() if is_own(hub, region)}
+        blocks = [path for path in regions if path not in self._models and path not in own]
         given = _known_names(hub, self._models)
         unlike = [b.path for b in named_apart(hub)]
         # Kept all the same, where nothing else can be written.
@@ -63,7 +64,7 @@ def named_apart(hub: Hub) -> list[Call]:
     given = _known_names(hub, models)
     kinds: dict[Any, dict[str, Call]] = {}
     for block in hub.root.walk():
-        if block.path not in models:
+        if block.path not in models and not is_own(hub, block):
             kinds.setdefault(block.cls or block.class_name, {})[block.path] = block
     found: list[Call] = []
     for alike in kinds.values():
@@ -86,8 +87,13 @@ def part(path: str) -> str:
 
 
 def _known_names(hub: Hub, models: Iterable[str]) -> dict[str, str]:
-    """The names of layers in Keras by path, those of the models among them too."""
-    return {**hub.layer_names, **{p: hub.inner_models[p].name for p in models if p}}
+    """The names of a graph's layers in Keras by path, those of the models among them too; not what is in a layer."""
+    given = {p: n for p, n in hub.layer_names.items() if not _is_in_layer(p, hub.own_layers)}
+    return {**given, **{p: hub.inner_models[p].name for p in models if p}}
+
+
+def _is_in_layer(path: str, layers: Iterable[str]) -> bool:
+    return any(path.startswith(f"{layer}.") for layer in layers)
 
 
 def _model_of(path: str, models: Iterable[str]) -> str:

@@ -46,6 +46,8 @@ class RegionWriter(
 
     nested_length = 110
     """Characters of what is written inside another expression, at most."""
+    in_graph = False
+    """Whether the statements make a graph of layers, as those of a Functional model do."""
 
     def __init__(self, program: Program, region: Call) -> None:
         self.program = program

@@ -70,7 +70,8 @@ class KerasModel:
     it is a keras.Sequential. ``layers``: the names of its layers by their attribute paths, where it is the source;
     ``automatic``: the paths of those that Keras named; ``root``: the name of its only layer, where the PyTorch program
     is that layer; ``models``: the layers that are models, each its "module" in PyTorch, its "name" and its "kind"
-    ("functional", "sequential"); ``kept``: layers of Keras's own that the PyTorch program writes out.
+    ("functional", "sequential"); ``kept``: layers of Keras's own that the PyTorch program writes out; ``own``: the
+    modules of the layers of a graph that are of the user's own classes.
     """
 
     style: str = "layers"
@@ -81,6 +82,7 @@ class KerasModel:
     root: str = ""
     models: list[dict[str, str]] = field(default_factory=list)
     kept: list[KeptLayer] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Read the layers of a file."""

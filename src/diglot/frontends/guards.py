@@ -105,7 +105,8 @@ def _named(guard: str, names: list[str]) -> tuple[str, dict[str, Axis]]:
         axes[variable] = (source, int(match["axis"]))
         return variable
 
-    return re.sub(r"\s+", "", _SIZE.sub(name, guard)), axes
+    text = re.sub(r"\s+", " ", _SIZE.sub(name, guard)).strip()
+    return re.sub(r"(?<! or)(?<! and) (?!or |and )", "", text), axes
 
 
 def _root(equal: dict[str, str], variable: str) -> str:
@@ -128,7 +129,7 @@ def _always(text: str, axes: dict[str, Axis], equal: dict[str, str], variables: 
 
 
 def _value(node: ast.expr, sizes: dict[str, int]) -> Any:
-    """Evaluate integer arithmetic; ``KeyError`` for anything else."""
+    """Evaluate integer arithmetic and comparisons; ``KeyError`` for anything else."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
@@ -137,6 +138,9 @@ def _value(node: ast.expr, sizes: dict[str, int]) -> Any:
         return -_value(node.operand, sizes)
     if isinstance(node, ast.BinOp):
         return _OPERATORS[type(node.op)](_value(node.left, sizes), _value(node.right, sizes))
+    if isinstance(node, ast.BoolOp):  # broadcasting: ``a == b or b == 1``
+        parts = [_value(part, sizes) for part in node.values]
+        return any(parts) if isinstance(node.op, ast.Or) else all(parts)
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         return _OPERATORS[type(node.ops[0])](
             _value(node.left, sizes), _value(node.comparators[0], sizes)

@@ -139,12 +139,24 @@ class Hub:
     inner_models: dict[str, InnerModel] = dataclasses.field(
         default_factory=dict
     )  # path of a module -> the model in that Keras model
+    own_layers: frozenset[str] = frozenset()  # modules that are layers of the user's own classes in
+    # that Keras model, which is a graph of layers
 
     def write_out(self, node: fx.Node) -> None:
         """Make a buffer a constant of the program, under the name that it had."""
         buffer = self.parameters.pop(node)
         node.meta["named"] = buffer.name.rpartition(".")[2]
         self.constants[node] = buffer.value
+
+
+def is_own(hub: Hub, region: Call) -> bool:
+    """Tell whether a region is a layer of the user's own, or in one."""
+    above: Call | None = region
+    while above is not None:
+        if above.path in hub.own_layers:
+            return True
+        above = above.parent
+    return False
 
 
 MARK = "diglot.mark.default"

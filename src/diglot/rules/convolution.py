@@ -170,7 +170,7 @@ def _padded(op: OpCall, w: _Window) -> ast.expr | None:
         return None
     if w.padding != "same" and not w.before:
         return None
-    if op.writer.program.style == "functional":
+    if op.writer.in_graph:
         return None  # a function pads in a line of its own
     has_bias = op["bias"] is not None
     helper = op.helper("padded_depthwise_conv2d" if one_each else "padded_conv2d")
@@ -187,7 +187,7 @@ def _padded(op: OpCall, w: _Window) -> ast.expr | None:
 def _convolution(op: OpCall) -> ast.expr:
     w = _window(op)
     is_layer = op.is_layer("weight", "bias")
-    if w.padding == "same" and _strides_vary(op) and op.writer.program.style == "functional":
+    if w.padding == "same" and _strides_vary(op) and op.writer.in_graph:
         # As those blocks have it that stride: one function pads for all.
         w.before = w.after = numbers(op, "padding", w.rank)
         w.padding = "valid"

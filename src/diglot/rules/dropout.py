@@ -81,7 +81,7 @@ def _feature_alpha(op: OpCall) -> ast.expr:
 
 def _by_mode(op: OpCall) -> ast.expr:
     """``a if training else b``; Keras hands ``training`` to every ``call`` that asks for it."""
-    if op.writer.program.style == "functional" or op.writer.call.function:
+    if op.writer.in_graph or op.writer.call.function:
         raise op.refuse(
             "it differs between training and evaluation, which a layer's call can tell apart: "
             "translate with style='layers'"

@@ -69,7 +69,7 @@ def _batch_norm_layer(op: OpCall) -> ast.expr:
     parameters = op.writer.program.hub.parameters
     held = [parameters.get(op[n]) for n in _given("weight", "bias", op=op)]
     trained = any(parameter is None or parameter.trainable for parameter in held)
-    if not op["training"] and trained and op.writer.program.style == "functional":
+    if not op["training"] and trained and op.writer.in_graph:
         raise op.refuse(
             "a Functional model trains the statistics of every batch norm whose weights it trains; "
             "translate with style='layers'"

@@ -25,7 +25,7 @@ def _shape(op: OpCall) -> ast.expr:
 
 def _draw(op: OpCall, kind: str, **options: Any) -> ast.expr:
     """``keras.random.normal(shape, seed=self.seed_generator)``."""
-    if op.writer.program.style == "functional":
+    if op.writer.in_graph:
         raise op.refuse(
             "random numbers need a layer that keeps their seed; translate with style='layers'"
         )
