@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,14 @@ import numpy as np
 from torch import nn
 
 from diglot.codegen.names import common_start
-from diglot.codegen.weights import KerasModel, TensorSpec, WeightMap, WeightMapError, resolve
+from diglot.codegen.weights import (
+    KerasModel,
+    TensorSpec,
+    WeightEntry,
+    WeightMap,
+    WeightMapError,
+    resolve,
+)
 from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.original_names import Boundary, Names
 from diglot.ir.hub import InnerModel
@@ -46,6 +53,7 @@ class Layers:
     Sequential one; ``own`` are the modules of its layers that are of the user's own classes. ``inputs`` and
     ``outputs`` are as in the weight map; ``shapes`` are those of weights in Keras by their names in PyTorch.
     ``models`` are the layers that are models, by the paths of their modules; ``kept`` those that PyTorch has none for.
+    ``built`` are the weights that their layers made in ``build``.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -61,6 +69,7 @@ class Layers:
     models: Mapping[str, InnerModel] = dataclasses.field(default_factory=dict)
     kept: Sequence[KeptLayer] = ()
     own: Sequence[str] = ()
+    built: Collection[str] = ()
 
 
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
@@ -133,7 +142,23 @@ def described(model: Any, weight_map: WeightMap, modules: Mapping[str, Any]) -> 
         if (kind := _kind_of_model(layer))
     ]
     classes = [module for module, layer in modules.items() if functional and id(layer) in own]
-    return KerasModel(style, name, sequence, layers, automatic, root, inner, own=classes)
+    built = [name for entry in weight_map.entries for name in _built(model, entry)]
+    return KerasModel(
+        style, name, sequence, layers, automatic, root, inner, own=classes, built=built
+    )
+
+
+def _built(model: Any, entry: WeightEntry) -> Sequence[str]:
+    """The names of a weight that a layer within another made in ``build``: its path tells where the layer is."""
+    import keras
+
+    with contextlib.suppress(WeightMapError):
+        layer = resolve(model, entry.target.rpartition(".")[0])
+        variable = resolve(model, entry.target)
+        if isinstance(layer, keras.Layer) and not type(layer).__module__.startswith("keras."):
+            path = getattr(layer, "path", None) or ""
+            return entry.sources if "/" in path and variable.path.startswith(f"{path}/") else ()
+    return ()
 
 
 def _kind_of_model(layer: Any) -> str:
@@ -182,6 +207,7 @@ def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
         _models(weight_map),
         known.kept,
         known.own,
+        known.built,
     )  # fmt: skip
 
 

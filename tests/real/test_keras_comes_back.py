@@ -42,10 +42,13 @@ class Mixing(layers.Layer):
         self.inner = layers.Dense(width, name="up")
         self.outer = layers.Dense(width)
 
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(self.width,), initializer="ones", name="gain")
+
     def call(self, x):
         length = ops.shape(x)[1]
         seen = ops.cast(ops.tril(ops.ones((length, length))), x.dtype)
-        return x + ops.matmul(seen, self.outer(ops.relu(self.inner(x))))
+        return x + self.gain * ops.matmul(seen, self.outer(ops.relu(self.inner(x))))
 
 
 @keras.saving.register_keras_serializable()

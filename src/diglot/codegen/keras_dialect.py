@@ -192,8 +192,10 @@ class KerasDialect:
         for param in params:
             if param not in parts_that_may_lack:
                 init.body.append(set_attribute(param, ast.Name(param, ast.Load())))
+        built = _made_in_build(program, first)
         for attribute, value in inits:
-            init.body.append(set_attribute(attribute, value))
+            if attribute not in built:
+                init.body.append(set_attribute(attribute, value))
         taken = arguments(["self", *first.writer.params])
         if not first.writer.params:  # Keras calls no layer without an argument
             taken.args.append(ast.arg("inputs"))
@@ -202,13 +204,33 @@ class KerasDialect:
             taken.args.append(ast.arg("training"))
             taken.defaults.append(ast.Constant(None))
         forward = ast.FunctionDef("call", taken, [s.node for s in body], [])
-        parts: list[ast.stmt] = [init, forward] if inits or params else [forward]
+        parts: list[ast.stmt] = [init] if len(init.body) > 1 else []
+        if built:
+            weights = [set_attribute(n, value) for n, value in inits if n in built]
+            given = first.writer.params
+            shapes = [f"{n}_shape" for n in given] if len(given) > 1 else ["input_shape"]
+            parts.append(ast.FunctionDef("build", arguments(["self", *shapes]), [*weights], []))
+        parts.append(forward)
         if params:
             parts.append(_get_config(params, parts_that_may_lack))
-        if inits and _is_built_by_keras(program, first.region):
+        if inits and not built and _is_built_by_keras(program, first.region):
             parts.append(_build_from_config())
         decorator = E("keras.saving.register_keras_serializable(package=p)", p=program.package)
         return ast.ClassDef(name, [E("layers.Layer")], [], parts, [decorator])
+
+
+def _made_in_build(program: Program, first: Instance) -> set[str]:
+    """The attributes whose weights layers of a class made in ``build`` in the Keras model that this one comes from."""
+    kind = first.region.cls or first.region.class_name
+    alike = [r for r in program.hub.root.walk() if (r.cls or r.class_name) == kind]
+    members = program.writer(first.region).members.items() if program.hub.built else ()
+    return {
+        name
+        for (name, place), member in members
+        if member.kind == "weight"
+        and place is None
+        and any(".".join(filter(None, [r.path, member.source])) in program.hub.built for r in alike)
+    }
 
 
 def _get_config(params: list[str], optional: dict[str, ast.expr]) -> ast.FunctionDef:

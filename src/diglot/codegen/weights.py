@@ -71,7 +71,8 @@ class KerasModel:
     ``automatic``: the paths of those that Keras named; ``root``: the name of its only layer, where the PyTorch program
     is that layer; ``models``: the layers that are models, each its "module" in PyTorch, its "name" and its "kind"
     ("functional", "sequential"); ``kept``: layers of Keras's own that the PyTorch program writes out; ``own``: the
-    modules of the layers of a graph that are of the user's own classes.
+    modules of the layers of a graph that are of the user's own classes; ``built``: weights, by their names in PyTorch,
+    that a layer of the user's own made in ``build``.
     """
 
     style: str = "layers"
@@ -83,6 +84,7 @@ class KerasModel:
     models: list[dict[str, str]] = field(default_factory=list)
     kept: list[KeptLayer] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
+    built: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Read the layers of a file."""
