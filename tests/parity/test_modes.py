@@ -1,7 +1,10 @@
 """Models that do something else in training than in evaluation: one program holds both."""
 
+import keras
+import numpy as np
 import pytest
 import torch
+from keras import layers, ops
 from torch import nn
 
 import diglot
@@ -81,14 +84,78 @@ class Detector(nn.Module):
         return torch.stack([head(x) for head in self.heads], dim=1)
 
 
+class Centred(nn.Module):
+    """Statistics of its own, gathered in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(5))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * x.detach().mean(0))
+            return x - x.mean(0)
+        return x - self.mean
+
+
+class Codebook(nn.Module):
+    """Two tables of moving averages, one of them made of the other, without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 4)
+        self.register_buffer("count", torch.ones(6))
+        self.register_buffer("codes", torch.randn(6, 4))
+
+    def forward(self, x):
+        z = self.linear(x)
+        nearest = (z.unsqueeze(1) - self.codes).pow(2).sum(-1).argmin(1)
+        chosen = self.codes[nearest]
+        if self.training:
+            with torch.no_grad():
+                found = nn.functional.one_hot(nearest, 6).to(z.dtype)
+                self.count.data.mul_(0.9).add_(found.sum(0), alpha=0.1)
+                self.codes.lerp_(found.t() @ z / self.count.unsqueeze(1), 0.1)
+        return z + (chosen - z).detach(), z - self.codes[0]
+
+
+class Step(nn.Module):
+    """One of a flow's."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(5, 5), nn.BatchNorm1d(5)
+
+    def forward(self, x):
+        return torch.tanh(self.norm(self.linear(x)))
+
+
+class Flow(nn.Module):
+    """Runs its layers forwards in training, backwards in evaluation; what comes before and after is shared."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 5), nn.Linear(5, 3)
+        self.steps = nn.ModuleList([Step() for _ in range(3)])
+
+    def forward(self, x):
+        x = self.first(x)
+        for step in self.steps if self.training else reversed(self.steps):
+            x = x + step(x)
+        return self.last(x)
+
+
 @pytest.mark.parametrize(
     ("model", "size", "line"),
     [
         (VAE, 7, "if training"),
         (Detector, 5, "if training else "),
         (Calibrated, 5, "if training else "),
+        (Centred, 5, "        if training:\n            self.mean.assign(self.mean * 0.9 + "),
+        (Codebook, 5, "if training:"),
+        (Flow, 5, "        else:\n            x = x + self.steps[2](x)\n"),
     ],
-    ids=["vae", "detector", "calibrated"],
+    ids=["vae", "detector", "calibrated", "centred", "codebook", "flow"],
 )
 def test_both_modes_are_proven(model, size, line):
     """In evaluation and in training mode."""
@@ -129,39 +196,23 @@ class Auxiliary(nn.Module):
         return self.main(x)
 
 
-class Centred(nn.Module):
-    """Statistics of its own, gathered in training alone."""
+class Several(nn.Module):
+    """Shortens its result in evaluation."""
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(5))
+        self.linear = nn.Linear(5, 4)
 
     def forward(self, x):
-        if self.training:
-            self.mean.mul_(0.9).add_(0.1 * x.detach().mean(0))
-            return x - x.mean(0)
-        return x - self.mean
-
-
-class Flow(nn.Module):
-    """Runs its layers forwards in training, backwards in evaluation."""
-
-    def __init__(self):
-        super().__init__()
-        self.steps = nn.ModuleList([nn.Linear(5, 5), nn.Linear(5, 5)])
-
-    def forward(self, x):
-        for step in self.steps if self.training else reversed(self.steps):
-            x = step(x)
-        return x
+        x = self.linear(x)
+        return x if self.training else x[:, :3]
 
 
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
         (Auxiliary, "returns 2 tensors in training, 1 in evaluation"),
-        (Centred, "in place"),
-        (Flow, "where training calls steps.0, evaluation calls steps.1"),
+        (Several, "its values differ in shape"),
     ],
 )
 def test_what_no_one_program_holds_is_refused(model, reason):
@@ -169,3 +220,46 @@ def test_what_no_one_program_holds_is_refused(model, reason):
     with pytest.raises(BadInput, match=reason) as refusal:
         diglot.translate(model(), torch.randn(4, 5))
     assert "test_modes.py:" in str(refusal.value)
+
+
+class RealNVP(keras.Model):
+    """Keras's own example of a normalizing flow; its second result is 0 in evaluation."""
+
+    def __init__(self, count=2):
+        super().__init__()
+        self.count = count
+        self.masks = np.array([[0, 1], [1, 0]] * (count // 2), dtype="float32")
+        self.couplings = [self.coupling() for _ in range(count)]
+
+    def coupling(self):
+        x = keras.Input((2,))
+        s, t = (layers.Dense(2)(layers.Dense(4, activation="tanh")(x)) for _ in range(2))
+        return keras.Model(x, [s, t])
+
+    def call(self, x, training=True):
+        log_det, direction = 0, -1 if training else 1
+        for i in range(self.count)[::direction]:
+            masked, rest = x * self.masks[i], 1 - self.masks[i]
+            s, t = self.couplings[i](masked)
+            s *= rest
+            gate = (direction - 1) / 2
+            x = rest * (x * ops.exp(direction * s) + direction * t * ops.exp(gate * s)) + masked
+            log_det += gate * ops.sum(s, axis=1)
+        return x, log_det
+
+
+def test_a_flow_of_keras_and_back():
+    """Each mode a body of its own, both ways; the program is exported and compiled like any other."""
+    model = RealNVP()
+    model(np.zeros((2, 2), "float32"))
+    there = diglot.translate(model, np.random.randn(4, 2).astype("float32"), to="torch")
+    training, evaluation = there.source.split("        if self.training:")[1].split("        else:")
+    order = ["self.couplings[1](", "self.couplings[0]("]
+    assert training.index(order[0]) < training.index(order[1])
+    assert evaluation.index(order[1]) < evaluation.index(order[0])
+    proof = diglot.prove(there)
+    assert proof.verdict == "proven", proof.first_divergence
+    torch.export.export(there.model.train(), (torch.randn(3, 2),))
+    back = diglot.translate(there.model, torch.randn(4, 2))
+    assert "        if training:" in back.source
+    assert diglot.prove(back).verdict == "proven"

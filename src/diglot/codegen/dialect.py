@@ -87,6 +87,10 @@ class Dialect(Protocol):
         """What the attribute ``name`` that holds a weight is set to; ``perm`` is the order of its stored axes."""
         ...
 
+    def mode(self) -> ast.expr:
+        """Whether the model trains."""
+        ...
+
     def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
         """A value that a buffer, or a weight that trains, holds from now on, as a statement."""
         ...

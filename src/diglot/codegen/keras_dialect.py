@@ -129,6 +129,10 @@ class KerasDialect:
             options["trainable"] = False
         return call("self.add_weight", **options, name=name)
 
+    def mode(self) -> ast.expr:
+        """``training``: Keras hands it to every ``call`` that asks for it."""
+        return E("training")
+
     def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
         """``self.h.assign(h)``."""
         return ast.Expr(E("b.assign(v)", b=buffer, v=value))

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 
 from diglot.codegen import names
+from diglot.codegen.branches import Branch, branched
 from diglot.codegen.expr import E, names_in, text
 from diglot.codegen.limits import checks
 from diglot.codegen.lists import ListWriter
 from diglot.codegen.opcall import OpCall, Refusal
+from diglot.codegen.region_branches import BranchWriter
 from diglot.codegen.region_calls import CallWriter
 from diglot.codegen.region_effects import EffectWriter
 from diglot.codegen.region_layers import LayerWriter
@@ -40,7 +42,14 @@ _SLICE = {"aten.slice.Tensor"}
 
 
 class RegionWriter(
-    NameWriter, SizeWriter, LayerWriter, CallWriter, PartWriter, ListWriter, EffectWriter
+    NameWriter,
+    SizeWriter,
+    LayerWriter,
+    CallWriter,
+    PartWriter,
+    ListWriter,
+    EffectWriter,
+    BranchWriter,
 ):
     """Writes one region. ``members`` are the attributes it declares, ``statements`` its body."""
 
@@ -99,7 +108,8 @@ class RegionWriter(
             self.holder[names.local(name)] = name
         if self.call is self.program.hub.root:
             self._refuse_sizes()
-        self._items(self.call.items)
+        plain = self.program.style == "functional" or self.call.function
+        self._items(self.call.items if plain else branched(self.call))
         self._return()
         self.settle_waiting()
         self._drop_unread()
@@ -164,7 +174,9 @@ class RegionWriter(
         while position < len(items):
             item = items[position]
             self.at = item
-            if isinstance(item, Call):
+            if isinstance(item, Branch):
+                self.branch(item)
+            elif isinstance(item, Call):
                 grown = self.program.lists.growing_at(self, items, position)
                 if grown:
                     self.grow(grown)

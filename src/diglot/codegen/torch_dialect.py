@@ -151,6 +151,10 @@ class TorchDialect:
             return call("register_buffer", name, made, persistent=kept)
         return call("nn.Parameter", made, requires_grad=... if parameter.trainable else False)
 
+    def mode(self) -> ast.expr:
+        """``self.training``."""
+        return E("self.training")
+
     def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
         """``self.h = h``: the tensor that it held may still be needed for a gradient; a weight stays itself."""
         if trains:

@@ -139,14 +139,10 @@ class Marker:
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """Mark another trace of the model within the block, and keep what was seen of the one before."""
-        records = dict(self.records)
-        self.restart()
-        try:
-            yield
-        finally:
-            self.restart()
-            self.records.update(records)
+        """Mark another trace of the model within the block; what is seen there has numbers of its own."""
+        self._stack.clear()
+        yield
+        self._stack.clear()
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[Marker]:

@@ -23,6 +23,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind, TensorArgument
 
 from diglot.errors import BadInput
+from diglot.frontends import modes_apart
+from diglot.frontends.mode_changes import Changes
 from diglot.ir.hub import is_mark, target_name
 from diglot.ir.runnable import FLAGS
 from diglot.passes import stochastic_depth
@@ -120,7 +122,6 @@ class Merger:
         if len(ours) != len(theirs):
             counts = f"{len(ours)} tensors in training, {len(theirs)} in evaluation"
             raise self.refuse(f"returns {counts}")
-        self._check_order()
         self._match_inputs()
         self._align()
         for node in self.evaluation.graph_module.graph.nodes:
@@ -129,8 +130,9 @@ class Merger:
         end = next(n for n in self.graph.nodes if n.op == "output")
         for a, b in zip(ours, theirs, strict=True):
             self._choose(a, b, end)
-        if self.chosen:
-            self._check_changes()
+        left = Changes(self.training, set(self.image.values())).gate()
+        if left is not None:
+            raise self.refuse(f"training alone changes a tensor in place ({target_name(left)})")
         self.graph.lint()
         self.training.graph_module.recompile()
 
@@ -145,17 +147,11 @@ class Merger:
 
     # --- what both modes compute ------------------------------------------------------------------------
 
-    def _check_order(self) -> None:
-        """Refuse modules that run in another order: each would have to run twice, for either mode."""
+    def _runs_apart(self) -> bool:
+        """Tell whether modules run in another order: each has to be there twice, for either mode."""
         ours, theirs = (_paths(p.graph_module.graph) for p in (self.training, self.evaluation))
         order = [path for path in ours if path in theirs]
-        other = [path for path in theirs if path in ours]
-        for ahead, instead in zip(order, other, strict=True):
-            if ahead != instead:
-                raise self.refuse(
-                    f"calls its modules in another order: where training calls {ahead}, "
-                    f"evaluation calls {instead}"
-                )
+        return order != [path for path in theirs if path in ours]
 
     def _match_inputs(self) -> None:
         def inputs(program: ExportedProgram) -> list[tuple[Any, fx.Node]]:
@@ -165,11 +161,17 @@ class Merger:
         named = {(s.kind, s.target or n.name): n for s, n in inputs(self.training)}
         for spec, node in inputs(self.evaluation):
             found = named.get((spec.kind, spec.target or node.name))
-            if found is not None and spec.kind is InputKind.CONSTANT_TENSOR:
-                a, b = self.training.constants[spec.target], self.evaluation.constants[spec.target]
-                found = found if a.shape == b.shape and torch.equal(a, b) else None
+            if spec.kind is InputKind.CONSTANT_TENSOR:
+                alike = [n for (kind, name), n in named.items()
+                         if kind is spec.kind and self._is_same(str(name), str(spec.target))]  # fmt: skip
+                found = found if found in alike else next(iter(alike), None)
             if found is not None:
                 self.image[node] = found
+
+    def _is_same(self, ours: str, theirs: str) -> bool:
+        a, b = self.training.constants[ours], self.evaluation.constants[theirs]
+        same = isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
+        return same and a.dtype == b.dtype and torch.equal(a, b)
 
     def _align(self) -> None:
         """Pair the ops of both graphs that do the same thing in the same module, in order."""
@@ -179,10 +181,33 @@ class Merger:
         known = dict(self.image)
         first = [self._key(n, self.training, {}) for n in ours]
         second = [self._key(n, self.evaluation, known) for n in theirs]
+        if self._runs_apart():
+            self._pair_ends(ours, theirs, first, second)
+            return
         matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
         for block in matcher.get_matching_blocks():
             for offset in range(block.size):
                 self.image[theirs[block.b + offset]] = ours[block.a + offset]
+
+    def _pair_ends(
+        self, ours: list[fx.Node], theirs: list[fx.Node], first: list[Any], second: list[Any]
+    ) -> None:
+        """Pair what both modes begin and end with, and copy all that evaluation does in between."""
+        results = [self._results(p) for p in (self.training, self.evaluation)]
+        both = list(zip(*results, strict=True))
+        start, end = modes_apart.ends(ours, theirs, (first, second), both)
+        self.image.update(zip(theirs[:start], ours[:start], strict=True))
+        trained, evaluated = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
+        taken = {key for node in trained for key in modes_apart.stack_of(node)}
+        taken -= set(modes_apart.container([*trained, *evaluated]))
+        flags = modes_apart.training_flags(self.graph)
+        reader = ours[-end] if end else next(n for n in self.graph.nodes if n.op == "output")
+        for node in evaluated:
+            copy = self._copy(node, reader, marked=True)
+            modes_apart.as_another_call(copy, taken)
+            modes_apart.set_flag(copy, flags)
+        if end:
+            self.image.update(zip(theirs[-end:], ours[-end:], strict=True))
 
     def _key(self, node: fx.Node, program: ExportedProgram, image: dict[fx.Node, fx.Node]) -> Any:
         """What an op is, whatever values it reads: its target, constants, weights, module and shape."""
@@ -229,15 +254,18 @@ class Merger:
             self.chosen[ours, other] = made
         reader.replace_input_with(ours, made)
 
-    def _copy(self, node: fx.Node, reader: fx.Node) -> fx.Node:
-        """Return the image of a value, computing what evaluation alone computes before ``reader``."""
+    def _copy(self, node: fx.Node, reader: fx.Node, *, marked: bool = False) -> fx.Node:
+        """Return the image of a value, computing what evaluation alone computes before ``reader``.
+
+        ``marked``: with the marks of its modules.
+        """
         if node in self.image:
             return self.image[node]
         if node.op == "placeholder" and node.name in self.constants:
             return self._keep_constant(node)
         if node.op != "call_function":
             raise self.refuse(f"evaluation alone reads {node.name}")
-        if is_mark(node):
+        if is_mark(node) and not marked:
             return self._copy(node.args[0], reader)
         if target_name(node) == "aten.detach_.default":  # torch.tensor([…]) within forward ends so
             return self._copy(node.args[0], reader)
@@ -265,19 +293,6 @@ class Merger:
         self.training.graph_signature.input_specs.append(spec)
         self.image[node] = made
         return made
-
-    def _check_changes(self) -> None:
-        """Refuse tensors that training alone changes in place and evaluation sees."""
-        seen = set(self.image.values())
-        for node in self.graph.nodes:
-            schema = getattr(node.target, "_schema", None)
-            if node.op != "call_function" or schema is None or not schema.is_mutable:
-                continue
-            changed = node.args[0]
-            if node in seen or "num_batches_tracked" in str(changed) or changed not in seen:
-                continue
-            if not target_name(node).startswith("aten.batch_norm"):
-                raise self.refuse(f"training alone changes a tensor in place ({target_name(node)})")
 
 
 def _paths(graph: fx.Graph) -> dict[str, None]:

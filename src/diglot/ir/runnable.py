@@ -100,9 +100,12 @@ class Interpreter(fx.Interpreter):
         super().__init__(module)
         self.training = training
         self.observer = observer
+        self.wanted = _wanted(module.graph, training)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, and tell the observer."""
+        if n not in self.wanted:
+            return None  # what the other mode alone computes
         value = self._run_node(n)
         if self.observer is not None:
             self.observer(n, value)
@@ -138,6 +141,22 @@ class Interpreter(fx.Interpreter):
                 kwargs = {k: v for k, v in kwargs.items() if k != "dropout_p"}
             return self.call_function(n.target, args, kwargs)
         return super().run_node(n)
+
+
+def _wanted(graph: fx.Graph, training: bool) -> set[fx.Node]:
+    """The nodes that one mode runs: all that its results, and what it changes, are made of."""
+    found: set[fx.Node] = set()
+    stack = [n for n in graph.nodes if not n.users or n.op == "placeholder"]
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found.add(node)
+        if node.op == "call_function" and target_name(node) == "diglot.by_mode.default":
+            stack.append(node.args[0 if training else 1])  # type: ignore[arg-type]
+        else:
+            stack += node.all_input_nodes
+    return found
 
 
 def _check_batch(value: torch.Tensor) -> None:

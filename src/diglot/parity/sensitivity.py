@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from diglot.parity.prover import Prover
 
 MOVES = "the outputs move"
+IN_TRAINING = "random weights, inputs changed, in training mode"
 _CALIBRATE_BELOW = 1e-3
 _DRAWS = 4
 """How often weights are drawn until the outputs move with the inputs."""
@@ -49,6 +51,11 @@ def measure(prover: Prover, item: Settled, widest: Settled) -> None:
     figures["random weights, inputs changed"] = moved
     model.load_each(perturb(model.present(), model.all_parameters(), prover.seed))
     figures["random weights, weights changed"] = _movement(prover, base, item.inputs)
+    if vacuous(figures) and not prover.one_mode:  # a result may be a constant in evaluation alone
+        model.load({**prover.real, **prover.random})
+        with contextlib.suppress(*MODEL_ERRORS):
+            base = model.outputs(item.inputs, training=True)
+            figures[IN_TRAINING] = _movement(prover, base, other, training=True)
     prover.proof.sensitivity = {**figures, "verdict": vacuous(figures) or MOVES}
 
 
@@ -67,10 +74,12 @@ def _random_movement(
     return base, moved
 
 
-def _movement(prover: Prover, base: list[np.ndarray], inputs: list[np.ndarray]) -> dict[str, float]:
+def _movement(
+    prover: Prover, base: list[np.ndarray], inputs: list[np.ndarray], *, training: bool = False
+) -> dict[str, float]:
     """How far every output is from `base` for `inputs`, relatively, by the output's name."""
     try:
-        after = prover.model.outputs(inputs)
+        after = prover.model.outputs(inputs, training)
     except MODEL_ERRORS:
         after = base
     names = [".".join(map(str, spec.path)) or "output" for spec in prover.weight_map.outputs]

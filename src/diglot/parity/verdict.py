@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from diglot.parity.proof import Proof
-from diglot.parity.sensitivity import MOVES
+from diglot.parity.sensitivity import IN_TRAINING, MOVES
 
 if TYPE_CHECKING:
     from diglot.parity.prover import Prover
@@ -66,9 +66,17 @@ def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
     elif not proof.sensitivity or sensitivity != MOVES:
         proof.verdict = "unproven"
         proof.reason = sensitivity or "it was not measured whether the outputs move"
+    elif IN_TRAINING in proof.sensitivity and not _trained(proof):
+        proof.verdict = "unproven"
+        proof.reason = "an output moves in training mode alone, which was not compared"
     else:
         proof.verdict = "proven"
     return proof
+
+
+def _trained(proof: Proof) -> bool:
+    """Tell whether outputs were compared in training mode."""
+    return any(c.kind == "outputs" and c.mode == "train" and c.count for c in proof.checks)
 
 
 def _reason(prover: Prover) -> str:

@@ -23,7 +23,7 @@ from torch import fx
 
 from diglot.ir.hub import ASSIGN, Hub, target_name
 from diglot.passes import own_weights
-from diglot.passes.views import is_view, undo_view
+from diglot.passes.views import is_view, root_of, shares_memory, undo_view
 
 #: Draws whose functional twins go by other names.
 _DRAWS = {
@@ -33,7 +33,7 @@ _DRAWS = {
 }
 
 
-def _functional_target(node: fx.Node) -> torch._ops.OpOverload | None:
+def functional_target(node: fx.Node) -> torch._ops.OpOverload | None:
     """Return the functional twin of an in-place op (``add_.Tensor`` -> ``add.Tensor``)."""
     space, op, overload = target_name(node).split(".")
     if not op.endswith("_") or op.endswith("__"):
@@ -51,7 +51,7 @@ def make_functional(hub: Hub) -> None:
     for node in list(hub.graph.nodes):
         if node.op != "call_function" or target_name(node).count(".") != 2:
             continue
-        twin = _functional_target(node)
+        twin = functional_target(node)
         if twin is not None and isinstance(node.args[0], fx.Node):
             _replace(hub, node, twin)
 
@@ -98,7 +98,9 @@ def _write_through(hub: Hub, node: fx.Node, target: fx.Node, value: fx.Node) -> 
     now = order[node]
     replaced = {target: value}
     current, result = target, value
-    while is_view(current):
+    of_buffer = root_of(target) in hub.parameters
+    shared = shares_memory if of_buffer else is_view
+    while shared(current):
         base = current.args[0]
         result = undo_view(graph, current, base, result)
         replaced[base] = result
@@ -107,7 +109,7 @@ def _write_through(hub: Hub, node: fx.Node, target: fx.Node, value: fx.Node) -> 
     for view in list(graph.nodes):
         if (
             view not in replaced
-            and is_view(view)
+            and shared(view)
             and order.get(view, now) < now
             and view.args[0] in replaced
         ):
@@ -145,3 +147,4 @@ def _keep(hub: Hub, node: fx.Node, base: fx.Node, value: fx.Node) -> None:
         return
     made = hub.graph.call_function(torch.ops.diglot.assign.default, (base, value))
     made.meta = {**node.meta, "val": base.meta["val"]}
+    own_weights.drop_detaches(made, node)

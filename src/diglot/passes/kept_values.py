@@ -36,7 +36,7 @@ def _detach(hub: Hub, node: fx.Node, value: fx.Node) -> None:
     made.meta = dict(value.meta)
     node.args = (node.args[0], made)
     for other in list(value.users):
-        if other is not made and is_call(other, DETACH):
+        if other is not made and is_call(other, {DETACH}):
             other.replace_all_uses_with(made)
             hub.graph.erase_node(other)
 
@@ -47,7 +47,7 @@ def _carries_gradient(hub: Hub, value: fx.Node) -> bool:
     stack = [value]
     while stack:
         node = stack.pop()
-        if node in seen or is_call(node, DETACH) or not _is_float(node):
+        if node in seen or is_call(node, {DETACH}) or not _is_float(node):
             continue
         seen.add(node)
         trains = node in hub.parameters and hub.parameters[node].trainable

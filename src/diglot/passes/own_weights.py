@@ -23,9 +23,8 @@ from torch import fx
 
 from diglot.errors import Problem, Unsupported
 from diglot.ir.hub import ASSIGN, Hub, is_call, target_name
-from diglot.passes.views import is_view
+from diglot.passes.views import DETACH, shares_memory
 
-DETACH = "aten.detach.default"
 _LINE = re.compile(r'File "(.+?)", line (\d+), in ')
 
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
@@ -39,11 +38,11 @@ def written_to(hub: Hub, target: fx.Node) -> fx.Node | None:
     Raises :class:`Unsupported` where another value is changed behind its gradient's back, and read after that.
     """
     node, detached = target, None
-    while is_view(node) or is_call(node, DETACH):
-        detached = node if is_call(node, DETACH) else detached
+    while shares_memory(node):
+        detached = node if is_call(node, {DETACH}) else detached
         node = node.args[0]  # type: ignore[assignment]
-    if node in hub.parameters and not hub.parameters[node].buffer:
-        return node
+    if node in hub.parameters:
+        return None if hub.parameters[node].buffer else node
     if detached is not None:
         _check_unread(hub, detached, target)
     return None
@@ -72,7 +71,7 @@ def write(hub: Hub, node: fx.Node, value: fx.Node, weight: fx.Node) -> None:
         target = target.args[0]  # type: ignore[union-attr]
     again: dict[fx.Node, fx.Node] = {weight: weight}
     for view in list(graph.nodes):
-        source = view.args[0] if is_view(view) or is_call(view, DETACH) else None
+        source = view.args[0] if shares_memory(view) else None
         if source not in again or order.get(view, len(order)) > order[node]:
             continue
         later = [u for u in view.users if order.get(u, -1) > order[node]]
@@ -85,10 +84,10 @@ def write(hub: Hub, node: fx.Node, value: fx.Node, weight: fx.Node) -> None:
             user.replace_input_with(view, again[view])
     if node.users:
         node.replace_all_uses_with(again[node.args[0]])  # type: ignore[index]
-    _drop_detaches(made, node)
+    drop_detaches(made, node)
 
 
-def _drop_detaches(assigned: fx.Node, replaced: fx.Node) -> None:
+def drop_detaches(assigned: fx.Node, replaced: fx.Node) -> None:
     """Nothing flows back through an assignment: what is detached for it alone need not be."""
     alone, stack = {assigned, replaced}, list(assigned.all_input_nodes)
     while stack:
@@ -97,7 +96,7 @@ def _drop_detaches(assigned: fx.Node, replaced: fx.Node) -> None:
             alone.add(node)
             stack += node.all_input_nodes
     for node in alone:
-        if is_call(node, DETACH):
+        if is_call(node, {DETACH}):
             for user in list(node.users):
                 user.replace_input_with(node, node.args[0])  # type: ignore[arg-type]
 

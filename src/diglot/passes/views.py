@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from diglot.ir.hub import is_mark, target_name
+from diglot.ir.hub import is_call, is_mark, target_name
 
 _VIEWS = {
     "aten.select.int": "aten.select_scatter.default",
@@ -29,11 +29,24 @@ _TURNS = {
     "aten.expand.default",
 }
 _ALL = _VIEWS.keys() | _RESHAPES | _TURNS
+DETACH = "aten.detach.default"
 
 
 def is_view(node: fx.Node) -> bool:
-    """Tell whether a node's value shares its memory with what it is made of."""
+    """Tell whether a node's value shares its memory with what it is made of, and its gradient as well."""
     return node.op == "call_function" and (is_mark(node) or target_name(node) in _ALL)
+
+
+def shares_memory(node: fx.Node) -> bool:
+    """Tell whether a node's value shares its memory, though it may be without its gradient."""
+    return is_view(node) or is_call(node, {DETACH})
+
+
+def root_of(node: fx.Node) -> fx.Node:
+    """What a view is a view of."""
+    while shares_memory(node):
+        node = node.args[0]  # type: ignore[assignment]
+    return node
 
 
 def _overload(name: str) -> torch._ops.OpOverload:
@@ -45,7 +58,7 @@ def undo_view(graph: fx.Graph, view: fx.Node, base: fx.Node, value: fx.Node) -> 
     """Return the base with the view's part replaced by ``value``."""
     name = target_name(view)
     made: fx.Node
-    if is_mark(view) or name == "aten.alias.default":
+    if is_mark(view) or name in ("aten.alias.default", DETACH):
         return value
     if name in _VIEWS:
         made = graph.call_function(_overload(_VIEWS[name]), (base, value, *view.args[1:]))
