@@ -123,6 +123,8 @@ def _translation(
         add_listing(info, made, done.written, model)
     elif listed is not None:
         add_graph(info, done.written, *listed)
+    if made.losses:
+        info["losses"] = made.losses
     if made.left_out:
         info["left_out"] = made.left_out
         for item in made.left_out:
@@ -169,6 +171,7 @@ class Programmed:
 def program(mirror: Mirror, dynamic: Any, io_layout: str) -> Programmed:
     """Capture and write a mirror."""
     hub, values = capture(mirror.module, mirror.example_inputs, dynamic, "torch")
+    hub.losses = mirror.losses
     if mirror.outputs is not None:
         _name_outputs(hub, mirror.outputs)
     _tie(hub, mirror)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 from keras import layers, ops
 from torch import nn
@@ -263,3 +264,49 @@ def test_a_flow_of_keras_and_back():
     back = diglot.translate(there.model, torch.randn(4, 2))
     assert "        if training:" in back.source
     assert diglot.prove(back).verdict == "proven"
+
+
+class MonteCarlo(nn.Module):
+    """Drops in evaluation as well, in the middle alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 40)
+
+    def forward(self, x):
+        x = nn.functional.dropout(self.linear(x), 0.2, self.training)
+        x = nn.functional.dropout(x, 0.5)
+        return nn.functional.dropout(x, 0.2, training=self.training)
+
+
+def test_dropout_that_has_no_mode():
+    """Monte Carlo dropout drops in evaluation, and there and back; it became a layer that does not."""
+    there = diglot.translate(MonteCarlo(), torch.randn(3, 5))
+    assert there.source.count("training=True") == 1
+    x = np.ones((2, 5), "float32")
+    assert not np.allclose(there.model(x), there.model(x))
+    back = diglot.translate(there.model, x, to="torch")
+    assert back.source.count("F.dropout(") == 1 and back.source.count("nn.Dropout(") == 2
+    assert diglot.prove(back).verdict == "proven"
+
+
+class Counter(keras.Model):
+    """Counts its calls in a variable of TensorFlow's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.count = layers.Dense(3), tf.Variable(0.0, trainable=False)
+
+    def call(self, x):
+        self.count.assign_add(1.0)
+        return self.linear(x) / self.count
+
+
+def test_variables_of_tensorflow_are_written_to():
+    """And not those of the model that is read."""
+    model = Counter()
+    model(np.zeros((2, 5), "float32"))
+    translation = diglot.translate(model, np.random.randn(3, 5).astype("float32"), to="torch")
+    assert float(model.count) == 1.0
+    assert "self.count = count\n" in translation.source
+    assert diglot.prove(translation).verdict == "proven"

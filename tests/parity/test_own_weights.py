@@ -122,3 +122,30 @@ def test_what_is_kept_keeps_no_gradient():
     for _ in range(2):
         translation.model(torch.randn(3, 5)).sum().backward()
     assert translation.model.mean.grad_fn is None
+
+
+class Penalised(keras.Model):
+    """Adds to its loss in both of Keras's ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Dense(6, kernel_regularizer="l2", name="first")
+        self.last = layers.Dense(2)
+
+    def call(self, x):
+        x = self.first(x)
+        self.add_loss(ops.sum(x**2))
+        return self.last(x)
+
+
+def test_what_adds_to_a_loss_is_said():
+    """In the program, and in the proof; the model that is read keeps its losses."""
+    model = Penalised()
+    x = np.random.randn(4, 5).astype("float32")
+    model(x)
+    translation = diglot.translate(model, x, to="torch")
+    assert f"``first`` (regularizer), ``{model.name}``" in translation.source
+    proof = diglot.prove(translation)
+    assert proof.verdict == "proven"
+    assert f"what {model.name} adds to the loss (add_loss)" in [n["what"] for n in proof.not_compared]
+    assert len(model.losses) == 2 and all(np.isfinite(float(loss)) for loss in model.losses)

@@ -28,6 +28,7 @@ from diglot.ir.limits import limits
 from diglot.ir.sizes import expression, is_static, shape_of
 from diglot.rules.registry import Rule, registry
 
+_CHOICES = {"diglot.by_mode.default"}
 _GENERATED = re.compile(r"(_\d+|_default|_tensor|_int|_scalar)+$")
 
 
@@ -204,7 +205,10 @@ class Program(TreeQueries):
         last = leaf.rpartition(".")[2]
         if last and not last.isdigit() and leaf != (writer.call.path if writer else ""):
             return names.snake(last)
-        kept = next((u.args[0] for u in node.users if is_call(u, {ASSIGN})), None)
+        users = [
+            u for n in (node, *(u for u in node.users if is_call(u, _CHOICES))) for u in n.users
+        ]
+        kept = next((u.args[0] for u in users if is_call(u, {ASSIGN})), None)
         if kept in self.hub.parameters and kept is not node:
             return names.snake(self.weights.short_name(kept))  # type: ignore[arg-type]
         return noun or "x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 
 import torch
 from torch import fx, nn
@@ -25,6 +26,7 @@ from diglot.codegen.statements import Key, through
 from diglot.codegen.torch_dialect import TorchDialect
 from diglot.ir.hub import Hub, target_name
 
+_LISTED = 6  # layers that a docstring names
 _SHORT = 56  # what a person nests where nothing says how the author did
 _RETURNED = 85  # what is returned fills its line
 
@@ -106,15 +108,22 @@ def write(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Writte
     construct = call(root.name) if root is not None else classes.sequence(hub.root)
     if float_dtype is torch.float64:
         construct = E("network.double()", network=construct)
-    body.append(_build_function(construct))
+    body.append(_build_function(construct, hub.losses))
     source = finish(program, body)
     lines, spans = line_map(source, classes.classes, "forward")
     return Written(source, program, classes.classes, None, lines, spans)
 
 
-def _build_function(construct: ast.expr) -> ast.FunctionDef:
+def _build_function(construct: ast.expr, losses: dict[str, str]) -> ast.FunctionDef:
     """``def build_model(weights=None)``."""
     head = "Build the model; ``weights`` is the path of a ``.safetensors`` file."
+    if losses:
+        listed = [f"``{layer}`` ({what})" for layer, what in list(losses.items())[:_LISTED]]
+        more = [f"{len(losses) - _LISTED} more"] if len(losses) > _LISTED else []
+        said = (
+            f"It adds nothing to a loss, as these layers did in Keras: {', '.join(listed + more)}."
+        )
+        head = "\n    ".join([head, "", *textwrap.wrap(said, LINE_LENGTH - 4), ""])
     tree = ast.parse(
         "def build_model(weights=None):\n"
         "    model = construct\n"

@@ -51,6 +51,7 @@ class Mirror:
     ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``. ``outputs`` is set where the
     model gives the module's results as a dict: the place of each key's value among them. ``dynamic`` holds the sizes
     that the model leaves open, by the place of the input and by axis; None where it does not declare its inputs.
+    ``losses`` holds, once ``module`` has run, what adds to the model's loss, by the layer's name.
     ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why"). ``ties``
     holds a second name that a weight had in PyTorch, its name in ``module``, and the class of the second's owner.
     ``boundary`` says in which order the axes of inputs and of outputs were in PyTorch, as those of ``module``.
@@ -67,6 +68,7 @@ class Mirror:
     dynamic: dict[str, dict[int, bool]] | None = None
     layers: dict[str, Any] = dataclasses.field(default_factory=dict)  # by the path of their modules
     left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    losses: dict[str, str] = dataclasses.field(default_factory=dict)
     ties: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     boundary: Boundary | None = None
     masked: bool = False
@@ -88,6 +90,7 @@ def mirror(
     """
     import keras
 
+    from diglot.frontends.keras_tracing import losses
     from diglot.frontends.keras_tracing.calls import Trace
     from diglot.frontends.keras_tracing.classes import take_apart
     from diglot.frontends.keras_tracing.inputs import as_inputs, declared_sizes
@@ -107,6 +110,7 @@ def mirror(
     tree = Tree(trusted, names)
     inner = only_layer(model, structure, given_names)
     module = tree.build(model, inner)
+    losses.of_layers(tree, model)
     if structure == "list":
         take_apart(module, given_names)
     trace = Trace(tree)
@@ -134,6 +138,7 @@ def mirror(
         sizes,
         tree.layers,
         tree.left_out,
+        tree.losses,
         ties,
         names.boundary if names is not None else None,
         tree.masked,

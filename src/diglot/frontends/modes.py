@@ -27,7 +27,7 @@ from diglot.frontends import modes_apart
 from diglot.frontends.mode_changes import Changes
 from diglot.ir.hub import is_mark, target_name
 from diglot.ir.runnable import FLAGS
-from diglot.passes import stochastic_depth
+from diglot.passes import always_dropout, stochastic_depth
 
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 _LIBRARY.define("by_mode(Tensor training, Tensor evaluation) -> Tensor")
@@ -239,6 +239,7 @@ class Merger:
     def _choose(self, ours: fx.Node, theirs: fx.Node, reader: fx.Node) -> None:
         """Make ``reader`` see ``ours`` in training and ``theirs`` in evaluation."""
         other = self._copy(theirs, reader)
+        ours = self._as_layer(ours, other, reader)
         dropped = _is_dropout(ours) and ours.args[0] is other  # which does nothing in evaluation
         if other is ours or dropped:
             return
@@ -253,6 +254,17 @@ class Merger:
             made.meta["nn_module_stack"] = _shared(ours, other)
             self.chosen[ours, other] = made
         reader.replace_input_with(ours, made)
+
+    def _as_layer(self, ours: fx.Node, other: fx.Node, reader: fx.Node) -> fx.Node:
+        """A dropout that drops whatever the mode, but is run in training alone, is like any other."""
+        call = always_dropout.dropped(ours)
+        if call is None or call.args[0] is not other:
+            return ours
+        with self.graph.inserting_before(call):
+            made = self.graph.call_function(torch.ops.aten.dropout.default, call.args)
+        made.meta = dict(ours.meta)
+        reader.replace_input_with(ours, made)
+        return made
 
     def _copy(self, node: fx.Node, reader: fx.Node, *, marked: bool = False) -> fx.Node:
         """Return the image of a value, computing what evaluation alone computes before ``reader``.

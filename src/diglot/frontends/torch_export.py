@@ -22,7 +22,15 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.proxy import TracerBase
 
 from diglot.errors import BadInput, DataDependent, DiglotError
-from diglot.frontends import attention, modes, packing, plain_data, recurrent, refused
+from diglot.frontends import (
+    attention,
+    modes,
+    packing,
+    plain_data,
+    recurrent,
+    refused,
+    unconditional,
+)
 from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
 
@@ -264,7 +272,7 @@ def _run_export(model: nn.Module, args: tuple, kwargs: dict, shapes: Any) -> Exp
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     try:
-        with plain_data.AsDetached():
+        with plain_data.AsDetached(), unconditional.seen():
             return torch.export.export(
                 model,
                 args,

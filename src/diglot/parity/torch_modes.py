@@ -94,6 +94,8 @@ class NoDropout(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Return dropout's input; hand attention a probability of zero."""
         kwargs = dict(kwargs or {})
+        if func is torch.native_dropout or func is torch.ops.aten.native_dropout.default:
+            return args[0], torch.ones_like(args[0], dtype=torch.bool)
         if func in _DROPOUTS:
             return args[0] if args else kwargs["input"]
         if func is torch.nn.functional.scaled_dot_product_attention:

@@ -18,23 +18,29 @@ import torch
 from torch import fx
 
 from diglot.ir.hub import ASSIGN, Hub, is_call
-from diglot.passes.own_weights import DETACH
+from diglot.passes.by_mode import BY_MODE
+from diglot.passes.views import DETACH
 
 
 def detach(hub: Hub) -> None:
     """Rewrite in place."""
     for node in list(hub.graph.nodes):
         if is_call(node, {ASSIGN}) and hub.parameters[node.args[0]].buffer:  # type: ignore[index]
-            value = node.args[1]
-            if isinstance(value, fx.Node) and _carries_gradient(hub, value):
-                _detach(hub, node, value)
+            _detach(hub, node, 1)
 
 
-def _detach(hub: Hub, node: fx.Node, value: fx.Node) -> None:
+def _detach(hub: Hub, node: fx.Node, place: int) -> None:
+    value = node.args[place]
+    if not isinstance(value, fx.Node) or not _carries_gradient(hub, value):
+        return
+    if is_call(value, {BY_MODE}) and len(value.users) == 1:  # what one mode alone computes
+        _detach(hub, value, 0)
+        _detach(hub, value, 1)
+        return
     with hub.graph.inserting_after(value):
         made = hub.graph.call_function(torch.ops.aten.detach.default, (value,))
     made.meta = dict(value.meta)
-    node.args = (node.args[0], made)
+    node.update_arg(place, made)
     for other in list(value.users):
         if other is not made and is_call(other, {DETACH}):
             other.replace_all_uses_with(made)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from diglot.ir.hub import Hub
 from diglot.passes import (
+    always_dropout,
     attention_scores,
     bags,
     broadcasts,
@@ -42,6 +43,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
         stochastic_depth.recognise,
         "its noise is drawn in place, and is no longer a pattern once made functional",
     ),
+    (always_dropout.recognise, "its mask is no result of the program's"),
     (functional.make_functional, "later passes may then move and drop nodes freely"),
     (by_mode.specialise, "a buffer that is changed twice is chosen twice, once within the other"),
     (clean.drop_identities, "after in-place ops are gone a copy is the value itself"),

@@ -34,6 +34,11 @@ def _dropout_layer(op: OpCall) -> ast.expr:
     return call("layers.Dropout", _rate(op))
 
 
+def _always(op: OpCall) -> ast.expr:
+    """Monte Carlo dropout: it drops in evaluation, too."""
+    return E("layer(x, training=True)", layer=op.layer(_dropout_layer(op)), x=op.expr("input"))
+
+
 def _feature(op: OpCall) -> ast.expr:
     if _is_off(op):
         return op.expr("input")
@@ -141,6 +146,14 @@ register(
         torch="self.buffer = x",
         layout="logical",
         effect=True,
+    ),
+    Rule(
+        "diglot.always_dropout.default",
+        _always,
+        torch="F.dropout(x, p)",
+        noun="dropout",
+        topic="Randomness",
+        note=_NOTE,
     ),
     Rule("diglot.by_mode.default", _by_mode, torch="a if self.training else b", noun="x"),
     Rule(

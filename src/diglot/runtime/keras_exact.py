@@ -48,6 +48,11 @@ def no_dropout(model: Any) -> Iterator[None]:
     replaced = [(place, "dropout", keep) for place in (keras.random, module, backend.random)]
     # Keras's own layers and initializers draw through `module`; model.py goes by the public name.
     replaced += [(keras.random, "normal", normal), (keras.random, "uniform", uniform)]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        replaced += [(tf.random, "normal", normal), (tf.random, "uniform", uniform)]
+        replaced.append((tf.nn, "dropout", keep))
     try:
         with _replaced(replaced):
             yield

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from diglot.frontends.keras_layers.records import LayerCall, Sample, channels_first, layer
+from diglot.frontends.unconditional import always_dropout
+
+_ALWAYS = "training=True: PyTorch's layer, and its function, drop in training alone"
 
 
 class SharedDropout(nn.Module):
@@ -36,9 +39,9 @@ def _dropout(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
     if run.forced is None:
         return run.module(x)
     if isinstance(run.module, nn.Dropout):
-        return F.dropout(x, rate, True)
+        return always_dropout(x, rate)
     shape = [s if n is None else n for s, n in zip(x.shape, run.layer.noise_shape, strict=True)]
-    return x * F.dropout(torch.ones(shape, dtype=x.dtype), rate, True)
+    return x * always_dropout(torch.ones(shape, dtype=x.dtype), rate)
 
 
 layer(
@@ -59,17 +62,15 @@ layer(
 def _spatial(rank: int) -> Any:
     """Whole feature maps are dropped: torch's channel dropouts, on channels first."""
     module = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)[rank - 1]
-    function = (F.dropout1d, F.dropout2d, F.dropout3d)[rank - 1]
 
     def call(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
         if run.forced is False or not run.layer.rate:
             return x
-        drop = (
-            run.module if run.forced is None else lambda v: function(v, float(run.layer.rate), True)
-        )
+        if run.forced:
+            raise run.refused(_ALWAYS)
         if channels_first(run.layer):
-            return drop(x)
-        return drop(x.movedim(-1, 1)).movedim(1, -1)
+            return run.module(x)
+        return run.module(x.movedim(-1, 1)).movedim(1, -1)
 
     return module, call
 
@@ -105,8 +106,10 @@ def _alpha_dropout(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
     rate = float(run.layer.rate)
     if not rate or run.forced is False:
         return x
+    if run.forced:
+        raise run.refused(_ALWAYS)
     if run.layer.noise_shape is None:
-        return run.module(x) if run.forced is None else F.alpha_dropout(x, rate, True)
+        return run.module(x)
     raise run.refused("noise_shape: torch.nn.AlphaDropout draws for each element")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from diglot.frontends.keras_ops.table import op
+from diglot.frontends.unconditional import always_dropout
 
 _FLOATS = [torch.float32]
 
@@ -168,7 +169,7 @@ def dropout(
     inputs: torch.Tensor, rate: float, noise_shape: Any = None, seed: Any = None
 ) -> torch.Tensor:
     if noise_shape is None or tuple(noise_shape) == tuple(inputs.shape):
-        return torch.nn.functional.dropout(inputs, rate, True)
+        return always_dropout(inputs, rate) if rate else inputs
     sizes = [s if n is None else n for s, n in zip(inputs.shape, noise_shape, strict=True)]
     kept = torch.rand(sizes, dtype=inputs.dtype) >= rate
     return torch.where(kept, inputs / (1 - rate), torch.zeros_like(inputs))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from keras import Layer, Metric
 
 from diglot.errors import Problem, Unsupported
-from diglot.frontends.keras_tracing.tensor import Tracer, author_line, unwrap
+from diglot.frontends.keras_tracing.tensor import Tracer, as_torch, author_line, unwrap
 
 if TYPE_CHECKING:
     from diglot.frontends.keras_tracing.calls import Trace
@@ -31,6 +33,28 @@ def write(trace: Trace, variable: Any, value: Any) -> Tracer:
     return Tracer(trace.value_of(variable))
 
 
+def of_tensorflow(assign: Callable[[Any, Any], Tracer]) -> Iterator[tuple[type, str, Callable]]:
+    """Yield the methods of TensorFlow's own variables that write, and what stands for them."""
+    tf = sys.modules.get("tensorflow")
+    if tf is None or not hasattr(tf, "__version__"):
+        return
+    from tensorflow.python.ops import resource_variable_ops as variables
+
+    kinds = (variables.ResourceVariable, variables.BaseResourceVariable)
+
+    def add(variable: Any, delta: Any, *_: Any, **__: Any) -> Tracer:
+        return assign(variable, as_torch(variable) + as_torch(delta))
+
+    def subtract(variable: Any, delta: Any, *_: Any, **__: Any) -> Tracer:
+        return assign(variable, as_torch(variable) - as_torch(delta))
+
+    def write_to(variable: Any, value: Any, *_: Any, **__: Any) -> Tracer:
+        return assign(variable, value)
+
+    for name, made in (("assign", write_to), ("assign_add", add), ("assign_sub", subtract)):
+        yield from ((kind, name, made) for kind in kinds if name in vars(kind))
+
+
 def _refusal(tree: Tree, variable: Any) -> str | None:
     """Return why an assignment cannot be translated, or ``None``.
 
@@ -38,7 +62,8 @@ def _refusal(tree: Tree, variable: Any) -> str | None:
     """
     place = tree.variables.get(id(variable))
     if place is None:
-        if "seed_generator" in variable.path or id(variable) in _of_metrics(tree):
+        path = getattr(variable, "path", "")  # TensorFlow's own have none
+        if "seed_generator" in path or id(variable) in _of_metrics(tree):
             return None
         return "the variable is no weight of the model: make it with add_weight, or hold it by an attribute"
     entry = tree.entries[place]

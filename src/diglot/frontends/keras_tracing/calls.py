@@ -18,7 +18,7 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
-from diglot.frontends.keras_tracing import assigned, carried_functions, patches, tf_calls
+from diglot.frontends.keras_tracing import assigned, carried_functions, losses, patches, tf_calls
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.inputs import looked_up
@@ -27,6 +27,8 @@ from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant,
 from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
 from diglot.ir.weight_entry import WeightEntry
+
+_NOWHERE = "it is no attribute of the model (nor in a list or dict that is): assign it to one"
 
 
 class Mode:
@@ -82,6 +84,7 @@ class Trace:
     def running(self, module: nn.Module, forced: bool | None, given: Any) -> Iterator[None]:
         """Make ``module`` the one whose forward runs, on the tracers in ``given``."""
         outermost = not self._modules
+        changes = [functools.partial(made, self) for made in (assigned.write, losses.add)]
         if outermost:
             self.root = module
             self._float = _float_of(module, given)
@@ -90,9 +93,7 @@ class Trace:
         self._forced.append(forced)
         try:
             with (
-                patches.installed(
-                    self.call, self.value_of, functools.partial(assigned.write, self)
-                ),
+                patches.installed(self.call, self.value_of, *changes),
                 working_float(self._float or torch.float32),
             ):
                 yield
@@ -226,7 +227,7 @@ class Trace:
         if path is None:
             why = keras_layers.refusal(layer)
             if why is None and record.weights is not None:
-                why = "it is no attribute of the model (nor in a list or dict that is): assign it to one"
+                why = _NOWHERE
             if why is not None:
                 raise Unsupported([_problem(layer, why)])
             module = record.make(layer) if record.make is not None else None
@@ -255,14 +256,7 @@ class Trace:
     def _composite(self, layer: Layer, forced: bool | None, args: tuple, kwargs: dict) -> Any:
         path = self.tree.paths.get(id(layer))
         if path is None:
-            raise Unsupported(
-                [
-                    _problem(
-                        layer,
-                        "it is no attribute of the model (nor in a list or dict that is): assign it to one",
-                    )
-                ]
-            )
+            raise Unsupported([_problem(layer, _NOWHERE)])
         assert self.root is not None
         module = self.root.get_submodule(path)
         if isinstance(layer, (Functional, Sequential)):

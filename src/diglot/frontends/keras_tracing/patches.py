@@ -19,7 +19,7 @@ from keras.src.backend.common.variables import Variable as KerasVariable
 from keras.src.utils.backend_utils import DynamicBackend
 
 from diglot.frontends import keras_ops
-from diglot.frontends.keras_tracing import tensor, tf_calls
+from diglot.frontends.keras_tracing import assigned, tensor, tf_calls
 from diglot.frontends.keras_tracing.tensor import Tracer, unwrap, wrap
 
 _NAMESPACES = ("numpy", "nn", "core", "math", "linalg", "image", "random")
@@ -75,12 +75,13 @@ def installed(
     call_layer: Callable,
     value_of: Callable[[Any], torch.Tensor],
     assign: Callable[[Any, Any], Tracer],
+    add_loss: Callable[..., None],
 ) -> Iterator[None]:
     """Run Keras on torch tensors for the length of the context.
 
     ``call_layer(layer, args, kwargs)`` is what calling a layer does; ``value_of(variable)`` gives the torch tensor
-    that holds a Keras variable, in Keras's shape, and ``assign(variable, value)`` writes to it. Entering again inside,
-    with the same ones, does nothing.
+    that holds a Keras variable, in Keras's shape, and ``assign(variable, value)`` writes to it;
+    ``add_loss(layer, loss)`` is what a layer does with a loss. Entering again inside, with the same ones, does nothing.
     """
     with _LOCK:
         if _installed and _installed[-1] == (call_layer, value_of):
@@ -96,9 +97,12 @@ def installed(
         tensor._variable_value.append(value_of)
         try:
             replace(Layer, "__call__", lambda layer, *a, **k: call_layer(layer, a, k))
+            replace(Layer, "add_loss", lambda layer, *a, **k: add_loss(layer, *a, **k))
             replace(Operation, "symbolic_call", _symbolic_call)
             replace(KerasVariable, "value", property(lambda v: Tracer(value_of(v))))
             replace(KerasVariable, "assign", lambda v, value: assign(v, value))
+            for owner, name, made in assigned.of_tensorflow(assign):
+                replace(owner, name, made)
             for name in _NAMESPACES:
                 original = getattr(backend, name)
                 if not isinstance(original, Namespace):

@@ -112,6 +112,7 @@ class Tree(Weights):
         self.problems: list[Problem] = []
         self._within: list[Layer] = []
         self.left_out: list[dict[str, str]] = []  # what layers do in training alone
+        self.losses: dict[str, str] = {}  # what adds to the model's loss, by the layer's name
         self.activations: dict[str, str] = {}  # path of a layer -> that of its activation's module
         self.lent: dict[str, nn.Module] = {}  # layers whose weights their holders have, by path
         self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks

@@ -241,6 +241,10 @@ def _row_dropout(op: OpCall) -> ast.expr:
     return E("layer(x)", layer=layer, x=op.expr("input"))
 
 
+def _always_dropout(op: OpCall) -> ast.expr:
+    return call("F.dropout", op.expr("input"), op["p"])
+
+
 def _row_dropout_layer(op: OpCall) -> ast.expr:
     return call(op.helper("DropPath"), op["p"])
 
@@ -272,4 +276,5 @@ alike("dropout", *_dropout("Dropout"))
 alike("feature_dropout", *_dropout("FeatureDropout"))
 alike("alpha_dropout", *_dropout("AlphaDropout"))
 alike("diglot.row_dropout.default", _row_dropout, _row_dropout_layer)
+alike("diglot.always_dropout.default", _always_dropout)
 alike("feature_alpha_dropout", *_dropout("FeatureAlphaDropout"))
