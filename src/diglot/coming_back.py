@@ -17,6 +17,7 @@ def prepare(hub: Hub, origin: Layers, style: str) -> None:
     hub.layer_names, hub.automatic_names = origin.names, origin.automatic
     hub.model_name, hub.root_layer = origin.name, origin.root
     hub.stored_shapes, hub.built = dict(origin.shapes), frozenset(origin.built)
+    hub.weight_names = dict(origin.weights)
     hub.is_sequence = origin.is_sequence and style == "functional"
     if style == "functional":
         hub.own_layers = frozenset(origin.own)

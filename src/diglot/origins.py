@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import sys
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ from diglot.codegen.names import common_start
 from diglot.codegen.weights import (
     KerasModel,
     TensorSpec,
-    WeightEntry,
     WeightMap,
     WeightMapError,
     resolve,
@@ -53,7 +53,7 @@ class Layers:
     Sequential one; ``own`` are the modules of its layers that are of the user's own classes. ``inputs`` and
     ``outputs`` are as in the weight map; ``shapes`` are those of weights in Keras by their names in PyTorch.
     ``models`` are the layers that are models, by the paths of their modules; ``kept`` those that PyTorch has none for.
-    ``built`` are the weights that their layers made in ``build``.
+    ``built`` are the weights that their layers made in ``build``, ``weights`` the names that these gave them.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -70,8 +70,10 @@ class Layers:
     kept: Sequence[KeptLayer] = ()
     own: Sequence[str] = ()
     built: Collection[str] = ()
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+_AUTOMATIC_WEIGHT = re.compile(r"variable(_\d+)?")
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
 _LAYERS: weakref.WeakKeyDictionary[Any, Layers] = weakref.WeakKeyDictionary()
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -142,23 +144,40 @@ def described(model: Any, weight_map: WeightMap, modules: Mapping[str, Any]) -> 
         if (kind := _kind_of_model(layer))
     ]
     classes = [module for module, layer in modules.items() if functional and id(layer) in own]
-    built = [name for entry in weight_map.entries for name in _built(model, entry)]
+    weights, built = _own_weights(model, weight_map)
     return KerasModel(
-        style, name, sequence, layers, automatic, root, inner, own=classes, built=built
+        style,
+        name,
+        sequence,
+        layers,
+        automatic,
+        root,
+        inner,
+        own=classes,
+        built=built,
+        weights=weights,
     )
 
 
-def _built(model: Any, entry: WeightEntry) -> Sequence[str]:
-    """The names of a weight that a layer within another made in ``build``: its path tells where the layer is."""
+def _own_weights(model: Any, weight_map: WeightMap) -> tuple[dict[str, str], list[str]]:
+    """The weights, by their names in PyTorch, that layers of the user's own hold: what they are called, "" where Keras
+    calls them that, and which were made in ``build``, as the path tells of one in a layer within another."""
     import keras
 
-    with contextlib.suppress(WeightMapError):
-        layer = resolve(model, entry.target.rpartition(".")[0])
-        variable = resolve(model, entry.target)
-        if isinstance(layer, keras.Layer) and not type(layer).__module__.startswith("keras."):
+    names: dict[str, str] = {}
+    built = []
+    for entry in weight_map.entries:
+        with contextlib.suppress(WeightMapError):
+            layer = resolve(model, entry.target.rpartition(".")[0])
+            variable = resolve(model, entry.target)
+            if not isinstance(layer, keras.Layer) or _is_public(layer) or len(entry.sources) > 1:
+                continue
+            automatic = _AUTOMATIC_WEIGHT.fullmatch(variable.name)
+            names[entry.sources[0]] = "" if automatic else variable.name
             path = getattr(layer, "path", None) or ""
-            return entry.sources if "/" in path and variable.path.startswith(f"{path}/") else ()
-    return ()
+            if "/" in path and variable.path.startswith(f"{path}/"):
+                built.append(entry.sources[0])
+    return names, built
 
 
 def _kind_of_model(layer: Any) -> str:
@@ -183,12 +202,19 @@ def _only_layer(weight_map: WeightMap, layers: Mapping[str, str]) -> str:
 
 
 def _own_layers(model: Any) -> Iterator[Any]:
-    """The layers of a graph, and of the models among them, that are not of a class of Keras's."""
+    """The layers of a graph, and of the models among them, that are of no class of ``keras.layers``."""
     for layer in model.layers:
         if _kind_of_model(layer):
             yield from _own_layers(layer)
-        elif not type(layer).__module__.startswith("keras."):
+        elif not _is_public(layer):
             yield layer
+
+
+def _is_public(layer: Any) -> bool:
+    """Whether a program can name a layer's class (``layers.Dense``); not so those of keras.applications' own."""
+    from keras import layers
+
+    return getattr(layers, type(layer).__name__, None) is type(layer)
 
 
 def remember_layers(module: nn.Module, weight_map: WeightMap) -> None:
@@ -208,6 +234,7 @@ def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
         known.kept,
         known.own,
         known.built,
+        known.weights,
     )  # fmt: skip
 
 

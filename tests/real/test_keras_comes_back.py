@@ -43,12 +43,13 @@ class Mixing(layers.Layer):
         self.outer = layers.Dense(width)
 
     def build(self, shape):
-        self.gain = self.add_weight(shape=(self.width,), initializer="ones", name="gain")
+        self.gain = self.add_weight(shape=(self.width,), initializer="ones", name="strength")
+        self.shift = self.add_weight(shape=(self.width,), initializer="zeros")
 
     def call(self, x):
         length = ops.shape(x)[1]
         seen = ops.cast(ops.tril(ops.ones((length, length))), x.dtype)
-        return x + self.gain * ops.matmul(seen, self.outer(ops.relu(self.inner(x))))
+        return x + self.shift + self.gain * ops.matmul(seen, self.outer(ops.relu(self.inner(x))))
 
 
 @keras.saving.register_keras_serializable()

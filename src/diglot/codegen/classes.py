@@ -118,7 +118,13 @@ class Classes:
         name = self.program.own_names.of(region, members, made)
         if name and isinstance(made, ast.Call):
             made.keywords.append(ast.keyword("name", ast.Constant(name)))
-        return made
+        return self._whole(members, made)
+
+    def _whole(self, member: Member, made: ast.expr) -> ast.expr:
+        """Say of a part whether it is trained."""
+        if member.child is None:
+            return made
+        return self.program.dialect.whole(self.program, member.child.path, made)
 
     def _construct(self, member: Member) -> ast.expr:
         if member.child is None:
@@ -136,7 +142,7 @@ class Classes:
     def sequence(self, region: Call) -> ast.expr:
         """Return ``keras.Sequential([...])`` or ``nn.Sequential(...)``."""
         members = self.program.sequence(region)
-        items = [self._construct(m) for m in members]
+        items = [self._whole(m, self._construct(m)) for m in members]
         own = isinstance(items[0], ast.Call) and isinstance(items[0].func, ast.Name)
         run = own or len(items) > 2  # two alike of the framework's own layers are written out
         written = self._list(items) if run else ast.List(items, ast.Load())

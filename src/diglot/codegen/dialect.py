@@ -91,6 +91,16 @@ class Dialect(Protocol):
         """Whether the model trains."""
         ...
 
+    def trained(
+        self, writer: RegionWriter, construct: ast.expr, weights: list[fx.Node]
+    ) -> ast.expr:
+        """A layer's construction, which says whether its weights are trained where the language has it say so."""
+        ...
+
+    def whole(self, program: Program, path: str, construct: ast.expr) -> ast.expr:
+        """The construction of a module, which says so where no weight of it is trained."""
+        ...
+
     def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
         """A value that a buffer, or a weight that trains, holds from now on, as a statement."""
         ...

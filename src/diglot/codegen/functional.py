@@ -23,7 +23,7 @@ from diglot.codegen.functional_writers import (
     model_inputs,
 )
 from diglot.codegen.functions import FunctionDialect, Functions, dissolve_all, keep_repeated
-from diglot.codegen.inner_models import Frozen, inner_models, own_layers
+from diglot.codegen.inner_models import inner_models, own_layers
 from diglot.codegen.keras_source import (
     build_function,
     build_sequence,
@@ -131,7 +131,6 @@ class FunctionalProgram(Program):
         self.problems += refused(self.limits)
         self.lists = PlainLists(self)
         self.labels = Labels(hub)
-        self.frozen = Frozen(hub)
 
     def writer(self, call: Call) -> RegionWriter:
         if call not in self._writers:

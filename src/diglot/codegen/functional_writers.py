@@ -92,24 +92,6 @@ class FunctionalWriter(RegionWriter):
         self.statements.append(Statement(ast.Assign([ast.Name(variable, ast.Store())], made)))
         return ast.Name(variable, ast.Load())
 
-    def layer(
-        self,
-        node: fx.Node,
-        construct: ast.expr,
-        weights: dict[str, Any],
-        default: str,
-        suffix: str = "",
-        stands: bool = True,
-    ) -> ast.expr:
-        """A layer whose weights are not trained says so, where not its whole model is frozen."""
-        assert isinstance(construct, ast.Call)
-        nodes = [n for value in weights.values() for n in weight_nodes(value)]
-        frozen = self.program.frozen.layer(self.call, construct, nodes)
-        construct.keywords = [k for k in construct.keywords if k.arg != "trainable"]
-        if frozen:
-            construct.keywords.append(ast.keyword("trainable", ast.Constant(False)))
-        return super().layer(node, construct, weights, default, suffix, stands)
-
     def _shared(self, member: Member) -> bool:
         nodes = [n for value in member.weights.values() for n in weight_nodes(value)]
         return any(sum(u in self._own for u in n.users) > 1 for n in nodes)

@@ -318,6 +318,8 @@ class Inline(ast.NodeTransformer):
         model = self._is_model(part)
         if not model and not any(k.arg == "name" for k in made.keywords):
             made.keywords.append(ast.keyword("name", self._named(part, times)))
+        if not model and (child := self.writer.members[part, None].child) is not None:
+            made = self.dialect.whole(self.writer.program, child.path, made)
         long = model and not self.writer.plain and len(text(made)) > _SHORT
         if self._is_shared(part) or long:
             variable = names.unique(names.local(part), self.taken)

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from torch import fx
 
 from diglot.codegen import names, sequences
 from diglot.codegen.classes import Classes, Dissolve, LayerClass
@@ -26,7 +24,7 @@ from diglot.codegen.keras_source import input_layer
 from diglot.codegen.optional import Instance
 from diglot.codegen.statements import Statement, assignment
 from diglot.codegen.trees import arguments
-from diglot.ir.hub import Call, Hub, is_call, is_own
+from diglot.ir.hub import Call, Hub, is_own
 from diglot.ir.sizes import is_static, shape_of
 
 if TYPE_CHECKING:
@@ -46,42 +44,6 @@ def inner_models(hub: Hub) -> set[Call]:
 def own_layers(hub: Hub) -> set[Call]:
     """The calls of layers of the user's own, and those in them."""
     return {region for region in hub.root.walk() if is_own(hub, region)}
-
-
-class Frozen:
-    """Tells which models and layers of a program are not trained. A Sequential's layers say so themselves."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        trained = {p.name for p in hub.parameters.values() if p.trainable and not p.buffer}
-        # A batch norm whose statistics move is no frozen layer, whatever becomes of its weights.
-        norms = [n for n in hub.call_of if is_call(n, {"aten.batch_norm.default"}) and n.args[5]]
-        moving = {hub.parameters[w].name for n in norms for w in n.args[3:5] if w in hub.parameters}
-        held = {p.name for p in hub.parameters.values() if not p.buffer}
-        self._models = {
-            path
-            for path, model in hub.inner_models.items()
-            if not model.is_sequence
-            if any(_below(held, path)) and not any(_below(trained | moving, path))
-        }
-
-    def model(self, path: str) -> bool:
-        """Whether no weight of a model is trained, where some of those around it are."""
-        return path in self._models and not self._inside(path)
-
-    def layer(self, region: Call, construct: ast.Call, weights: Sequence[fx.Node]) -> bool:
-        """Whether no weight of a layer is trained, where some of the models around it are."""
-        said = any(k.arg == "trainable" for k in construct.keywords)
-        held = [p for w in weights if (p := self._hub.parameters.get(w)) is not None]
-        frozen = bool(held) and not any(p.trainable or p.buffer for p in held)
-        return (said or frozen) and not self._inside(f"{region.path}.")
-
-    def _inside(self, path: str) -> bool:
-        return any(path.startswith(f"{model}.") for model in self._models)
-
-
-def _below(names: Iterable[str], path: str) -> Iterator[str]:
-    return (name for name in names if name.startswith(f"{path}."))
 
 
 class InnerModels:
@@ -128,7 +90,7 @@ class InnerModels:
         else:
             statements[-1].node = assignment("outputs", last.value)
         made = call("keras.Model", given, E("outputs"), name=known.name)
-        if self._program.frozen.model(region.path):
+        if self._program.frozen.whole(region.path):
             statements.append(Statement(assignment("model", made)))
             statements.append(Statement(ast.parse("model.trainable = False").body[0]))
             made = E("model")

@@ -125,9 +125,29 @@ class KerasDialect:
         options: dict[str, Any] = {"shape": shape, "initializer": initializer}
         if not parameter.value.dtype.is_floating_point:
             options["dtype"] = "bool" if parameter.value.dtype == torch.bool else "int32"
-        if not parameter.trainable:
+        if program.frozen.weight(parameter):
             options["trainable"] = False
-        return call("self.add_weight", **options, name=name)
+        known = program.hub.weight_names.get(parameter.name, name)
+        return call("self.add_weight", **options, name=known or ...)
+
+    def trained(
+        self, writer: RegionWriter, construct: ast.expr, weights: list[fx.Node]
+    ) -> ast.expr:
+        """A layer whose weights are not trained says so, where not all around it is frozen."""
+        if not isinstance(construct, ast.Call):
+            return construct
+        frozen = writer.program.frozen.layer(writer.call, construct, weights)
+        construct.keywords = [k for k in construct.keywords if k.arg != "trainable"]
+        if frozen:
+            construct.keywords.append(ast.keyword("trainable", ast.Constant(False)))
+        return construct
+
+    def whole(self, program: Program, path: str, construct: ast.expr) -> ast.expr:
+        """``not_trained(Encoder())`` where no weight of a module is trained."""
+        if not program.frozen.whole(path):
+            return construct
+        program.helpers.add("not_trained")
+        return call("not_trained", construct)
 
     def mode(self) -> ast.expr:
         """``training``: Keras hands it to every ``call`` that asks for it."""

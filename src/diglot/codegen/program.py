@@ -12,6 +12,7 @@ from diglot.codegen import author, names
 from diglot.codegen.columns import Columns
 from diglot.codegen.constants import Constants
 from diglot.codegen.dialect import Dialect
+from diglot.codegen.frozen import Frozen
 from diglot.codegen.homes import Homes
 from diglot.codegen.initial import Initial
 from diglot.codegen.keras_dialect import KerasDialect
@@ -71,6 +72,7 @@ class Program(TreeQueries):
         self.lists = Lists(self)
         self.columns = Columns(self)
         self.own_names = OwnNames(hub)
+        self.frozen = Frozen(hub, style)
         self._strides: dict[Any, set[str]] | None = None
         self._frames: dict[fx.Node, tuple[Frame, ...]] = {}
         self._writers: dict[Call, RegionWriter] = {}

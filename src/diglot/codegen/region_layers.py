@@ -53,6 +53,7 @@ class LayerWriter:
     ) -> ast.expr:
         """Declare a layer (once) and return the expression that names it."""
         nodes = [n for value in weights.values() for n in weight_nodes(value)]
+        construct = self.program.dialect.trained(self, construct, nodes)
         path = self.program.weights.home_of_layer(self, node, nodes) if nodes else None
         if path is None:
             leaf = self.leaf_path(node)

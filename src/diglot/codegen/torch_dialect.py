@@ -155,6 +155,14 @@ class TorchDialect:
         """``self.training``."""
         return E("self.training")
 
+    def trained(self, writer: object, construct: ast.expr, weights: object) -> ast.expr:
+        """As it is: weights are frozen after they are made."""
+        return construct
+
+    def whole(self, program: object, path: str, construct: ast.expr) -> ast.expr:
+        """As it is."""
+        return construct
+
     def keep(self, buffer: ast.expr, value: ast.expr, *, trains: bool) -> ast.stmt:
         """``self.h = h``: the tensor that it held may still be needed for a gradient; a weight stays itself."""
         if trains:

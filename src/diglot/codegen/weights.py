@@ -72,7 +72,8 @@ class KerasModel:
     is that layer; ``models``: the layers that are models, each its "module" in PyTorch, its "name" and its "kind"
     ("functional", "sequential"); ``kept``: layers of Keras's own that the PyTorch program writes out; ``own``: the
     modules of the layers of a graph that are of the user's own classes; ``built``: weights, by their names in PyTorch,
-    that a layer of the user's own made in ``build``.
+    that a layer of the user's own made in ``build``; ``weights``: what such layers call their weights, ""
+    where Keras does.
     """
 
     style: str = "layers"
@@ -85,6 +86,7 @@ class KerasModel:
     kept: list[KeptLayer] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
     built: list[str] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read the layers of a file."""

@@ -142,6 +142,9 @@ class Hub:
     inner_models: dict[str, InnerModel] = dataclasses.field(
         default_factory=dict
     )  # path of a module -> the model in that Keras model
+    weight_names: dict[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # of weights that layers of the user's own hold there; "" where Keras gave the name
     built: frozenset[str] = frozenset()  # weights that their layers made in ``build`` there
     own_layers: frozenset[str] = frozenset()  # modules that are layers of the user's own classes in
     # that Keras model, which is a graph of layers
