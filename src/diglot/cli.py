@@ -85,8 +85,8 @@ def main() -> None:
     # Read when PyTorch is loaded: its threads then wait without spinning, and leave the cores to the
     # Keras process beside it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if not debugging():  # TensorFlow's notes on the machine, which nobody asked for
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's notes on the machine, which nobody asked for.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 import webbrowser
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -60,12 +62,30 @@ def translate_and_prove(request: Request, console: Console) -> dict[str, Any]:
     steps = Steps(console)
     with steps.step("Loading PyTorch", "Loaded PyTorch"):
         import torch  # noqa: F401  the slowest import, shown as the step that it is
+    if request.target == "torch":
+        with steps.step("Loading Keras", "Loaded Keras"), _hiding_notes():
+            import keras  # noqa: F401
     shown = _short(request.source)
     with steps.step(f"Reading {shown}", f"Read {shown}"):
         source = _load(request)
     # Keras imports in its own process while PyTorch exports in this one.
     with contextlib.closing(start_worker()):
         return _translate_and_prove(request, source, steps)
+
+
+@contextlib.contextmanager
+def _hiding_notes() -> Iterator[None]:
+    """Keep off the screen what TensorFlow 2.21 writes to stderr as it is imported, whatever its log level is:
+    that oneDNN is on. The step's own animation stands still meanwhile."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _load(request: Request) -> LoadedSource:

@@ -24,6 +24,11 @@ class Doubled(nn.Module):
         return x * 2 if 2 * x.shape[1] > 21 else x + 1
 
 
+class Quarter(nn.Module):
+    def forward(self, x):
+        return x * 2 if x.shape[1] // 4 != 1 else x + 1
+
+
 class Ten(nn.Module):
     def forward(self, x):
         return x * 2 if 2 * x.shape[1] == 20 else x + 1
@@ -83,6 +88,14 @@ def test_a_size_that_decides_a_branch_is_fixed():
     }
     with pytest.raises(ValueError, match="expected shape"):
         translation.model(torch.randn(2, 13, 5).numpy())
+
+
+def test_a_size_is_fixed_where_shorter_ones_take_another_way():
+    module = Quarter()
+    translation = diglot.translate(module, torch.randn(2, 20, 5))
+    call(translation, module, numbers(3, 20, 5))
+    with pytest.raises(ValueError, match="expected shape"):
+        translation.model(numbers(2, 5, 5))
 
 
 def test_two_sizes_that_are_compared_are_fixed():

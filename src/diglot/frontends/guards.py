@@ -6,7 +6,7 @@ import ast
 import itertools
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sympy
@@ -28,7 +28,9 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod, ast.Pow: operator.pow, ast.Eq: operator.eq, ast.NotEq: operator.ne,
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
+_EXTREMES: dict[str, Callable[..., Any]] = {"max": max, "min": min}
 _TRIED = (2, 3, 5, 8, 13)
+_FURTHER = 64  # sizes beyond a bound
 
 
 def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) -> set[Axis]:
@@ -36,7 +38,8 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
 
     ``values`` are the examples by name; leading sizes that are equal in them are one batch. A bound
     (``size <= 512``: a table of positions) leaves a size dynamic within it, and so does ``size != 10`` (see
-    :mod:`diglot.ir.limits`); two equal sizes are one size; what then holds for every size says nothing.
+    :mod:`diglot.ir.limits`); two equal sizes are one size; what then holds for every size, or for every one that
+    the bounds leave (``size // 4 != 1`` from 8 on), says nothing.
     Any other guard fixes the sizes it speaks of.
     """
     guards = [_named(g, names) for g in getattr(program, "_guards_code", None) or []]
@@ -46,6 +49,7 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
         if match:
             equal[_root(equal, match[1])] = _root(equal, match[2])
     found: set[Axis] = set()
+    shortest = _shortest(program, names)
     unequal, compared = _author_compares(program)
     for text, axes in guards:
         if _LINEAR.fullmatch(text):
@@ -54,7 +58,11 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
         if (not unequal and _UNEQUAL.fullmatch(text)) or (not compared and _TWO.fullmatch(text)):
             continue
         variables = sorted({_root(equal, v) for v in axes})
-        if not _always(text, axes, equal, variables):
+        if _always(text, axes, equal, itertools.product(_TRIED, repeat=len(variables)), variables):
+            continue
+        least = max(shortest.get(axis, 2) for axis in axes.values())
+        longer = ([size] for size in range(least, least + _FURTHER))
+        if len(variables) != 1 or not _always(text, axes, equal, longer, variables):
             found.update(axes.values())
     return found
 
@@ -68,6 +76,21 @@ def _one_batch(names: list[str], values: list[Any]) -> dict[str, str]:
             variable = f"s_{name}_0"
             equal[variable] = first.setdefault(int(value.shape[0]), variable)
     return equal
+
+
+def _shortest(program: ExportedProgram, names: list[str]) -> dict[Axis, int]:
+    """The least that each dynamic size may be."""
+    inputs = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"]
+    given = inputs[len(inputs) - len(names) :]
+    found = {}
+    for name, value in zip(names, given, strict=True):
+        for axis, size in enumerate(getattr(value, "shape", ())):
+            known = program.range_constraints.get(
+                getattr(getattr(size, "node", None), "expr", None)
+            )
+            if known is not None and known.lower.is_Integer:
+                found[name, axis] = int(known.lower)
+    return found
 
 
 def _author_compares(program: ExportedProgram) -> tuple[bool, bool]:
@@ -115,11 +138,17 @@ def _root(equal: dict[str, str], variable: str) -> str:
     return variable
 
 
-def _always(text: str, axes: dict[str, Axis], equal: dict[str, str], variables: list[str]) -> bool:
-    """Tell whether a guard holds for every combination of a few sizes."""
+def _always(
+    text: str,
+    axes: dict[str, Axis],
+    equal: dict[str, str],
+    tried: Iterable[Sequence[int]],
+    variables: list[str],
+) -> bool:
+    """Tell whether a guard holds for every combination of sizes that is tried."""
     try:
         tree = ast.parse(text, mode="eval").body
-        for sizes in itertools.product(_TRIED, repeat=len(variables)):
+        for sizes in tried:
             given = dict(zip(variables, sizes, strict=True))
             if not _value(tree, {v: given[_root(equal, v)] for v in axes}):
                 return False
@@ -141,6 +170,8 @@ def _value(node: ast.expr, sizes: dict[str, int]) -> Any:
     if isinstance(node, ast.BoolOp):  # broadcasting: ``a == b or b == 1``
         parts = [_value(part, sizes) for part in node.values]
         return any(parts) if isinstance(node.op, ast.Or) else all(parts)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _EXTREMES:
+        return _EXTREMES[node.func.id](*[_value(argument, sizes) for argument in node.args])
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         return _OPERATORS[type(node.ops[0])](
             _value(node.left, sizes), _value(node.comparators[0], sizes)

@@ -18,7 +18,16 @@ from torch import nn
 
 from diglot.errors import BadInput
 from diglot.frontends.listing import Listing
-from diglot.frontends.tensorflow import build, files, listing, recognise, recurrent, tree, values
+from diglot.frontends.tensorflow import (
+    build,
+    files,
+    ids,
+    listing,
+    recognise,
+    recurrent,
+    tree,
+    values,
+)
 from diglot.frontends.tensorflow.graph import Graph
 from diglot.frontends.tensorflow.lowering import lower
 from diglot.ir.weight_entry import WeightEntry
@@ -71,14 +80,21 @@ class GraphSource:
     save: Callable[[Path], dict[str, Any]] | None = None
 
 
+#: Of the axes of examples whose sizes are open, one after the other until no axis within the graph is 1 for it.
+_SIZES = (3, 12, 48, 192)
+
+
 def example_tensor(spec: InputSpec, size: int, seed: int = 0) -> torch.Tensor:
-    """A tensor for an input: dynamic sizes are ``size``, floats are random, ids small, images of bytes any byte."""
+    """A tensor for an input: floats are random, ids small, images of bytes any byte. Open sizes are ``size`` and more,
+    a batch is 3."""
     if spec.shape is None:
         raise BadInput(
             f"the graph does not say how many axes the input {spec.name} has",
             hint=f"give an example of it, or its value: --feed {spec.name}=1.0",
         )
-    shape = [size + i if s is None else s for i, s in enumerate(spec.shape)]
+    batch = 3 if len(spec.shape) > 1 else size
+    open_sizes = [batch, *range(size + 1, size + len(spec.shape))]
+    shape = [n if s is None else s for n, s in zip(open_sizes, spec.shape, strict=False)]
     generator = torch.Generator().manual_seed(seed)
     if spec.dtype == "bool":
         return torch.ones(shape, dtype=torch.bool)
@@ -102,12 +118,20 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
     open. Raises :class:`diglot.errors.Unsupported` with every op that cannot be translated, and
     :class:`diglot.errors.BadInput` where the inputs do not fit.
     """
-    examples = _examples(source, example_inputs)
-    shapes = [
-        (None, *example.shape[1:]) if spec.shape is None else spec.shape
-        for spec, example in zip(source.inputs, examples, strict=True)
-    ]
-    lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
+    for size in _SIZES:
+        examples = _examples(source, example_inputs, size)
+        shapes = [
+            (None, *example.shape[1:]) if spec.shape is None else spec.shape
+            for spec, example in zip(source.inputs, examples, strict=True)
+        ]
+        lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
+        if example_inputs is not None or not lowered.is_short:
+            break
+    if example_inputs is None:
+        rows = ids.rows_of_tables(lowered)
+        for number, node in enumerate(lowered.graph.inputs):
+            if node in rows:
+                examples[number] = ids.drawn(rows[node], examples[number], number)
     text = listing.listing(lowered)
     recognise.run(lowered)
     root, entries, nodes = build.build(lowered, source.structure, tree.class_name(source.name))
@@ -117,9 +141,9 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
     return Mirror(root, entries, source.inputs, names, tuple(examples), dynamic, nodes, text)
 
 
-def _examples(source: GraphSource, given: Sequence[Any] | None) -> list[torch.Tensor]:
+def _examples(source: GraphSource, given: Sequence[Any] | None, size: int) -> list[torch.Tensor]:
     if given is None:
-        return [example_tensor(spec, 3, i) for i, spec in enumerate(source.inputs)]
+        return [example_tensor(spec, size, i) for i, spec in enumerate(source.inputs)]
     if len(given) != len(source.inputs):
         raise BadInput(
             "the example inputs do not fit the graph",

@@ -23,7 +23,7 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.tensorflow import values
-from diglot.frontends.tensorflow.dynamic import Axis, check_equal, equal_sizes
+from diglot.frontends.tensorflow.dynamic import Axis, are_short, check_equal, equal_sizes
 from diglot.frontends.tensorflow.graph import Graph, Node, Out, Variable, const
 from diglot.frontends.tensorflow.ops import registry
 from diglot.frontends.tensorflow.ops.registry import Call
@@ -57,12 +57,14 @@ class Unknown:
 class Lowered:
     """A graph without control flow, and the value (fake tensor or host value) of each output of its nodes.
 
-    ``equal`` pairs axes of inputs that the graph needs to be of one size.
+    ``equal`` pairs axes of inputs that the graph needs to be of one size. ``is_short`` where some axis has the size 1
+    for the examples' sizes alone.
     """
 
     graph: Graph
     values: dict[Out, Any] = field(default_factory=dict)
     equal: list[tuple[Axis, Axis]] = field(default_factory=list)
+    is_short: bool = False
 
     def shape(self, out: Out) -> list[Any] | None:
         """The sizes of an output: ints and symbols; ``None`` where it is no tensor."""
@@ -231,7 +233,7 @@ class Lowering:
             reason = registry.REFUSED.get(node.op, "there is no rule for it yet")
             return self.refuse(node, f"the TensorFlow op {node.op}", reason)
         arguments = [self.values[out] for out in node.inputs]
-        call = Call(node.name, node.op, node.attrs, self.precision)
+        call = Call(node.name, node.op, node.attrs, self.precision, sizes_only=True)
         try:
             # Without the dispatcher some kernels take symbolic sizes for the example's.
             with self.mode, torch.no_grad(), enable_python_dispatcher():
@@ -420,7 +422,12 @@ def lower(
             raise Unsupported([Problem("an output of the graph", out.node.name, "", value.reason)])
         if isinstance(value, (Dead, Unknown)):
             raise BadInput(f"the output {out.node.name} is never computed")
-    return Lowered(Graph(inputs, outputs, graph.output_names, graph.name), lowering.values, equal)
+    return Lowered(
+        Graph(inputs, outputs, graph.output_names, graph.name),
+        lowering.values,
+        equal,
+        are_short(lowering.mode.shape_env),
+    )
 
 
 def _lower(

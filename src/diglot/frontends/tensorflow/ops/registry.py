@@ -46,12 +46,16 @@ class Record:
 
 @dataclass
 class Call:
-    """What a record's function may ask for: the node's attributes and the precision that is computed in."""
+    """What a record's function may ask for: the node's attributes and the precision that is computed in.
+
+    ``sizes_only`` while the graph is lowered: of a tensor only shape and dtype are read.
+    """
 
     name: str
     op: str
     attrs: dict[str, Any]
     precision: Precision = field(default_factory=Precision)
+    sizes_only: bool = False
 
     def dtype(self, key: str = "T") -> torch.dtype:
         """The torch dtype of a type attribute."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import sympy
 import torch
+from torch.utils._sympy.functions import FloorDiv
 
 from diglot.frontends.tensorflow import geometry, values
 from diglot.frontends.tensorflow.ops.array import pad_list, reshaped
@@ -37,9 +41,44 @@ def depth_to_space(call: Call, x: Any) -> Any:
     return geometry.outward(parts.reshape(n, inner, h * block, w * block), call.attrs)
 
 
-def _into_batch(x: torch.Tensor, block: list[Any], pads: list[Any]) -> torch.Tensor:
+#: Of each run on fake tensors: quotients of sizes that leave no remainder, as a size was padded for it.
+_WHOLE: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
+
+
+def _parted(size: Any, block: Any) -> Any:
+    """``size // block``, known to leave no remainder."""
+    parts = size // block
+    if isinstance(parts, torch.SymInt):
+        found = _WHOLE.setdefault(parts.node.shape_env, set())
+        terms = sympy.Add.make_args(parts.node.expr)  # (n + 12) // 3 is n // 3 + 4
+        found.update(t for t in terms if isinstance(t, FloorDiv) and t.args[1] == block)
+    return parts
+
+
+def _length(parts: Any, block: Any, cropped: Any) -> Any:
+    """``parts * block - cropped``, as the size that was padded and parted for it where that is all there is.
+
+    Left alone, ``(n + -n % 3) // 3 * 3 - -n % 3`` would grow with each of a stack of dilated convolutions.
+    """
+    size = parts * block - cropped
+    if not isinstance(size, torch.SymInt):
+        return size
+    env, expression = size.node.shape_env, size.node.expr
+    whole = expression.atoms(FloorDiv) & _WHOLE.get(env, set())
+    plain = sympy.expand(expression.xreplace({q: q.args[0] / q.args[1] for q in whole}))
+    is_whole = all(c.is_Integer for c in plain.as_coefficients_dict().values())
+    return env.create_symintnode(plain, hint=size.node.hint) if is_whole else size
+
+
+def _into_batch(
+    x: torch.Tensor, block: list[Any], pads: list[Any], sizes_only: bool
+) -> torch.Tensor:
     dims = len(block)
     pairs = [(0, 0), *zip(pads[::2], pads[1::2], strict=True)]
+    if sizes_only:
+        padded = [n + before + after for n, (before, after) in zip(x.shape, pairs, strict=False)]
+        parts = [_parted(n, b) for n, b in zip(padded[1:], block, strict=True)]
+        return x.new_empty([padded[0] * math.prod(block), *parts, *x.shape[1 + dims :]])
     amounts = pad_list(pairs + [(0, 0)] * (x.dim() - len(pairs)))
     x = torch.nn.functional.pad(x, amounts) if any(a != 0 for a in amounts) else x
     sizes = [x.shape[0]]
@@ -51,25 +90,27 @@ def _into_batch(x: torch.Tensor, block: list[Any], pads: list[Any]) -> torch.Ten
     outer = [2 * i + 1 for i in range(dims)]
     tail = list(range(1 + 2 * dims, x.dim()))
     x = x.permute(*inner, 0, *outer, *tail)
-    times = 1
-    for b in block:
-        times = times * b
-    return x.reshape([sizes[0] * times, *sizes[1::2], *rest])
+    return x.reshape([sizes[0] * math.prod(block), *sizes[1::2], *rest])
 
 
-def _out_of_batch(x: torch.Tensor, block: list[Any], crops: list[Any]) -> torch.Tensor:
-    dims, times = len(block), 1
-    for b in block:
-        times = times * b
-    rest = list(x.shape[1:])
-    x = x.reshape([*block, x.shape[0] // times, *rest])
+def _out_of_batch(
+    x: torch.Tensor, block: list[Any], crops: list[Any], sizes_only: bool
+) -> torch.Tensor:
+    dims, times = len(block), math.prod(block)
+    batch, rest = x.shape[0] // times, list(x.shape[1:])
+    pairs = list(zip(crops[::2], crops[1::2], strict=True))
+    if sizes_only:
+        cropped = [sum(pair) for pair in pairs]
+        lengths = [_length(*found) for found in zip(rest, block, cropped, strict=False)]
+        return x.new_empty([batch, *lengths, *rest[dims:]])
+    x = x.reshape([*block, batch, *rest])
     order = [dims]
     for i in range(dims):
         order += [dims + 1 + i, i]
     x = x.permute(*order, *range(2 * dims + 1, x.dim()))
     sizes = [n * b for n, b in zip(rest, block, strict=False)]
     x = reshaped(x, [x.shape[0], *sizes, *rest[dims:]])
-    for axis, (before, after) in enumerate(zip(crops[::2], crops[1::2], strict=True), start=1):
+    for axis, (before, after) in enumerate(pairs, start=1):
         if before or after:
             x = geometry.cut(x, axis, before, x.shape[axis] - after)
     return x
@@ -85,7 +126,7 @@ def _out_of_batch(x: torch.Tensor, block: list[Any], crops: list[Any]) -> torch.
     ),
 )
 def space_to_batch(call: Call, x: Any, block: Any, pads: Any) -> Any:
-    return _into_batch(call.tensor(x), values.ints(block), values.ints(pads))
+    return _into_batch(call.tensor(x), values.ints(block), values.ints(pads), call.sizes_only)
 
 
 @op(
@@ -99,7 +140,7 @@ def space_to_batch(call: Call, x: Any, block: Any, pads: Any) -> Any:
     ),
 )
 def batch_to_space(call: Call, x: Any, block: Any, crops: Any) -> Any:
-    return _out_of_batch(call.tensor(x), values.ints(block), values.ints(crops))
+    return _out_of_batch(call.tensor(x), values.ints(block), values.ints(crops), call.sizes_only)
 
 
 @op(

@@ -1,0 +1,55 @@
+"""Which inputs of a graph hold ids: numbers of rows of a table that the graph looks up."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.lowering import Lowered
+
+_GATHERS = ("GatherV2", "Gather", "ResourceGather")
+#: What gives the ids that it is given, in another shape or dtype.
+_SAME = ("Cast", "ExpandDims", "Identity", "Reshape", "Squeeze")
+#: Where Keras lets negative ids count from the end: condition, shifted ids, ids.
+_SELECTS = ("SelectV2", "Select")
+
+
+@dataclasses.dataclass
+class _Followed:
+    source: Node
+    is_cast: bool = False
+
+
+def rows_of_tables(lowered: Lowered) -> dict[Node, int]:
+    """For each input that is looked up, the rows of the smallest table. A float input is ids where it is cast first."""
+    found: dict[Node, int] = {}
+    for node in lowered.graph.order():
+        if node.op not in _GATHERS or node.attrs.get("batch_dims"):
+            continue
+        shape = lowered.shape(node.inputs[0])
+        ids = _followed(node.inputs[1])
+        value = lowered.values.get(Out(ids.source))
+        if not shape or not isinstance(shape[0], int) or ids.source.op != "Input":
+            continue
+        if isinstance(value, torch.Tensor) and (ids.is_cast or not value.is_floating_point()):
+            found[ids.source] = min(shape[0], found.get(ids.source, shape[0]))
+    return found
+
+
+def _followed(ids: Out) -> _Followed:
+    followed = _Followed(ids.node)
+    while followed.source.op in (*_SAME, *_SELECTS):
+        node = followed.source
+        followed.is_cast |= node.op == "Cast"
+        followed.source = node.inputs[2 if node.op in _SELECTS else 0].node
+    return followed
+
+
+def drawn(rows: int, like: torch.Tensor, seed: int) -> torch.Tensor:
+    """Ids of a table of ``rows``, its last among them, in the shape and dtype of ``like``."""
+    generator = torch.Generator().manual_seed(seed)
+    made = torch.randint(0, rows, like.shape, generator=generator)
+    made.view(-1)[-1:] = rows - 1
+    return made.to(like.dtype)
