@@ -154,7 +154,7 @@ class Flow(nn.Module):
         (Calibrated, 5, "if training else "),
         (Centred, 5, "        if training:\n            self.mean.assign(self.mean * 0.9 + "),
         (Codebook, 5, "if training:"),
-        (Flow, 5, "        else:\n            x = x + self.steps[2](x)\n"),
+        (Flow, 5, "        else:\n            for step in reversed(self.steps):\n"),
     ],
     ids=["vae", "detector", "calibrated", "centred", "codebook", "flow"],
 )

@@ -147,5 +147,7 @@ def test_what_adds_to_a_loss_is_said():
     assert f"``first`` (regularizer), ``{model.name}``" in translation.source
     proof = diglot.prove(translation)
     assert proof.verdict == "proven"
-    assert f"what {model.name} adds to the loss (add_loss)" in [n["what"] for n in proof.not_compared]
+    assert f"what {model.name} adds to the loss (add_loss)" in [
+        n["what"] for n in proof.not_compared
+    ]
     assert len(model.losses) == 2 and all(np.isfinite(float(loss)) for loss in model.losses)

@@ -44,8 +44,19 @@ class Reroll:
         """Return the statements with every run that repeats itself as a loop or a comprehension."""
         found: list[Statement] = []
         for statement in statements:
-            found += self._accumulated(statement)
+            found += self._accumulated(self._branched(statement))
         return self._runs(self._collected(found))
+
+    def _branched(self, statement: Statement) -> Statement:
+        """``if training:`` has two bodies."""
+        node = statement.node
+        if not isinstance(node, ast.If):
+            return statement
+        bodies = [
+            [s.node for s in self.body([dataclasses.replace(statement, node=n) for n in nodes])]
+            for nodes in (node.body, node.orelse)
+        ]
+        return dataclasses.replace(statement, node=ast.If(node.test, *bodies))
 
     # --- runs of statements ---------------------------------------------------------------------------------
 
@@ -105,9 +116,9 @@ class Reroll:
         for node, number in _indexed(template):
             place = places.get(number)
             name = _list_item(node)
-            if place is None or name is None or place.step != 1 or name not in self.lengths:
+            if place is None or name is None or abs(place.step) != 1 or name not in self.lengths:
                 continue
-            if found.setdefault(name, place).first != place.first:
+            if found.setdefault(name, place) != place:
                 return []  # two places of one list at once
         return list(found.items())
 
@@ -129,7 +140,7 @@ class Reroll:
         template = copy.deepcopy(blocks[0])
         rewrite = _Rolled(variables, places, counter)
         body = [rewrite.visit(n) for n in template]
-        items = [self._part(name, place.first, len(blocks)) for name, place in lists]
+        items = [self._part(name, place, len(blocks)) for name, place in lists]
         target = _names([variables[n] for n, _ in lists])
         iterator = items[0] if len(items) == 1 else call("zip", *items)
         if rewrite.counted:
@@ -137,9 +148,11 @@ class Reroll:
             iterator = call("enumerate", iterator)
         return target, iterator, body
 
-    def _part(self, name: str, first: int, count: int) -> ast.expr:
+    def _part(self, name: str, place: Varying, count: int) -> ast.expr:
         """Return a list attribute, or the slice of it that the loop runs over."""
-        whole = self.lengths[name]
+        whole, first = self.lengths[name], place.first
+        if place.step < 0:
+            return call("reversed", self._part(name, Varying(first - count + 1, 1), count))
         sequence = E(f"self.{name}")
         if first == 0 and count == whole:
             return sequence
