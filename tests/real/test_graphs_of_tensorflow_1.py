@@ -146,9 +146,11 @@ def rows(name, like, size):
     )
 
 
-def dynamic_rnn():
-    """What ``tf.nn.dynamic_rnn`` made of a ``BasicLSTMCell``."""
+def dynamic_rnn(lengths=None):
+    """What ``tf.nn.dynamic_rnn`` made of a ``BasicLSTMCell``, with or without ``sequence_length``."""
     x = v1.placeholder(tf.float32, [None, None, 3], name="x")
+    if lengths is not None:
+        lengths = v1.placeholder(tf.int32, [None], name=lengths)
     with v1.variable_scope("rnn"):
         with v1.variable_scope("basic_lstm_cell"):
             kernel, bias = variable("kernel", 3 + 5, 20), variable("bias", 20)
@@ -156,6 +158,7 @@ def dynamic_rnn():
         steps, batch = tf.shape(turned)[0], tf.shape(turned)[1]
         given = rows("input_0", turned, 3).unstack(turned)
         start = tf.zeros(tf.stack([batch, 5]))
+        zero = tf.zeros(tf.stack([batch, 5]))
 
         def step(time, made, states):
             c, h = states
@@ -163,9 +166,17 @@ def dynamic_rnn():
             i, j, f, o = tf.split(tf.nn.bias_add(gates, bias), 4, 1)
             c = c * tf.sigmoid(f + 1.0) + tf.sigmoid(i) * tf.tanh(j)
             h = tf.tanh(c) * tf.sigmoid(o)
-            return time + 1, made.write(time, h), (c, h)
+            given_out = h
+            if lengths is not None:
+                given_out = v1.where(time >= lengths, zero, h)
+                c, h = (
+                    v1.where(time >= lengths, old, new)
+                    for old, new in zip(states, (c, h), strict=True)
+                )
+            return time + 1, made.write(time, given_out), (c, h)
 
-        bound = tf.minimum(steps, tf.maximum(1, steps))
+        longest = steps if lengths is None else tf.reduce_max(lengths)
+        bound = tf.minimum(steps, tf.maximum(1, longest))
         state = (tf.constant(0, name="time"), rows("output_0", turned, 5), (start, start))
         _, made, (_, last) = tf.while_loop(
             lambda time, *_: time < bound, step, state, maximum_iterations=steps
@@ -179,6 +190,14 @@ def test_a_dynamic_rnn_is_a_layer(tmp_path, worker):
     assert "self.rnn = nn.LSTM(3, 5, batch_first=True)" in translation.source
     second = translation.model.rnn.bias_hh_l0
     assert second.tolist() == [0.0] * 5 + [1.0] * 5 + [0.0] * 10 and not second.requires_grad
+
+
+def test_a_dynamic_rnn_of_sequences_of_several_lengths_is_a_layer(tmp_path, worker):
+    source = frozen(lambda: dynamic_rnn("lengths"), tmp_path / "rnn.pb")
+    translation = proven(source, worker)
+    assert "self.rnn = nn.LSTM(3, 5, batch_first=True)" in translation.source
+    (given,) = [e for e in translation.info["example_inputs"] if e["name"] == "lengths"]
+    assert given["max"] > 1
 
 
 def nested():

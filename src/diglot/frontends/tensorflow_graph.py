@@ -84,15 +84,17 @@ class GraphSource:
 _SIZES = (3, 12, 48, 192)
 
 
-def example_tensor(spec: InputSpec, size: int, seed: int = 0) -> torch.Tensor:
+_BATCH = 3
+
+
+def example_tensor(spec: InputSpec, size: int, batch: int, seed: int = 0) -> torch.Tensor:
     """A tensor for an input: floats are random, ids small, images of bytes any byte. Open sizes are ``size`` and more,
-    a batch is 3."""
+    the first is ``batch``."""
     if spec.shape is None:
         raise BadInput(
             f"the graph does not say how many axes the input {spec.name} has",
             hint=f"give an example of it, or its value: --feed {spec.name}=1.0",
         )
-    batch = 3 if len(spec.shape) > 1 else size
     open_sizes = [batch, *range(size + 1, size + len(spec.shape))]
     shape = [n if s is None else s for n, s in zip(open_sizes, spec.shape, strict=False)]
     generator = torch.Generator().manual_seed(seed)
@@ -143,7 +145,9 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
 
 def _examples(source: GraphSource, given: Sequence[Any] | None, size: int) -> list[torch.Tensor]:
     if given is None:
-        return [example_tensor(spec, size, i) for i, spec in enumerate(source.inputs)]
+        batches = any(len(spec.shape or ()) > 1 for spec in source.inputs)
+        batch = _BATCH if batches else size
+        return [example_tensor(spec, size, batch, i) for i, spec in enumerate(source.inputs)]
     if len(given) != len(source.inputs):
         raise BadInput(
             "the example inputs do not fit the graph",
@@ -352,4 +356,4 @@ def _tf_dtype(tensor: torch.Tensor) -> Any:
 def _plain_example(tensor: torch.Tensor, shape: Sequence[int | None]) -> torch.Tensor:
     """A plain tensor of the sizes, since fake tensors belong to the tracing that made them."""
     name = str(tensor.dtype).removeprefix("torch.")
-    return example_tensor(InputSpec("input", name, tuple(shape)), 3)
+    return example_tensor(InputSpec("input", name, tuple(shape)), _SIZES[0], _BATCH)

@@ -1,4 +1,4 @@
-"""Which inputs of a graph hold ids: numbers of rows of a table that the graph looks up."""
+"""Which inputs of a graph hold ids (numbers of rows of a table that the graph looks up), or lengths."""
 
 from __future__ import annotations
 
@@ -23,9 +23,15 @@ class _Followed:
 
 
 def rows_of_tables(lowered: Lowered) -> dict[Node, int]:
-    """For each input that is looked up, the rows of the smallest table. A float input is ids where it is cast first."""
+    """For each input that is looked up, the rows of the smallest table. A float input is ids where it is cast first.
+
+    Lengths of sequences are numbers from 0 to their steps, as if they were ids of so many rows and one.
+    """
     found: dict[Node, int] = {}
     for node in lowered.graph.order():
+        steps = _steps(lowered, node)
+        if steps is not None:
+            found[node.inputs[1].node.inputs[0].node] = steps + 1
         if node.op not in _GATHERS or node.attrs.get("batch_dims"):
             continue
         shape = lowered.shape(node.inputs[0])
@@ -36,6 +42,17 @@ def rows_of_tables(lowered: Lowered) -> dict[Node, int]:
         if isinstance(value, torch.Tensor) and (ids.is_cast or not value.is_floating_point()):
             found[ids.source] = min(shape[0], found.get(ids.source, shape[0]))
     return found
+
+
+def _steps(lowered: Lowered, node: Node) -> int | None:
+    """The steps of the sequences whose lengths are compared here, ``range(steps) < lengths[:, None]``."""
+    if node.op != "Less" or node.inputs[0].node.op != "Range":
+        return None
+    ends = node.inputs[1].node
+    if ends.op != "ExpandDims" or ends.inputs[0].node.op != "Input":
+        return None
+    (steps,) = lowered.shape(node.inputs[0]) or (None,)
+    return steps.node.hint if isinstance(steps, torch.SymInt) else steps
 
 
 def _followed(ids: Out) -> _Followed:

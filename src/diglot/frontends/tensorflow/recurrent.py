@@ -7,10 +7,12 @@ what the layer's cell gives. So the layer is found in whatever form an exporter 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -30,6 +32,7 @@ _GATES = ("blocks", 1, (1, 0, 2))  # Keras: z, r, n; PyTorch: r, z, n
 _JOINED = (0, 2, 1, 3)  # TensorFlow 1: i, g, f, o; PyTorch: i, f, g, o
 _TURNED = ("permute", (1, 0))
 _BATCH = 2
+_WHILE = re.compile(r"while(_\d+)?")
 
 
 @dataclass
@@ -44,6 +47,12 @@ class _Loop:
     weights: list[int]
     counters: list[int]
     zeros: list[int]  # tensors of zeros, which masked steps give
+    lengths: int | None = None  # how many steps of each sequence count
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether there may be steps that do not count."""
+        return self.mask is not None or self.lengths is not None
 
 
 @dataclass
@@ -87,6 +96,7 @@ def from_loop(lowering: Lowering, node: Node, inputs: list[Out]) -> list[Out] | 
 def _roles(lowering: Lowering, node: Node, inputs: list[Out]) -> _Loop | None:
     body: Graph = node.attrs["body"]
     loop = _Loop(body, -1, None, None, [], [], [], [])
+    bounds = []
     for i, out in enumerate(inputs):
         value = lowering.values[out]
         kept = body.outputs[i] == Out(body.inputs[i])
@@ -109,6 +119,10 @@ def _roles(lowering: Lowering, node: Node, inputs: list[Out]) -> _Loop | None:
             loop.states.append(i)
         elif kept and _is_zero(out):
             loop.zeros.append(i)
+        elif kept and _is_integers(value, 1) and loop.lengths is None:
+            loop.lengths = i
+        elif kept and _is_integers(value, 0):
+            bounds.append(i)
         else:
             return None
     if loop.sequence < 0 or not loop.states or not 1 <= len(loop.weights) <= 3:
@@ -117,7 +131,33 @@ def _roles(lowering: Lowering, node: Node, inputs: list[Out]) -> _Loop | None:
     limits = [lowering.values[inputs[i]] for i in loop.counters]
     sizes = [values.integer(v) for v in limits if values.rank(v) == 0]
     counted = any(values.same_size(s, steps) for s in sizes)
+    if bounds:
+        loop.counters += bounds
+        counted = all(_is_bound(lowering, inputs[i], steps, loop, inputs) for i in bounds)
     return loop if counted and any(values.same_size(s, 0) for s in sizes) else None
+
+
+def _is_integers(value: Any, rank: int) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dim() == rank
+        and value.dtype in (torch.int32, torch.int64)
+    )
+
+
+def _is_bound(lowering: Lowering, out: Out, steps: Any, loop: _Loop, inputs: list[Out]) -> bool:
+    """Tell whether the steps end with the longest sequence: what ``tf.nn.dynamic_rnn`` computes as
+    ``minimum(steps, maximum(1, reduce_max(lengths)))``. All that come after it count for nothing.
+    """
+    if out.node.op != "Minimum" or loop.lengths is None:
+        return False
+    known = [values.is_host(lowering.values[o]) for o in out.node.inputs]
+    sizes = [o for o, is_known in zip(out.node.inputs, known, strict=True) if is_known]
+    longest = [o.node for o, is_known in zip(out.node.inputs, known, strict=True) if not is_known]
+    if len(sizes) != 1 or not values.same_size(values.integer(lowering.values[sizes[0]]), steps):
+        return False
+    inner = longest[0].inputs if longest[0].op == "Maximum" else []
+    return any(o.node.op == "Max" and o.node.inputs[0] == inputs[loop.lengths] for o in inner)
 
 
 def _is_weight(value: Any) -> bool:
@@ -174,22 +214,22 @@ def _recognise(lowering: Lowering, loop: _Loop, inputs: list[Out]) -> _Cell | No
                 given[node] = TensorList([None, None])
             elif i in loop.zeros:
                 given[node] = torch.zeros(_BATCH, units, dtype=torch.float64)
+            elif i == loop.lengths:  # the step is the second
+                given[node] = torch.full((_BATCH,), 2 if real else 1)
             else:
                 given[node] = 1
         return run_graph(loop.body, given, _double())
 
     after = step(True)
     cell = _match(loop, shapes, held, before, x, after)
-    if cell is None or (
-        loop.mask is not None and not _passes_over(loop, cell, before, step(False))
-    ):
+    if cell is None or (loop.is_masked and not _passes_over(loop, cell, before, step(False))):
         return None
     if loop.result is not None:
         items = after[loop.result].items
         cell.last_only = items[0] is not None
         if not torch.allclose(items[0 if cell.last_only else 1], after[cell.states[0]]):
             return None
-        if loop.mask is not None:
+        if loop.is_masked:
             passed = step(False)[loop.result].items[0 if cell.last_only else 1]
             cell.zeros = bool((passed == 0).all())
             rest = [i for i in loop.states if i not in cell.states]
@@ -320,10 +360,15 @@ def _load(layer: nn.Module, cell: _Cell, held: dict[int, torch.Tensor]) -> None:
 def _emit(
     lowering: Lowering, node: Node, inputs: list[Out], loop: _Loop, cell: _Cell
 ) -> list[Out] | None:
-    x = _batch_first(lowering, inputs[loop.sequence].node.inputs[0], node.name)
+    # TensorFlow 1 names a loop's frame after all that it is in, once more: rnn/while/rnn/while.
+    scope = tuple(itertools.takewhile(lambda part: not _WHILE.fullmatch(part), node.scope))
+    name = "/".join((*scope, node.name.rpartition("/")[2] or "while"))
+    x = _batch_first(lowering, inputs[loop.sequence].node.inputs[0], name)
     given = [x]
     if loop.mask is not None:
-        given.append(_batch_first(lowering, inputs[loop.mask].node.inputs[0], node.name))
+        given.append(_batch_first(lowering, inputs[loop.mask].node.inputs[0], name))
+    elif loop.lengths is not None:
+        given.append(_mask_of_lengths(lowering, x, inputs[loop.lengths], name))
     starts = [inputs[i] for i in cell.states]
     plain = all(_is_zero(out) for out in starts)
     if not plain:
@@ -333,22 +378,22 @@ def _emit(
         cell.options,
         _weights(cell, lambda i: inputs[i].node),
         run_layer,
-        node.scope,
+        scope,
         cell.fixed(),
     )
     attrs = {
         "layer": layer,
-        "masked": loop.mask is not None,
+        "masked": loop.is_masked,
         "zeros": cell.zeros,
         "starts": not plain,
     }
-    made = Node(lowering.name(node.name), "Layer", given, attrs)
+    made = Node(lowering.name(name), "Layer", given, attrs)
     like = lowering.values[x]
     units = cell.options["hidden_size"]
     with lowering.mode:
         steps = like.new_empty([like.shape[0], like.shape[1], units])
         last: list[Any] = [like.new_empty([like.shape[0], units]) for _ in cell.states]
-    if loop.mask is not None and cell.kind is nn.LSTM:
+    if loop.is_masked and cell.kind is nn.LSTM:
         last[1] = Lacking("the last cell state after masked steps has no form in torch.nn.LSTM")
     outs = lowering.put(made, steps, *last)
     results = list(inputs)
@@ -358,8 +403,25 @@ def _emit(
         if i not in cell.states:
             results[i] = outs[1]  # the output before, which masked steps repeat
     if loop.result is not None:
-        results[loop.result] = _as_list(lowering, node.name, cell, outs)
+        results[loop.result] = _as_list(lowering, name, cell, outs)
     return results
+
+
+def _mask_of_lengths(lowering: Lowering, x: Out, lengths: Out, name: str) -> Out:
+    """Which steps of sequences (batch, length, features) come before their ends."""
+    like, given = lowering.values[x], lowering.values[lengths]
+    torch._check(like.shape[0] == given.shape[0])
+    kind = "int64" if given.dtype == torch.int64 else "int32"
+    sizes = lowering.emit(f"{name}/sizes", "Shape", [x], out_type=kind)[0]
+    one, two = (lowering.constant(f"{name}/{n}", [n]) for n in (1, 2))
+    steps = lowering.emit(
+        f"{name}/count", "StridedSlice", [sizes, one, two, one], shrink_axis_mask=1
+    )[0]
+    zero, by = (lowering.constant(f"{name}/{n}", np.array(n, kind)) for n in (0, 1))
+    places = lowering.emit(f"{name}/places", "Range", [zero, steps, by], Tidx=kind)[0]
+    axis = lowering.constant(f"{name}/axis", 1)
+    ends = lowering.emit(f"{name}/ends", "ExpandDims", [lengths, axis])[0]
+    return lowering.emit(f"{name}/mask", "Less", [places, ends])[0]
 
 
 def _as_list(lowering: Lowering, name: str, cell: _Cell, outs: list[Out]) -> Out:

@@ -21,7 +21,7 @@ def find(finder: Finder) -> None:
 def _chosen(finder: Finder, node: Node) -> Out | None:
     """What is kept where random numbers from 0 to 1 are not below a rate of zero."""
     mask, kept, _ = node.inputs
-    if mask.node.op != "GreaterEqual" or mask.node.inputs[0].node.op not in _UNIFORM:
+    if mask.node.op != "GreaterEqual" or not _is_uniform(finder, mask.node.inputs[0]):
         return None
     rate = finder.number(mask.node.inputs[1])
     return kept if rate is not None and rate <= 0.0 else None
@@ -33,9 +33,18 @@ def _floored(finder: Finder, node: Node) -> Out | None:
         inner = mask.node.inputs[0].node if mask.node.op == "Floor" else None
         if inner is not None and inner.op in ("Add", "AddV2"):
             numbers = [finder.number(out) for out in inner.inputs]
-            if 1.0 in numbers and any(out.node.op in _UNIFORM for out in inner.inputs):
+            if 1.0 in numbers and any(_is_uniform(finder, out) for out in inner.inputs):
                 return kept
     return None
+
+
+def _is_uniform(finder: Finder, out: Out) -> bool:
+    """Whether these are random numbers from 0 to 1, also where a graph writes ``u * (1 - 0) + 0``."""
+    node = out.node
+    for ops, neutral in ((("Add", "AddV2"), 0.0), (("Mul",), 1.0)):
+        if node.op in ops and finder.number(node.inputs[1]) == neutral:
+            node = node.inputs[0].node
+    return node.op in _UNIFORM
 
 
 def _unscaled(finder: Finder, out: Out) -> Out:
