@@ -139,6 +139,11 @@ def keras_differences(model: Any, back: Any) -> list[str]:
     ours, theirs = _layers(model), _layers(back)
     found = [f"-layer {name}" for name in ours if name not in theirs]
     found += [f"+layer {name}" for name in theirs if name not in ours]
+    found += [
+        f"{name} is a {_kind(theirs[name])}, was a {_kind(ours[name])}"
+        for name in ours.keys() & theirs.keys()
+        if _kind(ours[name]) != _kind(theirs[name])
+    ]
     before, after = _by_path(model), _by_path(back)
     found += [f"-{path}" for path in before if path not in after]
     found += [f"+{path}" for path in after if path not in before]
@@ -153,14 +158,22 @@ def keras_differences(model: Any, back: Any) -> list[str]:
     return found
 
 
-def _layers(model: Any) -> list[str]:
+def _kind(layer: Any) -> str:
+    """The name of a layer's class; of one that Keras has not, and of a model, none: what was one may be the other."""
+    import keras
+
+    own = getattr(keras.layers, type(layer).__name__, None) is not type(layer)
+    return "layer" if own else type(layer).__name__
+
+
+def _layers(model: Any) -> dict[str, Any]:
     """The layers of a model that have weights, by name; those that it holds in others, too.
 
     Where the whole model is one layer of others, as it is in a program of classes, its name may be the model's.
     """
     top = [part for part in model.layers if part.weights]
     root = top[0] if len(top) == 1 and hasattr(top[0], "_flatten_layers") else model
-    return [part.name for part in root._flatten_layers(include_self=False) if part.weights]
+    return {part.name: part for part in root._flatten_layers(include_self=False) if part.weights}
 
 
 def _by_path(model: Any) -> dict[str, Any]:

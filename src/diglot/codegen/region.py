@@ -108,7 +108,7 @@ class RegionWriter(
             self.holder[names.local(name)] = name
         if self.call is self.program.hub.root:
             self._refuse_sizes()
-        plain = self.program.style == "functional" or self.call.function
+        plain = self.in_graph or self.call.function
         self._items(self.call.items if plain else branched(self.call))
         self._return()
         self.settle_waiting()
