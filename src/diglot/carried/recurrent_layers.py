@@ -48,7 +48,7 @@ class RecurrentLayer(nn.Module):
         if not p or not self.training:
             return None
         count = self.gates if self.recurrent_dropout else 1
-        return F.dropout(x.new_ones(count, *x.shape), p)
+        return F.dropout(x.new_ones(count, *x.shape), p, self.training)
 
     def forward(self, x, state=None):
         first = x.new_zeros(x.shape[0], self.weight_hh.shape[1])

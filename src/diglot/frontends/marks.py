@@ -130,6 +130,7 @@ class Marker:
         self.active = True
         self._counter = itertools.count()
         self._stack: list[int] = []
+        self._second = 0  # the first number of a second trace's calls
 
     def restart(self) -> None:
         """Forget what was seen, before the model is traced again."""
@@ -141,8 +142,15 @@ class Marker:
     def apart(self) -> Iterator[None]:
         """Mark another trace of the model within the block; what is seen there has numbers of its own."""
         self._stack.clear()
+        self._second = next(self._counter)
         yield
         self._stack.clear()
+
+    def forget_unmarked(self, graph: torch.fx.Graph) -> None:
+        """Forget the calls of a second trace that left no mark in a graph."""
+        marks = [n for n in graph.nodes if n.target is torch.ops.diglot.mark.default]
+        kept = {int(str(n.args[1]).partition("|")[0]) for n in marks}
+        self.records = {i: r for i, r in self.records.items() if i < self._second or i in kept}
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[Marker]:

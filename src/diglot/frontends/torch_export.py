@@ -261,6 +261,7 @@ def export(
                 with marker.apart():
                     evaluation = _run_export(model, args, kwargs, shapes)
                 modes.merge(program, evaluation, lines)
+                marker.forget_unmarked(program.graph_module.graph)
     finally:
         for module, mode in before.items():
             module.training = mode
