@@ -39,7 +39,8 @@ _COMPOUND = re.compile(
 
 def _is_compound(layer: Any) -> bool:
     """Whether PyTorch has a layer in several parts, or one of its own with weights that Keras's has not."""
-    half = not (getattr(layer, "scale", True) and getattr(layer, "center", True))
+    # RMSNormalization has a weight of that name.
+    half = getattr(layer, "scale", True) is False or getattr(layer, "center", True) is False
     return half or bool(_COMPOUND.search(type(layer).__name__))
 
 
