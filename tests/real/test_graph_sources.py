@@ -132,10 +132,12 @@ def test_lengths_stay_open_where_short_ones_would_be_one_step(tmp_path, worker):
     ids = keras.Input((None,), name="ids")
     x = layers.MaxPooling1D(2)(layers.Embedding(11, 6)(ids))
     x = layers.Conv1D(5, 3, dilation_rate=2, padding="same", activation="relu")(x)
-    x = layers.Conv1D(5, 3, dilation_rate=3, padding="same")(layers.MaxPooling1D(2)(x))
+    x = layers.Conv1D(5, 3, dilation_rate=3, padding="same")(layers.AveragePooling1D(2)(x))
     model = keras.Model(ids, layers.GlobalMaxPooling1D()(x))
     translation = proven(exported(model, tmp_path / "m"), worker)
     assert "dilation=3" in translation.source
+    assert "F.max_pool1d(self.embedding(" in translation.source
+    assert "F.avg_pool1d(" in translation.source and "unsqueeze" not in translation.source
     assert 1 in [about["axis"] for about in translation.info["dynamic"].values()]
     (given,) = translation.info["example_inputs"]
     assert (given["min"], given["max"]) == (0, 10)  # all of the table

@@ -8,6 +8,8 @@ After::
 
     x.unsqueeze(2)
 
+and where the other axes are turned, they are so first: ``x.transpose(1, 2).unsqueeze(2)``.
+
 A reshape that only adds axes of size 1 (Keras's ``Reshape((h, w, 1))``) is such an ``unsqueeze``, too.
 Requires: nothing else reads the values between. Ensures: the same function.
 """
@@ -35,10 +37,13 @@ def put_in_place(hub: Hub) -> None:
         base, order, turned = _followed(node)
         new = [axis for axis, source in enumerate(order) if source is None]
         kept = [source for source in order if source is not None]
-        if not turned or not new or kept != sorted(kept):
+        if not turned or not new or (kept != sorted(kept) and not is_call(node, _TURNS)):
             continue
         value = base
         with hub.graph.inserting_before(node):
+            if kept != sorted(kept):
+                value = hub.graph.call_function(torch.ops.aten.permute.default, (base, kept))
+                value.meta = {**node.meta, "val": base.meta["val"].permute(kept)}
             for axis in new:
                 meta = value.meta
                 value = hub.graph.call_function(torch.ops.aten.unsqueeze.default, (value, axis))
