@@ -232,13 +232,18 @@ def derived(_, x):
     return tape.gradient(y, x)
 
 
+def test_a_variable_is_written_to(worker):
+    made = layer(assigned, build=lambda self: setattr(self, "held", tf.Variable(tf.zeros([6]))))
+    made.compute_output_spec = lambda x: keras.KerasTensor(x.shape)
+    assert "self.held = " in proven(made, worker)
+
+
 @pytest.mark.parametrize(
     ("call", "what", "size"),
     [
         (python, r"tf\.py_function: it runs Python code", ()),
         (numpy, r"tf\.numpy_function: it runs Python code", ()),
         (straight_through, r"tf\.custom_gradient", ()),
-        (assigned, r"tf\.assign", ()),
         (derived, r"tf\.GradientTape", ()),
         (lambda _, x: tf.RaggedTensor.from_tensor(x).to_tensor(), "sparse or ragged", ()),
         (

@@ -31,6 +31,8 @@ CHANNELS_LAST = ("spatial",)
 class _Writer:
     """Stands in for the region writer: every value is a variable, every layer an attribute of ``self``."""
 
+    in_graph = False
+
     def __init__(self, parameters: set[fx.Node], owned: bool) -> None:
         self.parameters, self.owned = parameters, owned
         self.layers: dict[str, tuple[ast.expr, dict[str, Any]]] = {}

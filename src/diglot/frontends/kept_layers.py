@@ -27,9 +27,6 @@ _LIBRARY.define("keras_layer(Tensor[] inputs, Tensor[] weights, str path) -> Ten
 
 def place(hub: Hub, records: Mapping[int, CallRecord], layers: Sequence[KeptLayer]) -> None:
     """Make one node of each call of a module that still is the layer it stood for, in place."""
-    # A mode that was captured by itself, and is the other's, has left calls without marks.
-    marked = {node.args[1].split("|")[0] for node in hub.graph.nodes if is_mark(node)}
-    records = {index: record for index, record in records.items() if str(index) in marked}
     for layer in sorted(layers, key=lambda k: (bool(k.ranks), k.target.count("."))):
         taken = {placed.layer.target for placed in hub.kept.values()}
         if any(f"{layer.target}.".startswith(f"{path}.") for path in taken):
