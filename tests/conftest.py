@@ -23,6 +23,10 @@ from hypothesis import HealthCheck, settings
 # Two processes test side by side: PyTorch's threads must not spin while they wait for each other,
 # which on busy cores makes a small step ten times slower. Read when PyTorch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# And what is tested is small: a thread for each process is faster than several that take turns.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 # Without torchvision the tests that need it are skipped, and say so.
 with contextlib.suppress(ImportError):

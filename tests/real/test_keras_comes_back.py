@@ -193,7 +193,11 @@ def test_nothing_is_lost(name):
 
 
 @pytest.mark.parametrize(
-    "make", [keras_models.residual, keras_models.cnn], ids=["graph", "sequence"]
+    "make",
+    [
+        pytest.param(keras_models.residual, id="graph"),
+        pytest.param(keras_models.cnn, id="sequence", marks=pytest.mark.sweep),
+    ],
 )
 def test_a_folder_goes_back_to_what_it_came_from(make, tmp_path, monkeypatch):
     """By the command line, without a word on style or inputs; and on to PyTorch again."""

@@ -16,7 +16,7 @@ FACTORIES = {
 }
 
 
-SWEPT = {"make_mobilenetv3": [pytest.mark.sweep]}
+SWEPT = {name: [pytest.mark.sweep] for name in ("make_mobilenetv3", "make_efficientnet")}
 
 
 @pytest.mark.parametrize(
