@@ -58,6 +58,8 @@ def move_vectors(model: Any, seed: int = 0) -> None:
 
     Deep networks keep their numbers within bounds this way, which wholly random weights would not.
     """
+    import keras
+
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         if "float" not in variable.dtype or len(variable.shape) != 1:
@@ -66,6 +68,9 @@ def move_vectors(model: Any, seed: int = 0) -> None:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
         else:
             variable.assign(variable.numpy() + 0.2 * rng.normal(size=variable.shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with what it took from its weights then
 
 
 def settle_statistics(model: Any, seed: int = 0) -> None:
