@@ -146,6 +146,16 @@ def skipping(x, mask, steps=True):
     return torch.gather(made, 1, counted.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
+SKIPPING = {"diglot.back_in_place.default", "diglot.counted_first.default", "aten.gather.default"}
+
+
+def counting(self, x, whole=False):
+    """A recurrent layer over sequences of some lengths; what follows a sequence is read if ``whole``."""
+    mask = torch.arange(x.shape[1]) < (x[..., 0] > 0).sum(1).unsqueeze(1)
+    made = skipping(x, mask)
+    return made if whole else torch.where(mask.unsqueeze(-1), made, 0.5)
+
+
 def test_steps_that_are_passed_over_are_two_functions():
     found, _ = ops(lambda self, x: skipping(x, x[..., 0] > 0), 3, 7, 5)
     assert "diglot.counted_first.default" in found and "diglot.back_in_place.default" in found
@@ -154,9 +164,28 @@ def test_steps_that_are_passed_over_are_two_functions():
     first = torch.ops.diglot.counted_first(x, x[..., 0] > 0)
     again = torch.ops.diglot.back_in_place(torch.tanh(first.cumsum(1)), x[..., 0] > 0)
     assert torch.equal(again, skipping(x, x[..., 0] > 0))
+    # Where the steps that count come first they stay, if those alone are read.
+    found, _ = ops(counting, 3, 7, 5)
+    assert not any(name in found for name in SKIPPING)
+    found, _ = ops(lambda self, x: counting(self, x, whole=True), 3, 7, 5)
+    assert "diglot.back_in_place.default" in found and "diglot.counted_first.default" not in found
     # Padded behind instead of before, it is something else.
     found, _ = ops(lambda self, x: skipping(x, x[..., 0] > 0, steps=False), 3, 7, 5)
     assert "diglot.back_in_place.default" not in found
+
+
+@pytest.mark.parametrize("behind", [1, 2])
+def test_sequences_that_are_turned_around_by_their_lengths(behind):
+    def turned(self, x):
+        steps, ends = torch.arange(x.shape[1]), (x[..., 0] > 0).sum(1).unsqueeze(-1)
+        order = torch.where(steps < ends, ends - behind - steps, steps)
+        return x.gather(1, (order % x.shape[1] if behind > 1 else order).unsqueeze(-1).expand_as(x))
+
+    found, _ = ops(turned, 2, 6, 5)
+    assert ("diglot.reverse_sequence.default" in found) == (behind == 1)
+    x = torch.randn(2, 6, 5)
+    made = torch.ops.diglot.reverse_sequence(x, (x[..., 0] > 0).sum(1))
+    assert torch.equal(made, turned(None, x)) == (behind == 1)
 
 
 BOUNDED = [

@@ -128,6 +128,25 @@ def test_dilated_convolutions_are_convolutions(tmp_path, worker):
     assert "nn.ZeroPad1d((2, 0))" in source
 
 
+def test_a_model_that_is_called_again_is_one_module(tmp_path, worker):
+    x = first = keras.Input((9, 3))
+    x = layers.MaxPooling1D()(layers.Conv1D(5, 3, activation="gelu")(x))
+    x = layers.Conv1D(7, 2)(x)
+    x = layers.GlobalMaxPooling1D()(keras.activations.gelu(x))
+    encoder = keras.Model(first, [layers.Dense(4)(x), x], name="encoder")
+    rnn = layers.Bidirectional(layers.LSTM(2), name="reader")
+    a, b = keras.Input((9, 3)), keras.Input((9, 3))
+    (left, pooled), (right, _) = encoder(a), encoder(b)
+    joined = layers.concatenate([left - right, pooled, rnn(a) * rnn(b)])
+    translation = proven(exported(keras.Model([a, b], joined), tmp_path / "m"), worker)
+    source = translation.source
+    assert source.count("(nn.Module)") == 3
+    assert source.count("self.encoder(") == source.count("self.reader(") == 2
+    assert "F.gelu(x).amax(dim=-1)" in source
+    assert "unsqueeze" not in source
+    assert {name.split(".")[0] for name in translation.weights} == {"encoder", "reader"}
+
+
 def test_lengths_stay_open_where_short_ones_would_be_one_step(tmp_path, worker):
     ids = keras.Input((None,), name="ids")
     x = layers.MaxPooling1D(2)(layers.Embedding(11, 6)(ids))

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("transformers", reason='transformers is not installed: pip install ".[hf]"')
 
+from marking import swept
 from real_models import assert_proven, assert_reads_well, run_fresh, translated
 
 FACTORIES = {
@@ -17,20 +18,12 @@ FACTORIES = {
 CASES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FACTORIES]
 
 
-@pytest.mark.parametrize("factory", CASES)
+@pytest.mark.parametrize("factory", swept(CASES, {"make_t5"}))
 def test_it_is_proven(factory):
     assert_proven(translated("hugging_face", factory))
 
 
-@pytest.mark.parametrize(
-    "factory",
-    [
-        pytest.param(*case.values, marks=[*case.marks, pytest.mark.sweep])
-        if case.values[0] in ("make_t5", "make_roberta")  # one takes long, one is almost BERT
-        else case
-        for case in CASES
-    ],
-)
+@pytest.mark.parametrize("factory", swept(CASES, FACTORIES.keys() - {"make_bert", "make_gpt2"}))
 def test_a_fresh_python_computes_the_same_and_trains(factory):
     result = translated("hugging_face", factory)
     report = run_fresh(result, "outputs", "keras", "config", "fit")

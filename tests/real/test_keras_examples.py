@@ -282,11 +282,27 @@ def test_recurrent_layers_with_other_functions_are_classes_of_the_program(proven
         [
             keras.Input((6, 3)),
             layers.Bidirectional(layers.LSTM(4, activation="relu", return_sequences=True)),
-            layers.GRU(5, reset_after=False, recurrent_dropout=0.2, return_sequences=True),
-            layers.SimpleRNN(2, activation="elu"),
+            layers.GRU(5, activation="softsign", return_sequences=True),
+            layers.GRU(7, reset_after=False, return_sequences=True),
+            layers.SimpleRNN(2, activation="elu", use_bias=False),
         ]
     )
     made = proven(model)
     assert "self.forward_layer = LSTM(3, 4, activation=F.relu)" in made.source
-    assert "self.gru = GRU(8, 5, reset_after=False, recurrent_dropout=0.2)" in made.source
-    assert "for step in read.unbind(1)" in made.source
+    assert "GRU(8, 5, activation=F.softsign)" in made.source
+    assert "ResetBeforeGRU(5, 7)" in made.source
+    assert "RNN(7, 2, bias=False, activation=F.elu)" in made.source
+    assert "dropout" not in made.source
+
+
+def test_recurrent_layers_with_dropout_are_classes_of_the_program(proven):
+    model = keras.Sequential(
+        [
+            keras.Input((6, 3)),
+            layers.LSTM(4, dropout=0.3, recurrent_dropout=0.1, return_sequences=True),
+            layers.GRU(5, reset_after=False, recurrent_dropout=0.2),
+        ]
+    )
+    made = proven(model)
+    assert "LSTMWithDropout(3, 4, dropout=0.3, recurrent_dropout=0.1)" in made.source
+    assert "GRUWithDropout(4, 5, reset_after=False, recurrent_dropout=0.2)" in made.source

@@ -82,6 +82,7 @@ def test_it_is_proven_and_reads_well(minilm):
     assert all(isinstance(size, str) for shape in described.values() for size in shape)
 
 
+@pytest.mark.sweep  # `make demo` compares them, too
 def test_every_embedding_is_the_same(minilm):
     names = [entry["name"] for entry in weight_map(minilm)["inputs"]]
     minilm.model.eval()

@@ -21,7 +21,11 @@ def test_full_size_is_proven_without_a_transpose():
 
 # Bottlenecks as layers are in the full size; basic blocks have no statement that they have not.
 @pytest.mark.parametrize(
-    ("factory", "style"), [("make", "layers"), ("make_bottleneck", "functional")]
+    ("factory", "style"),
+    [
+        ("make", "layers"),
+        pytest.param("make_bottleneck", "functional", marks=pytest.mark.sweep),
+    ],
 )
 def test_small_ones_are_proven_and_trainable(factory, style):
     result = translated("resnet", factory, style=style)

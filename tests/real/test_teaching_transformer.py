@@ -24,6 +24,7 @@ def test_it_is_proven():
     assert_proven(translated("teaching_transformer"))
 
 
+@pytest.mark.sweep
 def test_it_is_a_keras_model_in_its_own_right():
     report = run_fresh(
         translated("teaching_transformer"), "outputs", "keras", "weights", "config", "fit"

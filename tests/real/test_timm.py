@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("timm", reason="timm is not installed: make install does it")
 
+from marking import swept
 from real_models import assert_proven, assert_reads_well, run_fresh, translated
 
 # What remains to be transposed in the TensorFlow graph: attention heads, and nothing else.
@@ -16,15 +17,11 @@ FACTORIES = {
 }
 
 
-SWEPT = {name: [pytest.mark.sweep] for name in ("make_mobilenetv3", "make_efficientnet")}
+CASES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FACTORIES]
 
 
 @pytest.mark.parametrize(
-    "factory",
-    [
-        pytest.param(name, marks=[pytest.mark.xdist_group(name), *SWEPT.get(name, [])])
-        for name in FACTORIES
-    ],
+    "factory", swept(CASES, {"make_mobilenetv3", "make_efficientnet", "make_convnext"})
 )
 def test_it_is_proven_and_works_in_a_fresh_python(factory):
     result = translated("timm_models", factory)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from marking import swept
 
 from diglot.runtime.exchange import read_arrays
 from diglot.training import Job
@@ -20,7 +21,10 @@ KINDS = {
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.xdist_group(f"zoo-{name}")) for name in KINDS],
+    params=swept(
+        [pytest.param(name, marks=pytest.mark.xdist_group(f"zoo-{name}")) for name in KINDS],
+        {"encoder-only"},
+    ),
 )
 def looked(request, files, tmp_path_factory):
     """A pair's name, and what its extras keep of both of its models with the same weights."""

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from marking import swept
 
 from diglot.zoo import STUDIES, Options, find_exhibit
 from diglot.zoo.static_graph import lazy_graph
@@ -26,7 +27,11 @@ def ran(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.xdist_group(f"zoo-{n}")) for n in STUDIES]
+    "name",
+    swept(
+        [pytest.param(n, marks=pytest.mark.xdist_group(f"zoo-{n}")) for n in STUDIES],
+        {"static-graph"},
+    ),
 )
 def test_a_study_agrees_and_leaves_a_page(name, ran):
     study = find_exhibit(name)
@@ -51,6 +56,7 @@ def test_five_ways_take_the_same_steps(ran):
     assert all(array.dtype == np.float64 for array in start.values())
 
 
+@pytest.mark.sweep
 @pytest.mark.xdist_group("zoo-static-graph")
 def test_seven_ways_give_the_same_numbers(ran):
     result, folder = ran("static-graph")

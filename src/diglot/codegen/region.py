@@ -320,7 +320,12 @@ class RegionWriter(
         """Tell whether a value without a name is written inside the expression that reads it."""
         if self.plain or self.left.get(node, 0) != 1 or not self._read_here(node):
             return False
-        return len(text(made)) <= self.nested_length or self._goes_on(node)
+        return len(text(made)) <= self.nested_length or self._goes_on(node) or self._is_all(node)
+
+    def _is_all(self, node: fx.Node) -> bool:
+        """Tell whether a value is what the region returns, and nothing else is."""
+        ports = self.program.live_outputs(self.call)
+        return len(ports) == 1 and through(ports[0].value) is node
 
     def _goes_on(self, node: fx.Node) -> bool:
         """Tell whether a value is the first slice of several, which are one subscript."""

@@ -28,7 +28,6 @@ from diglot.ir.hub import Hub, target_name
 
 _LISTED = 6  # layers that a docstring names
 _SHORT = 56  # what a person nests where nothing says how the author did
-_RETURNED = 85  # what is returned fills its line
 
 
 class TorchRegion(RegionWriter):
@@ -83,11 +82,8 @@ class TorchRegion(RegionWriter):
         return super().noun(node, noun)
 
     def _nests(self, node: fx.Node, made: ast.expr) -> bool:
-        ports = self.program.live_outputs(self.call)
-        returned = len(ports) == 1 and through(ports[0].value) is node
-        longest = _RETURNED if returned else _SHORT
-        short = bool(self.frames(node)) or len(text(made)) <= longest or self._goes_on(node)
-        return short and super()._nests(node, made)
+        short = bool(self.frames(node)) or len(text(made)) <= _SHORT or self._goes_on(node)
+        return (short or self._is_all(node)) and super()._nests(node, made)
 
     def result(self) -> ast.expr:
         """The returned value."""

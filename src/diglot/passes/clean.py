@@ -67,6 +67,8 @@ _IDENTITIES = {
 
 
 _PERMUTES = {"aten.permute.default"}
+_NEW = {"aten.unsqueeze.default"}
+_TAKES = {"aten.select.int", "aten.squeeze.dim", "aten.squeeze.dims"}
 _VIEWS = {"aten.unsqueeze.default", "aten.view.default", "aten.expand.default"}
 #: Ops on truths that return what they are given, where that is the same twice.
 _JOINS = {
@@ -180,7 +182,7 @@ def drop_identities(hub: Hub) -> None:
         if _is_not(node) and _is_not(node.args[0]):
             node.replace_all_uses_with(node.args[0].args[0])
             hub.graph.erase_node(node)
-        if is_call(node, _PERMUTES) and _turns_back(node):
+        if (is_call(node, _PERMUTES) and _turns_back(node)) or _takes_back(node):
             node.replace_all_uses_with(node.args[0].args[0])
             hub.graph.erase_node(node)
             continue
@@ -190,6 +192,21 @@ def drop_identities(hub: Hub) -> None:
             continue
         node.replace_all_uses_with(node.args[0])
         hub.graph.erase_node(node)
+
+
+def _takes_back(node: fx.Node) -> bool:
+    """Whether an axis is taken away that was just added (``x.unsqueeze(1)[:, 0]``), or added that was taken away."""
+    if is_call(node, _NEW) and is_call(node.args[0], {"aten.squeeze.dim"}):
+        source, gone = node.args[0].args  # type: ignore[union-attr]
+        rank = node.meta["val"].dim()
+        return gone % rank == node.args[1] % rank and source.meta["val"].shape[gone] == 1
+    if not is_call(node, _TAKES) or not is_call(node.args[0], _NEW):
+        return False
+    added, taken = node.args[0].args[1], node.args[1]  # type: ignore[union-attr]
+    if isinstance(taken, (list, tuple)):
+        taken = taken[0] if len(taken) == 1 else None
+    rank = node.meta["val"].dim() + 1
+    return taken is not None and added % rank == taken % rank
 
 
 def _turns_back(node: fx.Node) -> bool:

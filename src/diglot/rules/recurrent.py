@@ -386,11 +386,15 @@ register(
         Rule(
             f"diglot.{name}.default",
             _for_torch,
-            torch=f"{name}(x, mask)",
+            torch=f"{name}(x, {second})",
             layout="logical",
             noun="sequence",
         )
-        for name in ("counted_first", "back_in_place")
+        for name, second in (
+            ("counted_first", "mask"),
+            ("back_in_place", "mask"),
+            ("reverse_sequence", "lengths"),
+        )
     ),
     Rule(
         "diglot.recurrent_layer.default",

@@ -31,6 +31,11 @@ def _function(name: str) -> Any:
     return recurrent_layers.hard_sigmoid if name == _OLD_SIGMOID else function_named(name)
 
 
+def resets_before(kind: str, count: int) -> bool:
+    """Whether a layer with so many weights is a GRU that resets its state before the product."""
+    return kind == "GRU" and count == 3
+
+
 def _run_op(
     input: torch.Tensor,
     hx: list[torch.Tensor],
@@ -39,11 +44,17 @@ def _run_op(
     *options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     width, hidden = params[0].shape[1], params[1].shape[1]
-    more = {"reset_after": len(params) != 3} if kind == "GRU" else {}
-    functions = {"activation": _function(options[2]), "recurrent_activation": _function(options[3])}
-    module = getattr(recurrent_layers, kind)(width, hidden, len(params) > 2, **more, **functions)
+    functions = {"activation": _function(options[2])}
+    if kind != "RNN":
+        functions["recurrent_activation"] = _function(options[3])
+    made = (
+        recurrent_layers.ResetBeforeGRU
+        if resets_before(kind, len(params))
+        else getattr(recurrent_layers, kind)
+    )
+    module = made(width, hidden, len(params) > 2, **functions)
     weights = dict(zip(_NAMES, params, strict=False))
-    first = None if not hx else tuple(hx)
+    first = None if not hx else tuple(hx) if kind == "LSTM" else hx[0]
     sequence, state = torch.func.functional_call(module.eval(), weights, (input, first))
     states = state if isinstance(state, tuple) else (state, state)
     return sequence, states[0].clone(), states[1].clone()

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from diglot.frontends.tensorflow import scope as runs
-from diglot.frontends.tensorflow import tree, values
+from diglot.frontends.tensorflow import shared, tree, values
 from diglot.frontends.tensorflow.graph import Node, Out
 from diglot.frontends.tensorflow.lowering import Lowered
 from diglot.frontends.tensorflow.names import (
@@ -82,6 +82,7 @@ class Builder:
     reads: dict[Node, runs.WeightStep] = field(default_factory=dict)
     outputs: dict[Node, list[Out]] = field(default_factory=dict)
     names: Names = field(default_factory=lambda: Names(()))
+    runs: shared.Runs = field(default_factory=lambda: shared.Runs(()))
 
     # -- places -------------------------------------------------------------------------------
 
@@ -97,6 +98,8 @@ class Builder:
             for k, n in found.items()
         }
         self.names = Names((n[0].attrs["layer"].path, holders[k]) for k, n in found.items())
+        keys = {node: k for k, nodes in found.items() for node in nodes}
+        self.runs = shared.Runs((node.attrs["layer"].path, k) for node, k in keys.items())
         wished = {
             k: self.names.layer(n[0].attrs["layer"].path, holders[k]) for k, n in found.items()
         }
@@ -127,8 +130,8 @@ class Builder:
         for node in order:
             if node.op in ("Const", "Input", "Variable"):
                 continue
-            path = leaves[node][:-1] if node in leaves else self.names.scope(node.scope)
-            while path and (path not in modules or path in own):
+            path = self._path(node, leaves)
+            while path and (shared.plain(path) not in modules or shared.plain(path) in own):
                 path = path[:-1]
             wishes[node] = path
         for node in order:
@@ -141,6 +144,14 @@ class Builder:
                 wishes[node] = tree.common_prefix([*users[node], *homes])
         return wishes
 
+    def _path(self, node: Node, leaves: dict[Node, Path]) -> Path:
+        """The scope of a node as a path of modules, with the numbers of their runs."""
+        raw = node.attrs["layer"].path if node in leaves else node.scope
+        first, numbers = self.runs.first(raw)
+        path = self.names.scope(first)
+        numbers = numbers[len(first) - len(path) :]
+        return shared.numbered(leaves[node][:-1] if node in leaves else path, numbers)
+
     # -- modules ------------------------------------------------------------------------------
 
     def module(self, place: Place, base: Callable[[Body], Scope] | None, name: str) -> Scope:
@@ -150,8 +161,10 @@ class Builder:
         statements: list[tuple[Any, list[Out], list[Out]]] = []
         for item in place.items:
             if isinstance(item, Place):
-                relative = ".".join(item.path[len(place.path) :])
-                children[relative] = self.module(item, None, item.path[-1])
+                path = shared.plain(item.path)
+                relative = ".".join(path[len(place.path) :])
+                made = self.modules.get(path)  # by an earlier run
+                children[relative] = self.module(item, None, path[-1]) if made is None else made
                 given = [o for o in item.inputs if o.node.op != "Const"]
                 statements.append((runs.ScopeStep([], [], relative), given, item.outputs))
             else:
@@ -175,7 +188,7 @@ class Builder:
         )
         for out, (step, _, _) in constants.items():
             self.buffer(scope, out, step)
-        self.modules[place.path] = scope
+        self.modules[shared.plain(place.path)] = scope
         return scope
 
     def outs(self, node: Node) -> list[Out]:
@@ -307,7 +320,7 @@ def build(
     leaves = builder.leaves(order)
     wishes = builder.wishes(order, leaves)
     nodes = [n for n in order if n in wishes]
-    place = tree.arrange(nodes, wishes, lowered.graph.outputs)
+    place = _arranged(builder, nodes, wishes)
     place.inputs = [Out(n) for n in lowered.graph.inputs]
     if builder.names.root:
         name = tree.class_name(builder.names.root[0])
@@ -329,6 +342,23 @@ def build(
     fill(root, entries, {target: _array(node) for target, node in held.items()})
     nodes = {target: _origin(node) for target, node in held.items()}
     return root, entries, {target: node for target, node in nodes.items() if node}
+
+
+def _arranged(builder: Builder, nodes: list[Node], wishes: dict[Node, Path]) -> Place:
+    """The tree of modules, where runs of one module compute the same."""
+
+    def key(node: Node) -> tuple:
+        attrs = {k: v for k, v in node.attrs.items() if k != "layer"}
+        leaf = builder.leaf(node) if node.op == "Layer" else None
+        return (node.op, leaf, repr(sorted(attrs.items(), key=str)))
+
+    dissolved: set[Path] = set()
+    while True:
+        place = tree.arrange(nodes, wishes, builder.lowered.graph.outputs, dissolved)
+        wrong = shared.unequal(place, key)
+        if not wrong:
+            return place
+        dissolved |= wrong
 
 
 def _array(node: Node) -> np.ndarray:
@@ -354,7 +384,7 @@ def _loose_weights(
     loose = [n for n in nodes if n.op == "Variable" and n not in builder.homes]
     owners = Counter(weight_name(n).rpartition("/")[0] for n in loose)
     for node in loose:
-        path = wishes[node]
+        path = shared.plain(wishes[node])
         module = builder.modules.get(path, root)
         alone = owners[weight_name(node).rpartition("/")[0]] == 1
         name = _free_name(module, _loose_name(node, path, module, alone))

@@ -20,6 +20,8 @@ _FUNCTIONS = re.compile(
     r"Conv2D|ReadVariableOp|Cast|embedding_lookup|Add|xw_plus_b|while|cond)(_\d+)?$"
 )
 
+_NUMBERS = re.compile(r"(_\d+)+$")
+
 
 def weight_name(node: Node) -> str:
     """The name of the variable (or constant) of a weight node."""
@@ -58,6 +60,9 @@ class Names:
 
     def __init__(self, layers: Iterable[tuple[Path, Sequence[Node]]]) -> None:
         votes: dict[Path, Counter] = {}
+        layers = list(layers)
+        self._deeper: dict[Path, Path] = {}
+        self._deeper = self._own_scopes(layers)
         raw = []
         for scope, weights in layers:
             owners = [p for w in weights for p in weight_name(w).split("/")[:-1]]
@@ -74,12 +79,53 @@ class Names:
             name = counted.most_common(1)[0][0]
             if taken.setdefault((prefix[:-1], name), prefix) == prefix:
                 self._clean[prefix] = name
+        self._number_less(raw)
         fronts = {p[:1] for p in raw}
         deep = any(len(p) > 1 for p in raw)
         self.root = next(iter(fronts)) if raw and deep and len(fronts) == 1 else ()
 
+    def _own_scopes(self, layers: Sequence[tuple[Path, Sequence[Node]]]) -> dict[Path, Path]:
+        """The scopes of layers whose variables say of which block they are and no more (``block/kernel_3`` in
+        ``block/attention/query``): these layers go by their own scopes."""
+        alike: dict[Path, dict[Path, Path]] = {}
+        for scope, weights in layers:
+            own = scope
+            while own and _FUNCTIONS.match(own[-1]):
+                own = own[:-1]
+            alike.setdefault(self._raw(scope, weights), {})[scope] = own
+        found: dict[Path, Path] = {}
+        for path, scopes in alike.items():
+            below = set(scopes.values())
+            if 1 < len(scopes) == len(below) and all(
+                path == own[: len(path)] != own for own in below
+            ):
+                found |= scopes
+        return found
+
+    def _number_less(self, raw: Sequence[Path]) -> None:
+        """Call a scope, whose name no variable has, without the number that it has of Keras: of its calls, and of the
+        layers of its kind in other blocks. Those of a kind in one block count from the first.
+        """
+        own = set(self._deeper.values())
+        scopes = dict.fromkeys(p[:i] for p in raw for i in range(1, len(p) + 1))
+        around = {p[:-1] for p in scopes}
+        within = {p[:i] for p in own for i in range(1, len(p) + 1)}
+        bare = {p: (*p[:-1], _NUMBERS.sub("", p[-1])) for p in scopes if p in around or p in own}
+        counts: Counter[Path] = Counter()
+        used = Counter({**{p: p for p in scopes}, **bare}.values())
+        for scope, path in bare.items():
+            if scope in self._clean:
+                continue
+            if used[path] == 1:
+                self._clean[scope] = path[-1]
+            elif scope in within and len(scope) > 1 and scope[:-1] in within:
+                number, counts[path] = counts[path], counts[path] + 1
+                self._clean[scope] = f"{path[-1]}_{number}" if number else path[-1]
+
     def _raw(self, scope: Path, weights: Sequence[Node]) -> Path:
         """The part of a scope that is the layer's own."""
+        if scope in self._deeper:
+            return self._deeper[scope]
         weights = variables_first(weights)
         for weight in [w for w in weights if w.op != "Const"] or weights:
             owner = weight_name(weight).split("/")[:-1]

@@ -64,9 +64,16 @@ def common_prefix(paths: Iterable[Path]) -> Path:
     return prefix
 
 
-def arrange(order: Sequence[Node], place_of: dict[Node, Path], outputs: Sequence[Out]) -> Place:
-    """Arrange nodes in modules. ``place_of`` gives the path of the module that each node wishes to be in."""
-    dissolved: set[Path] = set()
+def arrange(
+    order: Sequence[Node],
+    place_of: dict[Node, Path],
+    outputs: Sequence[Out],
+    dissolved: set[Path],
+) -> Place:
+    """Arrange nodes in modules. ``place_of`` gives the path of the module that each node wishes to be in.
+
+    ``dissolved``: the scopes that are to be none; those that call each other in a circle are added.
+    """
     return _place((), list(order), place_of, dissolved, outputs)
 
 
@@ -107,7 +114,7 @@ def _place(
                 place.items.append(child)
             else:
                 place.items.append(ready)
-    place.inputs = _entering(nodes)
+    place.inputs = entering(nodes)
     place.outputs = list(outputs) if path == () else list(dict.fromkeys(outputs))
     return place
 
@@ -198,7 +205,8 @@ def _before(unit: object, units: dict, done: set) -> list:
     return result
 
 
-def _entering(nodes: list[Node]) -> list[Out]:
+def entering(nodes: Sequence[Node]) -> list[Out]:
+    """What nodes read of others, in order."""
     within = set(nodes)
     return list(dict.fromkeys(o for n in nodes for o in n.inputs if o.node not in within))
 

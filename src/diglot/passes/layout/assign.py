@@ -271,6 +271,7 @@ class Assigner:
         becomes = rank > 2 and perms.after_permute(None, dims) == self.images(rank)
         stays = rank > 3 or self.wants.images(node) or node in self.towards_images
         ends = self.returned is None and self._sequences and self.wants.ends(node)
+        ends = ends or (not self.to_keras and self.wants.loses(node))
         if layout is not None or (becomes and (stays or ends)):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True

@@ -40,6 +40,23 @@ class Wants:
         rank = node.meta["val"].dim()
         return bool(node.users) and all(self._ends(user, rank) for user in node.users)
 
+    def loses(self, node: fx.Node) -> bool:
+        """Tell whether a tensor reaches nothing but ops that take an axis away, with its axes as they are."""
+        rank = node.meta["val"].dim()
+        return bool(node.users) and all(self._loses(user, rank) for user in node.users)
+
+    def _loses(self, user: fx.Node, rank: int) -> bool:
+        if is_mark(user):
+            return self.loses(user)
+        rule = self.rules.get(target_name(user)) if user.op == "call_function" else None
+        result = user.meta.get("val")
+        if rule is None or not isinstance(result, torch.Tensor):
+            return False
+        if rule.layout == "axis" and result.dim() < rank:
+            return True
+        alone = rule.layout == "elementwise" and len(user.all_input_nodes) == 1
+        return alone and self.loses(user)
+
     def _ends(self, user: fx.Node, rank: int) -> bool:
         if user.op == "output":
             return True

@@ -139,15 +139,19 @@ def _recurrent_layer(op: OpCall) -> ast.expr:
         raise op.refuse("its weights are shared with another module")
     kind, count = op["kind"], len(op["params"])
     options: dict[str, Any] = {"bias": unless(count > 2, True)}
-    if kind == "GRU" and count == 3:
-        options["reset_after"] = False
-    for name in ("dropout", "recurrent_dropout"):
-        options[name] = unless(op[name], 0.0)
+    helper, resets_before = kind, kind == "GRU" and count == 3
+    if op["dropout"] or op["recurrent_dropout"]:
+        helper = f"{kind}WithDropout"
+        options["reset_after"] = unless(not resets_before, True)
+        for name in ("dropout", "recurrent_dropout"):
+            options[name] = unless(op[name], 0.0)
+    elif resets_before:
+        helper = "ResetBeforeGRU"
     options["activation"] = _function(op, "activation", "tanh")
     if kind != "RNN":
         options["recurrent_activation"] = _function(op, "recurrent_activation", "sigmoid")
     hidden, inputs = op["params"][1].meta["val"].shape[1], op["params"][0].meta["val"].shape[1]
-    construct = call(op.helper(kind), int(inputs), int(hidden), **options)
+    construct = call(op.helper(helper), int(inputs), int(hidden), **options)
     states = [op.value(h) for h in op["hx"]]
     given = [states[0] if len(states) == 1 else ast.Tuple(states, ast.Load())] if states else []
     layer = op.layer(construct, weights, default=kind.lower())
@@ -292,7 +296,11 @@ alike("diglot.trim_steps.default", "x[:, : lengths.max()]")
 def _own_function(op: OpCall) -> ast.expr:
     """A function that the program carries, of the op's own name: ``counted_first(x, mask)``."""
     name = op.rule.op.split(".")[1]
-    return call(op.helper(name), op.expr("x"), op.expr("mask"))
+    second = "lengths" if name == "reverse_sequence" else "mask"
+    return call(op.helper(name), op.expr("x"), op.expr(second))
 
 
-alike("diglot.counted_first.default diglot.back_in_place.default", _own_function)
+alike(
+    "diglot.counted_first.default diglot.back_in_place.default diglot.reverse_sequence.default",
+    _own_function,
+)

@@ -332,7 +332,9 @@ def reverse_sequence(call: Call, x: Any, lengths: Any) -> Any:
         raise Refused("ReverseSequence of other axes than batch 0 and time 1")
     steps = torch.arange(x.shape[1], device=x.device)
     index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
-    return x.gather(1, index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand(x.shape))
+    for _ in range(x.dim() - 2):
+        index = index.unsqueeze(-1)
+    return x.gather(1, index.expand(x.shape))
 
 
 def _pairs(paddings: Any) -> list[tuple[Any, Any]]:
