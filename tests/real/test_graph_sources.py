@@ -193,6 +193,10 @@ def test_a_table_made_of_constants_has_the_digits_that_the_translation_keeps(tmp
     made = Filters()
     tf.saved_model.save(made, str(tmp_path / "m"), signatures=made.__call__)
     proven(read_saved_model(tmp_path / "m"), worker)
+    # Keras's own constants reach the function that reads them as its arguments.
+    scaled = layers.Normalization(mean=[1.5, 2.0, 0.3], variance=[2.0, 3.0, 5.0])
+    model = keras.Sequential([keras.Input((3,)), scaled, layers.Dense(4)])
+    assert "normalization_maximum" in proven(exported(model, tmp_path / "n"), worker).source
 
 
 def test_slots_that_tensorflow_does_not_know(tmp_path, worker):

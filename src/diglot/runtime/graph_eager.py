@@ -5,7 +5,7 @@ TensorFlow's tape differentiates what is run, loops and branches included, since
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,8 @@ class Interpreter:
 
     # -- bodies -------------------------------------------------------------------------------
 
-    def _call(self, name: str, arguments: Sequence[Any]) -> list[Any]:
+    def _call(self, name: str, arguments: Sequence[Any], fixed: Sequence[bool] = ()) -> list[Any]:
+        """What a function returns. ``fixed``: which of its arguments are made of constants alone."""
         if name not in self.functions:
             raise BadInput(f"The graph calls the function {name}, which the file does not hold.")
         function = self.functions[name]
@@ -57,23 +58,30 @@ class Interpreter:
             for argument, value in zip(function.signature.input_arg, arguments, strict=True)
         }
         fetches = [function.ret[result.name] for result in function.signature.output_arg]
-        return self._body(name, self.bodies[name], given, fetches)
+        constants = {n for n, is_fixed in zip(given, fixed, strict=False) if is_fixed}
+        return self._body(name, self.bodies[name], given, fetches, constants)
 
     def _body(
-        self, function: str, nodes: Mapping[str, Any], given: dict[str, Any], fetches: list[str]
+        self,
+        function: str,
+        nodes: Mapping[str, Any],
+        given: dict[str, Any],
+        fetches: list[str],
+        constants: Collection[str] = (),
     ) -> list[Any]:
         made: dict[str, list[Any]] = {}
-        fixed: set[str] = set()
+        fixed = set(constants)
         for name in self._order(function, nodes, given, fetches):
             node = nodes[name]
             read = [t for t in node.input if not t.startswith("^")]
             inputs = [_follow(t, given, made, nodes) for t in read]
             key = f"{function}:{name}" if function else name
-            made[name] = self._node(node, inputs, key)
+            known = [node_name(t) in fixed for t in read]
+            made[name] = self._node(node, inputs, key, known)
             if node.op == "Const":
                 if key not in self.held:  # a frozen variable is a weight, to the last bit
                     fixed.add(name)
-            elif read and all(node_name(t) in fixed for t in read):
+            elif known and all(known):
                 fixed.add(name)
                 made[name] = [_as_stored(value) for value in made[name]]
         return [_follow(t, given, made, nodes) for t in fetches]
@@ -110,7 +118,7 @@ class Interpreter:
 
     # -- nodes --------------------------------------------------------------------------------
 
-    def _node(self, node: Any, inputs: list[Any], key: str) -> list[Any]:
+    def _node(self, node: Any, inputs: list[Any], key: str, fixed: Sequence[bool]) -> list[Any]:
         if node.op == "Merge":
             alive = [i for i, value in enumerate(inputs) if value is not _DEAD]
             return [inputs[alive[0]], np.int32(alive[0])] if alive else [_DEAD, _DEAD]
@@ -123,9 +131,9 @@ class Interpreter:
                 self._constants[key] = _constant(node)
             return [self._constants[key]]
         if node.op in CALLS:
-            return self._call(node.attr["f"].func.name, inputs)
+            return self._call(node.attr["f"].func.name, inputs, fixed)
         if node.op in self.functions:
-            return self._call(node.op, inputs)
+            return self._call(node.op, inputs, fixed)
         if node.op in _CONTROL:
             return _CONTROL[node.op](self, node, inputs)
         if node.op in _PLAIN:

@@ -236,6 +236,14 @@ class Builder:
                     found[out] = (step, [], [out])
         return found
 
+    def _buffer_name(self, node: Node) -> str:
+        """What a constant is called: its name, or where that is an op's, the layer's and the op's."""
+        *around, last = node.name.split("/")
+        if last != last.lower() and re.fullmatch(r"[A-Z]\w*?(_\d+)?", last):
+            layer = [part for part in self.names.scope(tuple(around)) if not is_function(part)]
+            last = "_".join([*(re.sub(r"_\d+$", "", part) for part in layer[-1:]), last.lower()])
+        return tree.identifier(last)
+
     def buffer(self, scope: Scope, out: Out, step: runs.ConstantStep) -> None:
         """Register the buffer of a constant that is used as a tensor: floats, and anything that is large.
 
@@ -246,7 +254,7 @@ class Builder:
             return
         if array.dtype.kind in "iub" and array.size <= 64:
             return
-        name = _free_name(scope, tree.identifier(out.node.name.split("/")[-1]))
+        name = _free_name(scope, self._buffer_name(out.node))
         dtype = values.torch_dtype(array.dtype.name, Precision())
         scope.register_buffer(name, torch.from_numpy(np.array(array)).to(dtype))
         step.buffer = name
