@@ -147,6 +147,49 @@ def test_a_model_that_is_called_again_is_one_module(tmp_path, worker):
     assert {name.split(".")[0] for name in translation.weights} == {"encoder", "reader"}
 
 
+class Block(layers.Layer):
+    """Its layers are built when it is first called: their variables are all called after the block."""
+
+    def __init__(self, width, **options):
+        super().__init__(**options)
+        self.supports_masking = True
+        self.attention = layers.MultiHeadAttention(2, width // 2)
+        self.norms = [layers.LayerNormalization(), layers.LayerNormalization()]
+        self.wide, self.narrow = layers.Dense(2 * width, activation="gelu"), layers.Dense(width)
+
+    def call(self, x, mask=None):
+        x = self.norms[0](x + self.attention(x, x, use_causal_mask=mask is None))
+        return self.norms[1](x + self.narrow(self.wide(x)))
+
+
+@pytest.mark.parametrize(("length", "masked"), [(12, False), (None, False), (None, True)])
+def test_blocks_of_ones_own_are_classes_with_names_of_their_layers(
+    length, masked, tmp_path, worker
+):
+    x = first = keras.Input((length,), dtype="int32")
+    x = layers.Embedding(20, 8, mask_zero=masked)(x)
+    for _ in range(2):
+        x = Block(8)(x)
+    model = keras.Model(first, layers.Dense(3)(x))
+    translation = proven(exported(model, tmp_path / "m"), worker)
+    source = translation.source
+    assert source.count("(nn.Module)") == 3 and "class Block(" in source
+    assert source.count("nn.LayerNorm(8") == 2 and "self.layer_normalization_1(x + " in source
+    assert "self.query = nn.Linear(8, 8)" in source
+    assert ("is_causal=True" in source) is not masked
+    assert ("attn_mask=" in source) is masked and "einsum" not in source
+
+
+def test_a_residual_block_keeps_what_it_adds_in_x(tmp_path, worker):
+    x = first = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 1)(x)
+    y = layers.Conv2D(6, 3, padding="same", activation="relu")(x)
+    y = layers.BatchNormalization()(layers.Conv2D(6, 3, padding="same")(y))
+    model = keras.Model(first, layers.GlobalAveragePooling2D()(layers.add([x, y])))
+    source = proven(exported(model, tmp_path / "m"), worker).source
+    assert "y = self.batch_normalization" in source and "(x + y).mean(dim=(2, 3))" in source
+
+
 def test_lengths_stay_open_where_short_ones_would_be_one_step(tmp_path, worker):
     ids = keras.Input((None,), name="ids")
     x = layers.MaxPooling1D(2)(layers.Embedding(11, 6)(ids))

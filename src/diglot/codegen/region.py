@@ -382,6 +382,10 @@ class RegionWriter(
         """Return a name for a value that the author did not name."""
         return self.program.noun_for(self, node, noun)
 
+    def put_aside(self, node: fx.Node) -> str:
+        """A name for a value that is written down before its reader, as what it is made of is about to change."""
+        return self.program.noun_for(self, node, "")
+
     def push(self, statement: ast.stmt, origin: Frame | None, value: fx.Node | None = None) -> None:
         self.statements.append(Statement(statement, origin, tuple(self.used_rules), value))
         self.used_rules = []

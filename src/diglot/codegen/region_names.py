@@ -221,9 +221,7 @@ class NameWriter:
             if name in names_in(made):
                 del self.inline[node]
                 found = self.frames(node)
-                chosen = names.unique(
-                    names.local(self.program.noun_for(self, node, "")), self.holder
-                )
+                chosen = names.unique(names.local(self.put_aside(node)), self.holder)
                 self.push(assignment(chosen, made), found[-1] if found else None)
                 self.holder[chosen] = node
                 self.exprs[node] = ast.Name(chosen, ast.Load())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 
 import torch
@@ -24,9 +25,17 @@ from diglot.codegen.source import (
 )
 from diglot.codegen.statements import Key, through
 from diglot.codegen.torch_dialect import TorchDialect
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call, target_name
 
 _LISTED = 6  # layers that a docstring names
+#: Names of values that say no more than what made them.
+_PLAIN = re.compile(
+    r"x|((depthwise_|separable_)?conv[123]d(_transpose)?|dense|(batch|layer|group)_normalization)(_\d+)?"
+)
+_VIEWS = {
+    "aten.transpose.int", "aten.permute.default", "aten.unflatten.int", "aten.view.default",
+    "aten.reshape.default", "aten.flatten.using_ints", "aten.squeeze.dim", "aten.unsqueeze.default",
+}  # fmt: skip
 _SHORT = 56  # what a person nests where nothing says how the author did
 
 
@@ -72,14 +81,32 @@ class TorchRegion(RegionWriter):
         return first, places if len(places) > 1 else places[0]
 
     def noun(self, node: fx.Node, noun: str) -> str:
-        """What flows through a model without source lines (a Functional one) is ``x``, while no other value is."""
+        """What flows through a model without source lines (a Functional one) is ``x``, while no other value is; then
+        it is ``y``, unless the layer's name says more than what the layer is (``query``)."""
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.dtype is torch.bool and noun == "x":
             noun = "mask"
         flows = isinstance(value, torch.Tensor) and value.dtype.is_floating_point
-        if flows and not self.frames(node) and self._is_dead("x"):
+        if not flows or self.frames(node):
+            return super().noun(node, noun)
+        if self._is_dead("x"):
             return "x"
-        return super().noun(node, noun)
+        found = super().noun(node, noun)
+        if found == "x":
+            found = self._viewed_layer(node)
+        return "y" if _PLAIN.fullmatch(found) and self._is_dead("y") else found
+
+    def put_aside(self, node: fx.Node) -> str:
+        """As above; a layer's result with its axes arranged in another way goes by the layer's name."""
+        found = super().put_aside(node)
+        return self._viewed_layer(node) if found == "x" and not self.frames(node) else found
+
+    def _viewed_layer(self, node: fx.Node) -> str:
+        """The name of the layer whose result a value is, with its axes arranged in another way; else ``x``."""
+        source = node
+        while is_call(source, _VIEWS) and isinstance(source.args[0], fx.Node):
+            source = source.args[0]
+        return "x" if source is node else super().noun(source, "x")
 
     def _nests(self, node: fx.Node, made: ast.expr) -> bool:
         short = bool(self.frames(node)) or len(text(made)) <= _SHORT or self._goes_on(node)

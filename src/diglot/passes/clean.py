@@ -68,6 +68,7 @@ _IDENTITIES = {
 
 _PERMUTES = {"aten.permute.default"}
 _NEW = {"aten.unsqueeze.default"}
+_RESHAPES = {"aten.view.default", "aten.reshape.default", "aten.flatten.using_ints"}
 _TAKES = {"aten.select.int", "aten.squeeze.dim", "aten.squeeze.dims"}
 _VIEWS = {"aten.unsqueeze.default", "aten.view.default", "aten.expand.default"}
 #: Ops on truths that return what they are given, where that is the same twice.
@@ -200,6 +201,8 @@ def _takes_back(node: fx.Node) -> bool:
         source, gone = node.args[0].args  # type: ignore[union-attr]
         rank = node.meta["val"].dim()
         return gone % rank == node.args[1] % rank and source.meta["val"].shape[gone] == 1
+    if is_call(node, _RESHAPES) and is_call(node.args[0], _NEW):
+        return same_value(node, node.args[0].args[0])  # type: ignore[union-attr]
     if not is_call(node, _TAKES) or not is_call(node.args[0], _NEW):
         return False
     added, taken = node.args[0].args[1], node.args[1]  # type: ignore[union-attr]

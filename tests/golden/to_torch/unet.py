@@ -37,11 +37,11 @@ class Unet(nn.Module):
         x = self.conv_block1(images)
         conv_block2 = self.conv_block2(F.max_pool2d(x, 2))
         conv_block3 = self.conv_block3(F.max_pool2d(conv_block2, 2))
-        conv2d_transpose = self.conv2d_transpose(self.conv_block4(F.max_pool2d(conv_block3, 2)))
-        conv_block5 = self.conv_block5(torch.cat([conv2d_transpose, conv_block3], dim=1))
-        x_2 = torch.cat([self.conv2d_transpose_1(conv_block5), conv_block2], dim=1)
-        x = torch.cat([self.conv2d_transpose_2(self.conv_block6(x_2)), x], dim=1)
-        return F.softmax(self.conv2d_14(self.conv_block7(x)), dim=1)
+        y = self.conv2d_transpose(self.conv_block4(F.max_pool2d(conv_block3, 2)))
+        y = self.conv2d_transpose_1(self.conv_block5(torch.cat([y, conv_block3], dim=1)))
+        y = self.conv2d_transpose_2(self.conv_block6(torch.cat([y, conv_block2], dim=1)))
+        x = self.conv2d_14(self.conv_block7(torch.cat([y, x], dim=1)))
+        return F.softmax(x, dim=1)
 
 
 def build_model(weights=None):

@@ -20,8 +20,8 @@ class TransformerBlock(nn.Module):
         norm1 = self.norm1(x)
         attention = self.attention(norm1, norm1, norm1, need_weights=False)[0]
         x = attention + x
-        x_2 = F.gelu(self.fc2(self.dropout1(F.gelu(self.fc1(self.norm2(x))))))
-        return self.dropout2(x_2) + x
+        y = F.gelu(self.fc2(self.dropout1(F.gelu(self.fc1(self.norm2(x))))))
+        return self.dropout2(y) + x
 
 
 class Vit(nn.Module):

@@ -80,6 +80,11 @@ class Names:
             if taken.setdefault((prefix[:-1], name), prefix) == prefix:
                 self._clean[prefix] = name
         self._number_less(raw)
+        inner: dict[Path, dict[Path, None]] = {}
+        for path in raw:
+            for i in range(len(path)):
+                inner.setdefault(path[:i], {})[path[: i + 1]] = None
+        self._count_anew(inner, [()])
         fronts = {p[:1] for p in raw}
         deep = any(len(p) > 1 for p in raw)
         self.root = next(iter(fronts)) if raw and deep and len(fronts) == 1 else ()
@@ -121,6 +126,36 @@ class Names:
             elif scope in within and len(scope) > 1 and scope[:-1] in within:
                 number, counts[path] = counts[path], counts[path] + 1
                 self._clean[scope] = f"{path[-1]}_{number}" if number else path[-1]
+
+    def _count_anew(self, inner: dict[Path, dict[Path, None]], alike: Sequence[Path]) -> None:
+        """Let what is in blocks of a kind have the same names in each, where Keras counted through all of them
+        (``block/conv2d``, ``block_1/conv2d_1``).
+        """
+        stems: dict[str, list[Path]] = {}
+        for scope in alike:
+            for child in inner.get(scope, ()):
+                stems.setdefault(_NUMBERS.sub("", self._called(child)), []).append(child)
+        for stem, children in stems.items():
+            of_each = [[c for c in children if c[:-1] == scope] for scope in alike]
+            named = [{self._called(c) for c in own} for own in of_each]
+            apart = sum(map(len, named)) == len(set().union(*named)) == len(children)
+            if len(alike) > 1 and apart and sum(map(bool, named)) > 1:
+                for own in of_each:
+                    for number, child in enumerate(sorted(own, key=self._number)):
+                        self._clean[child] = f"{stem}_{number}" if number else stem
+            same: dict[str, list[Path]] = {}
+            for child in children:
+                name = self._called(child) if len(alike) > 1 else stem
+                same.setdefault(name, []).append(child)
+            for group in same.values():
+                self._count_anew(inner, group)
+
+    def _called(self, scope: Path) -> str:
+        return self._clean.get(scope, scope[-1])
+
+    def _number(self, scope: Path) -> list[int]:
+        """The number that a name ends with; 0 where it has none."""
+        return [int(n) for n in re.findall(r"\d+", _NUMBERS.search(self._called(scope) + "_0")[0])]  # type: ignore[index]
 
     def _raw(self, scope: Path, weights: Sequence[Node]) -> Path:
         """The part of a scope that is the layer's own."""

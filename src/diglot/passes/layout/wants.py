@@ -41,7 +41,7 @@ class Wants:
         return bool(node.users) and all(self._ends(user, rank) for user in node.users)
 
     def loses(self, node: fx.Node) -> bool:
-        """Tell whether a tensor reaches nothing but ops that take an axis away, with its axes as they are."""
+        """Tell whether a tensor reaches nothing but sums over an axis, or the like, with its axes as they are."""
         rank = node.meta["val"].dim()
         return bool(node.users) and all(self._loses(user, rank) for user in node.users)
 
@@ -53,7 +53,7 @@ class Wants:
         if rule is None or not isinstance(result, torch.Tensor):
             return False
         if rule.layout == "axis" and result.dim() < rank:
-            return True
+            return target_name(user) != "aten.select.int"
         alone = rule.layout == "elementwise" and len(user.all_input_nodes) == 1
         return alone and self.loses(user)
 

@@ -261,5 +261,10 @@ def attention(call: Call, query: Any, key: Any, value: Any, mask: Any = None) ->
     if call.attrs["turned"]:  # Keras has the heads before the features
         parts = [part.transpose(1, 2) for part in parts]
     added = None if mask is None else call.tensor(mask)
-    y = F.scaled_dot_product_attention(*parts, attn_mask=added, scale=call.attrs["scale"])
+    if added is not None and call.attrs["chosen"]:
+        # A row that looks at nothing has the same weights everywhere, and its query no gradient.
+        blind = ~added.any(dim=-1, keepdim=True)
+        parts[0], added = parts[0].masked_fill(blind, 0.0), added | blind
+    options = {"scale": call.attrs["scale"], "is_causal": call.attrs["causal"]}
+    y = F.scaled_dot_product_attention(*parts, attn_mask=added, **options)
     return y.transpose(1, 2) if call.attrs["turned"] else y

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from diglot.frontends.tensorflow import values
 from diglot.frontends.tensorflow.graph import Node, Out
 from diglot.frontends.tensorflow.recognise.finder import Finder
@@ -13,16 +15,20 @@ _PRODUCTS = ("BatchMatMulV2", "BatchMatMul", "BatchMatMulV3")
 #: the two comes first is the query, and the product with the values.
 _QUERY_FIRST, _KEY_FIRST = "abcd,aecd->acbe", "abcd,aecd->aceb"
 _WITH_VALUES = "abcd,adbe->acbe"
+_HUGE = 1e30
 
 
 @dataclass
 class _Scores:
-    """``query`` by ``key``, times ``scale``, plus ``mask``."""
+    """``query`` by ``key``, times ``scale``, plus ``mask``; if ``chosen``, a huge negative number is in place of the
+    scores for which ``mask`` is false."""
 
     query: Out
     key: Out
     scale: float
-    mask: Out | None
+    mask: Out | None = None
+    chosen: bool = False
+    causal: bool = False
 
 
 def find(finder: Finder) -> None:
@@ -68,12 +74,13 @@ def _attention(finder: Finder, node: Node, by_keras: bool) -> None:
     if not all(values.same_shape(one, lead[0]) for one in lead):
         return
     given = [*parts, *([scores.mask] if scores.mask is not None else [])]
-    finder.op(Out(node), "diglot.Attention", given, scale=scores.scale, turned=by_keras)
+    attrs = {"scale": scores.scale, "chosen": scores.chosen, "causal": scores.causal}
+    finder.op(Out(node), "diglot.Attention", given, turned=by_keras, **attrs)
 
 
 def _scores(finder: Finder, out: Out, by_keras: bool) -> _Scores | None:
     """What the softmax is of; ``None`` where it is no product."""
-    found = _product(finder, out, by_keras)
+    found = _product(finder, out, by_keras) or _chosen(finder, out, by_keras)
     if found is not None or out.node.op not in ("AddV2", "Add") or finder.only_user(out) is None:
         return found
     for product, mask in (out.node.inputs, out.node.inputs[::-1]):
@@ -83,6 +90,45 @@ def _scores(finder: Finder, out: Out, by_keras: bool) -> _Scores | None:
             found.mask = mask
             return found if fits and finder.rank(mask) else None
     return None
+
+
+def _chosen(finder: Finder, out: Out, by_keras: bool) -> _Scores | None:
+    """The scores of ``where(mask, scores, -huge)``."""
+    if out.node.op not in ("SelectV2", "Select") or finder.only_user(out) is None:
+        return None
+    mask, kept, filled = out.node.inputs
+    fill = finder.number(filled)
+    if (
+        fill is None
+        or fill > -_HUGE
+        or not values.same_shape(finder.shape(out), finder.shape(kept))
+    ):
+        return None
+    found = _product(finder, kept, by_keras)
+    if found is not None:
+        mask = finder.changes.get(mask, mask)
+        found.causal = _is_causal(finder, mask)
+        found.mask, found.chosen = (None, False) if found.causal else (mask, True)
+    return found
+
+
+def _is_causal(finder: Finder, mask: Out) -> bool:
+    """Tell whether a mask lets each of as many queries as keys look at all keys up to its own."""
+    sizes = finder.shape(mask)
+    if len(sizes) < 2 or not values.same_size(sizes[-1], sizes[-2]):
+        return False
+    array = finder.lowered.constant(mask)
+    if array is not None:
+        return bool((array == np.tril(np.ones(array.shape[-2:], bool))).all())
+    while mask.node.op in ("StridedSlice", "ExpandDims", "Reshape") and values.same_shape(
+        finder.shape(mask.node.inputs[0])[-2:], sizes[-2:]
+    ):
+        mask = mask.node.inputs[0]
+    if mask.node.op != "MatrixBandPart" or mask.node.inputs[0].node.op != "Fill":
+        return False
+    whole, *band = mask.node.inputs
+    filled = finder.lowered.constant(whole.node.inputs[1])
+    return filled is not None and bool(filled.all()) and [finder.number(n) for n in band] == [-1, 0]
 
 
 def _product(finder: Finder, out: Out, by_keras: bool) -> _Scores | None:
@@ -102,10 +148,10 @@ def _product(finder: Finder, out: Out, by_keras: bool) -> _Scores | None:
             if key.node.op != "Transpose" or finder.ints(key.node.inputs[1]) != last:
                 return None
             key = key.node.inputs[0]
-    if finder.only_user(out) is None:
+    if finder.only_reader(out) is None:
         return None
     (query, more), (key, rest) = _unscaled(finder, query), _unscaled(finder, key)
-    return _Scores(query, key, scale * more * rest, None)
+    return _Scores(query, key, scale * more * rest)
 
 
 def _equation(node: Node) -> str:
@@ -120,7 +166,7 @@ def _equation(node: Node) -> str:
 def _unscaled(finder: Finder, out: Out) -> tuple[Out, float]:
     """An output without the number that it is multiplied with or divided by, and that number."""
     node = out.node
-    if node.op not in ("Mul", "RealDiv") or finder.only_user(out) is None:
+    if node.op not in ("Mul", "RealDiv") or finder.only_reader(out) is None:
         return out, 1.0
     left, right = node.inputs
     number = finder.number(right)

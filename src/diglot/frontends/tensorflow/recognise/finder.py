@@ -84,6 +84,11 @@ class Finder:
         users = self.users.get(out, [])
         return users[0] if len(users) == 1 and out not in self.outputs else None
 
+    def only_reader(self, out: Out) -> Node | None:
+        """The one node that reads an output's values, where nothing else does; others may ask for its shape."""
+        users = [user for user in self.users.get(out, []) if user.op != "Shape"]
+        return users[0] if len(users) == 1 and out not in self.outputs else None
+
     def vector(self, out: Out, like: Sequence[Any], axis: int) -> Node | None:
         """The weight behind ``out`` where it is one number per index of ``axis`` of a tensor of sizes ``like``."""
         node = self.weight(out)

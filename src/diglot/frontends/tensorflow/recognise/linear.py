@@ -48,7 +48,24 @@ def _matmul(finder: Finder, node: Node, turned: bool) -> None:
     steps = () if turned else (("permute", (1, 0)),)
     if held != tuple(shape):  # a kernel of a convolution of width 1
         steps += (("reshape", held),)
-    _linear(finder, node, x, out, Weight(weight, ("weight",), steps), [size], [units])
+    out, parts = _parted(finder, out, units)
+    _linear(finder, node, x, out, Weight(weight, ("weight",), steps), [size], parts)
+
+
+def _parted(finder: Finder, out: Out, units: int) -> tuple[Out, list[int]]:
+    """The result whose last axis is parted before the bias is added, as Keras's einsum does, and its parts."""
+    user = finder.only_user(out)
+    adding = finder.only_user(Out(user)) if user is not None and user.op == "Reshape" else None
+    if user is None or adding is None or adding.op not in _ADDS:
+        return out, [units]
+    result, before = Out(user), finder.shape(out)
+    after = finder.shape(result)
+    parts = after[len(before) - 1 :]
+    if not values.same_shape(before[:-1], after[: len(before) - 1]) or len(parts) < 2:
+        return out, [units]
+    other = adding.inputs[1] if adding.inputs[0] == result else adding.inputs[0]
+    sized = all(isinstance(part, int) for part in parts) and math.prod(parts) == units
+    return (result, parts) if sized and _bias(finder, other, result, parts) else (out, [units])
 
 
 def _tensordot(finder: Finder, out: Out, x: Out, size: int, units: int) -> tuple[Out, Out] | None:
