@@ -126,8 +126,25 @@ class Assigner:
 
     def _copy(self, node: fx.Node) -> None:
         source = node.args[0]
+        if is_mark(node) and not self.to_keras:
+            self._enter(node)
+            source = node.args[0]
         for key in ("layout", "feature_order"):
             node.meta[key] = source.meta.get(key)
+
+    def _enter(self, mark: fx.Node) -> None:
+        """Let a caller turn a sequence that a module reads in the other order: once, and in no block of a kind."""
+        value = mark.meta.get("val")
+        region = self.hub.call_of.get(mark)
+        if not isinstance(value, torch.Tensor) or value.dim() != 3 or region is None:
+            return
+        if region.parent is None or all(port.node is not mark for port in region.inputs):
+            return
+        layout, images = mark.args[0].meta.get("layout"), perms.channels_first(3)
+        if layout is None and self.wants.images(mark) and not self.wants.is_read_last(mark):
+            self._need(mark, mark.args[0], images)
+        elif layout == images and self.wants.features(mark) and not self.wants.images(mark):
+            self._need(mark, mark.args[0], None)
 
     # --- kinds ------------------------------------------------------------------------------------------
 
@@ -271,12 +288,24 @@ class Assigner:
         becomes = rank > 2 and perms.after_permute(None, dims) == self.images(rank)
         stays = rank > 3 or self.wants.images(node) or node in self.towards_images
         ends = self.returned is None and self._sequences and self.wants.ends(node)
-        ends = ends or (not self.to_keras and self.wants.loses(node))
+        ends = ends or (not self.to_keras and (self.wants.loses(node) or self._joins(node, rank)))
         if layout is not None or (becomes and (stays or ends)):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True
             return
         node.meta["layout"] = None
+
+    def _joins(self, node: fx.Node, rank: int) -> bool:
+        """Tell whether all that reads a value adds it to what is in the order of images already."""
+        first = self.images(rank)
+        for user in node.users:
+            rule = self.rules.get(target_name(user)) if user.op == "call_function" else None
+            others = [a for a in tensors(user) if a is not node]
+            if rule is None or rule.layout != "elementwise" or not others:
+                return False
+            if any(a.meta.get("layout") != first or a.meta["val"].dim() != rank for a in others):
+                return False
+        return bool(node.users)
 
     def _reshape(self, node: fx.Node) -> None:
         source = node.args[0]

@@ -35,6 +35,18 @@ class Wants:
             self._read[node] = any(self._reads_last(user, rank) for user in node.users)
         return self._read[node]
 
+    def is_read_last(self, node: fx.Node) -> bool:
+        """Tell whether a Linear or a layer norm reads a tensor itself."""
+        return any(
+            self.is_read_last(user) if is_mark(user) else self._layout(user) == "last"
+            for user in node.users
+            if user.op == "call_function"
+        )
+
+    def _layout(self, node: fx.Node) -> str:
+        rule = self.rules.get(target_name(node))
+        return rule.layout if rule is not None else ""
+
     def ends(self, node: fx.Node) -> bool:
         """Tell whether a tensor reaches nothing but results of the model, with its axes as they are."""
         rank = node.meta["val"].dim()
