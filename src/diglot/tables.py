@@ -21,6 +21,10 @@ from diglot.frontends.keras_tracing.tensor import constant, is_backend_tensor
 from diglot.ir.hub import Hub, Parameter
 from diglot.literals import SHORT_TABLE
 
+_LINES = 16
+"""A table that would take more lines of the program than this is no part of it."""
+_WIDTH = 72
+
 
 @dataclasses.dataclass
 class Settled:
@@ -40,16 +44,19 @@ def settle(hub: Hub, module: nn.Module) -> Settled:
     for node, parameter in list(hub.parameters.items()):
         if parameter.persistent:
             continue
-        if parameter.value.numel() > SHORT_TABLE:
+        if _is_long(parameter.value):
             hub.parameters[node] = dataclasses.replace(parameter, persistent=True)
         else:
             hub.write_out(node)
             settled.written.add(parameter.name)
     for node, value in constants:
+        if not node.users:  # what it was folded into is a table of its own
+            continue
         wanted = node.meta["val"].dtype
-        if value.numel() <= SHORT_TABLE or value.is_complex() or is_pattern(value, wanted):
-            if "turned" in node.meta:  # a buffer of the program's own
-                node.meta["named"] = _name(hub, node, modules, value).rpartition(".")[2]
+        if not _is_long(value) or is_pattern(value, wanted):
+            named = _name(hub, node, modules, value).rpartition(".")[2]
+            if named != "table" or "turned" in node.meta:  # a buffer of the program's own
+                node.meta["named"] = named
             continue
         name = unique(_name(hub, node, modules, value), {p.name for p in hub.parameters.values()})
         narrow = value.to(wanted)
@@ -59,8 +66,34 @@ def settle(hub: Hub, module: nn.Module) -> Settled:
         )
         # All digits where they are known: the program in float64 is proven with them.
         exact = torch.equal(narrow.to(value.dtype), value)
-        settled.arrays[name] = (narrow if exact else value).numpy()
+        settled.arrays[name] = _meant((narrow if exact else value).numpy())
     return settled
+
+
+def _is_long(value: torch.Tensor) -> bool:
+    """Tell whether a table is too long for the program's text."""
+    if value.is_complex():
+        return False
+    return value.numel() > SHORT_TABLE or _lines(value) > _LINES
+
+
+def _lines(value: torch.Tensor) -> int:
+    """The lines that the numbers of a table take in a formatted program: a row that is too wide takes one for each."""
+    rows = value.numpy() if value.dim() else value.reshape(1).numpy()
+    widths = np.char.str_len(rows.astype(str)) + 2
+    if widths.sum() <= _WIDTH:
+        return 1
+    lines = np.where(widths.sum(-1) <= _WIDTH, 1, rows.shape[-1] + 2)
+    for _ in range(rows.ndim - 1):
+        lines = lines.sum(-1) + 2
+    return int(lines)
+
+
+def _meant(numbers: np.ndarray) -> np.ndarray:
+    """The numbers of a table that an author may have written, each the shortest decimal that is its float32."""
+    if numbers.dtype != np.float32 or numbers.size > SHORT_TABLE:
+        return numbers
+    return numbers.astype(str).astype(np.float64)
 
 
 def _placeholder(hub: Hub, node: fx.Node, name: str) -> fx.Node:
@@ -89,10 +122,11 @@ def _name(hub: Hub, node: fx.Node, modules: Mapping[str, nn.Module], value: torc
 
 
 def _holds(held: Any, value: torch.Tensor) -> bool:
-    """Whether an attribute is an array of these numbers, but for axes of size 1."""
+    """Whether an attribute is an array of these numbers, but for axes of size 1, or for being transposed."""
     if not isinstance(held, np.ndarray) and not is_backend_tensor(held):
         return False
     if math.prod(held.shape) != value.numel():
         return False
-    array = constant(held)
-    return torch.equal(array.flatten().to(value.dtype), value.flatten())
+    array = constant(held).to(value.dtype)
+    ways = (array, array.mT) if array.dim() == 2 else (array,)
+    return any(torch.equal(way.flatten(), value.flatten()) for way in ways)

@@ -5,10 +5,12 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 from keras import layers, ops
 
 import diglot
+from diglot.runtime import original
 
 pytestmark = pytest.mark.xdist_group("keras_examples")
 
@@ -306,3 +308,87 @@ def test_recurrent_layers_with_dropout_are_classes_of_the_program(proven):
     made = proven(model)
     assert "LSTMWithDropout(3, 4, dropout=0.3, recurrent_dropout=0.1)" in made.source
     assert "GRUWithDropout(4, 5, reset_after=False, recurrent_dropout=0.2)" in made.source
+
+
+class Mirrored(layers.Layer):
+    """As CycleGAN's and StyleGAN's padding, and some that PyTorch has no one function for."""
+
+    def call(self, x):
+        around = ops.pad(x, [[0, 0], [1, 2], [3, 1], [0, 0]], mode="reflect")[:, 2:-1, 1:-3]
+        below = ops.pad(x, [[0, 0], [0, 0], [2, 1], [0, 0]], mode="reflect")[:, :, 3:]
+        return around + below + ops.pad(x, [[0, 0], [1, 2], [0, 0], [0, 0]], "symmetric")[:, 3:]
+
+
+def test_mirrored_borders_are_padding_for_images_of_any_size(proven):
+    inputs = keras.Input((None, None, 3))
+    source = proven(keras.Model(inputs, Mirrored()(layers.Conv2D(3, 2)(inputs)))).source
+    assert 'F.pad(x, (3, 1, 1, 2), mode="reflect")[:, :, 2:-1, 1:-3]' in source
+    assert "buffer" not in source
+
+
+class Tree(layers.Layer):
+    """As a decision forest's: each tree sees other features, under a mask."""
+
+    def __init__(self, generator, **kwargs):
+        super().__init__(**kwargs)
+        self.features = generator.choice(9, 3, replace=False)
+        self.mask = ops.convert_to_tensor(generator.normal(size=(9, 4)))
+
+    def call(self, x):
+        seen = ops.sum(ops.take(x, self.features, axis=-1), axis=-1, keepdims=True)
+        return seen + ops.matmul(x, ops.cast(self.mask, x.dtype))
+
+
+def test_tables_in_which_instances_differ_are_arguments_or_weights(proven):
+    inputs, generator = keras.Input((9,)), np.random.default_rng(3)
+    trees = [Tree(generator, name=f"tree_{i}")(inputs) for i in range(3)]
+    made = proven(keras.Model(inputs, layers.Average()(trees)))
+    assert "self.tree_1 = Tree(features=[" in made.source
+    assert made.source.count("class ") == 2 and "double()" not in made.source
+    assert made.model.state_dict()["tree_1.mask"].shape == (9, 4)
+
+
+class Moments(layers.Layer):
+    """As StyleGAN's and CycleGAN's normalisations in TensorFlow: a mean that is detached, a mean of squares."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:])
+        self.offset = self.add_weight(shape=shape[-1:])
+
+    def call(self, x):
+        mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
+        x = self.scale * (x - mean) * tf.math.rsqrt(variance + 1e-3)
+        mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
+        return self.offset + (x - mean) / tf.sqrt(variance + 1e-3)
+
+
+def test_moments_are_means_and_variances(proven):
+    inputs = keras.Input((7, 6, 3))
+    source = proven(keras.Model(inputs, Moments()(layers.Conv2D(4, 2)(inputs)))).source
+    assert "torch.var(x, dim=(2, 3), correction=0, keepdim=True) + 0.001" in source
+    assert "torch.var(x, dim=(0, 2, 3), correction=0) + 0.001" in source
+    assert "self.scale[:, None, None]" in source and "detach" not in source
+
+
+class Tower(layers.Layer):
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.steps = [layers.Dense(units), layers.Dense(units)]
+
+    def call(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def test_layers_that_keras_counts_have_their_names_in_another_process(tmp_path):
+    for _ in range(2):  # as in a notebook: the last is tower_1, which no config says
+        inputs = keras.Input((7,))
+        inner = keras.Model(inputs, layers.Dense(2)(Tower(3)(inputs)))
+    model = keras.Model(inputs, inner(inputs))
+    names = [layer.name for layer in [*model.layers, *inner.layers]]
+    record = original.describe(model, np.zeros((1, 7), "float32"))
+    original.write(model, record, tmp_path)
+    keras.backend.clear_session()  # which counts anew, as another process does
+    rebuilt = original.build(tmp_path, record)
+    assert [layer.name for layer in [*rebuilt.layers, *rebuilt.layers[-1].layers]] == names

@@ -13,6 +13,7 @@ from diglot.codegen.optional import Any_, Instance, Mask
 from diglot.codegen.own_names import numbered
 from diglot.codegen.reroll import reroll
 from diglot.codegen.statements import Member, Statement
+from diglot.codegen.table_arguments import Table, merge_tables
 from diglot.ir.hub import Call
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Classes:
                     raise Dissolve(other.region)
             instances.append(made[0])
         self.program.dialect.merge(instances)
+        merge_tables(instances)
         variants: dict[str, list[Instance]] = {}
         for instance in instances:
             variants.setdefault(_dump(instance, mask=True), []).append(instance)
@@ -212,7 +214,12 @@ class Classes:
                 name = None  # in the body, the attribute is the layer itself
             if name is None:
                 name = self._parameter_name(instances, values, known, contexts[place])
-                if name in dict(instances[0].inits) and not _is_flag(contexts[place], certain):
+                table = isinstance(certain[0], Table)
+                if (
+                    name in dict(instances[0].inits)
+                    and not table
+                    and not _is_flag(contexts[place], certain)
+                ):
                     name = f"{name}_{contexts[place][1]}"  # the attribute holds the layer itself
                 name = names.unique(name, params)
                 params[name] = values
@@ -258,6 +265,8 @@ class Classes:
             return self.program.dialect.attribute(attribute or held or "residual")
         cls = instances[0].region.cls
         own = author.constructor_parameters(cls) if cls is not None else ()
+        if isinstance(values[0], Table):
+            return attribute
         if slot == "count":  # of layers in a list
             counts = author.loop_counts(cls) if cls is not None else ()
             return self.program.dialect.attribute(

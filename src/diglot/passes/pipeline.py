@@ -34,6 +34,7 @@ from diglot.passes import (
     trimming,
     turned_axes,
     turned_masks,
+    variances,
     window_padding,
 )
 
@@ -84,6 +85,9 @@ FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (gelu.recognise, "Keras's own is written out where it must be exact"),
     (lengths.hand_over, "Keras's layers run under a mask, PyTorch's by lengths"),
     (clamps.join, "Keras bounds a ReLU that is bounded from below by itself"),
+    (variances.recognise, "TensorFlow has a mean and a mean of squares"),
+    (clean.drop_dead, "the mean may be read once less"),
+    (variances.drop_axes, "it keeps the axes that it takes away afterwards"),
     (flat_products.unflatten_products, "TensorFlow multiplies matrices only, or as many of them"),
     (turned_axes.turn_back, "TensorFlow's softmax knows the last axis only"),
     (turned_axes.join, "one layer ends and the next begins with its own order of axes"),

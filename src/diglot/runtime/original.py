@@ -160,8 +160,32 @@ def describe(
     elif spec is not None:
         record |= {"kind": "factory", "spec": spec}
     elif modules is not None:
-        record |= {"kind": "archive", "modules": modules, "trusted": trusted}
+        layers = _layer_names(model)
+        record |= {"kind": "archive", "modules": modules, "trusted": trusted, "layers": layers}
     return record
+
+
+def _layer_names(model: Any) -> list[Any]:
+    """The names of a model's layers in order, each with those of its own layers where it is a model.
+
+    A class without a ``get_config`` of its own is saved without the name that Keras gave it by counting: another
+    process counts anew.
+    """
+    return [
+        [layer.name, _layer_names(layer) if hasattr(layer, "layers") else []]
+        for layer in getattr(model, "layers", [])
+    ]
+
+
+def _rename(model: Any, names: list[Any]) -> None:
+    """Give layers the names again that a list of `_layer_names` has for them, in place."""
+    layers = getattr(model, "layers", [])
+    if len(layers) != len(names):
+        return
+    for layer, (name, inner) in zip(layers, names, strict=True):
+        if layer.name != name:
+            layer.name = name
+        _rename(layer, inner)
 
 
 def _dtype(array: Any) -> str:
@@ -260,7 +284,9 @@ def build(directory: Path, record: Mapping[str, Any]) -> Any:
         custom = {place["key"]: _import(place) for place in record["modules"]}
         custom.pop("", None)
         trusted = bool(record.get("trusted"))
-        return keras_files.load_keras(directory / ARCHIVE, trusted, custom)
+        model = keras_files.load_keras(directory / ARCHIVE, trusted, custom)
+        _rename(model, record.get("layers", []))
+        return model
     from diglot.sources_keras import make_keras
 
     model, _ = make_keras(record["spec"])

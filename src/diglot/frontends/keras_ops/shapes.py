@@ -8,6 +8,7 @@ import torch
 
 from diglot.frontends.keras_ops.creation import as_tensor
 from diglot.frontends.keras_ops.table import op
+from diglot.frontends.mirroring import mirrored
 
 
 @op("numpy.reshape")
@@ -115,23 +116,7 @@ def pad(
     if mode == "constant":
         value = constant_values or 0
         return torch.nn.functional.pad(x, flat, value=value)
-    return _mirrored(x, pairs, mode)
-
-
-def _mirrored(x: torch.Tensor, pairs: list[list[int]], mode: str) -> torch.Tensor:
-    """Pad by ``reflect``, ``symmetric`` or ``edge``, one axis at a time: torch pads the last axes only."""
-    for axis, (before, after) in enumerate(pairs):
-        size = x.shape[axis]
-        first = {"reflect": range(before, 0, -1), "symmetric": range(before - 1, -1, -1)}
-        last = {
-            "reflect": range(size - 2, size - 2 - after, -1),
-            "symmetric": range(size - 1, size - 1 - after, -1),
-        }
-        head = list(first.get(mode, [0] * before))
-        tail = list(last.get(mode, [size - 1] * after))
-        if head or tail:
-            x = x.index_select(axis, torch.tensor([*head, *range(size), *tail]))
-    return x
+    return mirrored(x, pairs, mode)
 
 
 @op("numpy.take")

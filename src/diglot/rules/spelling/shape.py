@@ -7,10 +7,13 @@ import math
 from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call, to_ast
-from diglot.rules.shape import _only_broadcast
+from diglot.ir.hub import is_mark, target_name
+from diglot.rules.shape import _BROADCASTS, _only_broadcast
 from diglot.rules.spelling import alike
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from diglot.codegen.opcall import OpCall
 
 
@@ -30,6 +33,10 @@ def _reshaped(op: OpCall, x: ast.expr) -> ast.expr:
         for axis in range(len(after)):
             if after[axis] == 1 and before == (*after[:axis], *after[axis + 1 :]):
                 return _method(x, "unsqueeze", axis if axis < len(before) else -1)
+    if (items := _with_new_axes(before, after)) is not None:
+        if items[0] is None and _others_fix_rank(op.node, len(after)):
+            items = items[next(i for i, item in enumerate(items) if item is not None) :]
+        return _subscript(x, items)
     if len(after) == 2 and len(before) > 2 and after[0] == before[0]:
         return _method(x, "flatten", 1)
     if (merged := _one_for_several(before, after)) is not None:
@@ -41,6 +48,38 @@ def _reshaped(op: OpCall, x: ast.expr) -> ast.expr:
         if all(isinstance(size, int) and size > 1 for size in parts):
             return _method(x, "unflatten", first if last < len(after) - 1 else -1, tuple(parts))
     return _method(x, "reshape", *op.shape_ast(after).elts)  # type: ignore[attr-defined]
+
+
+def _with_new_axes(before: tuple, after: tuple) -> list[str | None] | None:
+    """The axes of a shape that is another one with several axes of size 1 put in: ``None`` for those, else ``":"``."""
+    if not before or len(after) < len(before) + 2 or 1 in before:
+        return None
+    items: list[str | None] = [None if size == 1 else ":" for size in after]
+    return items if tuple(size for size in after if size != 1) == before else None
+
+
+def _subscript(x: ast.expr, items: list[str | None]) -> ast.expr:
+    """``x[:, None, None]``; ``x[..., None, None]`` where several axes come first."""
+    lead = next((i for i, item in enumerate(items) if item is None), len(items))
+    index: list[ast.expr] = [ast.Constant(None) if i is None else ast.Slice() for i in items]
+    if lead > 1 and not any(items[lead:]):
+        index[:lead] = [ast.Constant(...)]
+    return ast.Subscript(x, ast.Tuple(index, ast.Load()), ast.Load())
+
+
+def _others_fix_rank(node: fx.Node, rank: int) -> bool:
+    """Tell whether every reader has another operand of so many axes, to which a value of fewer is broadcast."""
+    return bool(node.users) and all(
+        user.op == "call_function"
+        and not is_mark(user)
+        and target_name(user).startswith(_BROADCASTS)
+        and any(
+            getattr(other.meta.get("val"), "ndim", 0) >= rank
+            for other in user.all_input_nodes
+            if other is not node
+        )
+        for user in node.users
+    )
 
 
 def _one_for_several(many: tuple, few: tuple) -> tuple[int, int] | None:

@@ -84,7 +84,9 @@ def _pad_widths(op: OpCall) -> list[Any]:
     }
     perm = op.perm("self") or tuple(range(rank))
     ordered = [by_axis.get(perm[axis], (0, 0)) for axis in range(rank)]
-    while len(ordered) > 1 and ordered[0] == (0, 0):
+    constant = op.get("mode", "constant") == "constant" and "padding" not in op.args
+    least = 1 if constant else len(by_axis)  # PyTorch mirrors all axes of an image or none
+    while len(ordered) > least and ordered[0] == (0, 0):
         ordered.pop(0)
     return [width for pair in reversed(ordered) for width in pair]
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from diglot.frontends.tensorflow import geometry, values
+from diglot.frontends.mirroring import mirrored
+from diglot.frontends.tensorflow import values
 from diglot.frontends.tensorflow.ops.registry import (
     Call,
     Constant,
@@ -387,31 +388,19 @@ def pad_v2(call: Call, x: Any, paddings: Any, value: Any) -> Any:
             ("2,5,4,3",),
         ),
         Sample(
+            lambda r, x: r.MirrorPad(
+                input=x, paddings=[[0, 0], [0, 0], [2, 1], [0, 0]], mode="REFLECT"
+            ),
+            ("2,5,4,3",),
+        ),
+        Sample(
             lambda r, x: r.MirrorPad(input=x, paddings=[[0, 0], [1, 2]], mode="SYMMETRIC"),
             ("2,5",),
         ),
     ),
 )
 def mirror_pad(call: Call, x: Any, paddings: Any) -> Any:
-    x = call.tensor(x)
-    symmetric = call.attrs["mode"] == "SYMMETRIC"
-    pairs = _pairs(paddings)
-    if not symmetric and x.dim() in (3, 4, 5) and pairs[0] == (0, 0):
-        for channels in (x.dim() - 1, 1):
-            if pairs[channels] == (0, 0):
-                inner = [p for axis, p in enumerate(pairs) if axis not in (0, channels)]
-                layout = {"data_format": "NCHW" if channels == 1 else "NHWC"}
-                done = F.pad(geometry.inward(x, layout), pad_list(inner), mode="reflect")
-                return geometry.outward(done, layout)
-    for axis, (before, after) in enumerate(pairs):
-        skip = 0 if symmetric else 1
-        parts = [x]
-        if before:
-            parts.insert(0, x.narrow(axis, skip, before).flip(axis))
-        if after:
-            parts.append(x.narrow(axis, x.shape[axis] - after - skip, after).flip(axis))
-        x = torch.cat(parts, axis) if len(parts) > 1 else x
-    return x
+    return mirrored(call.tensor(x), _pairs(paddings), call.attrs["mode"].lower())
 
 
 @op(
