@@ -31,6 +31,6 @@ def test_a_fresh_python_computes_the_same_and_trains(factory):
     assert report["fit"]["changed"] >= 0.9 * report["fit"]["trainable"] > 0
 
 
-@pytest.mark.parametrize("factory", CASES)
+@pytest.mark.parametrize("factory", swept(CASES, {"make_t5"}))
 def test_it_reads_well(factory):
     assert_reads_well(translated("hugging_face", factory), *FACTORIES[factory])

@@ -196,9 +196,9 @@ def test_a_folder_gives_the_layer_back(folder):
 def test_code_that_was_edited_counts(folder):
     """A layer that was noted is that layer no more once another function stands in its place."""
     source = (folder / "model.py").read_text()
-    before, _, after = source.rpartition("self.recurrent_activation(o)")
+    before, _, after = source.rpartition("o * self.activation(c)")
     assert before
-    (folder / "model.py").write_text(f"{before}torch.tanh(o){after}")
+    (folder / "model.py").write_text(f"{before}o * torch.sigmoid(c){after}")
     assert "layers.LSTM" not in back_from(folder).source
 
 

@@ -195,8 +195,8 @@ def test_nothing_is_lost(name):
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(keras_models.residual, id="graph", marks=pytest.mark.sweep),
-        pytest.param(keras_models.cnn, id="sequence"),
+        pytest.param(keras_models.residual, id="graph"),
+        pytest.param(keras_models.cnn, id="sequence", marks=pytest.mark.sweep),
     ],
 )
 def test_a_folder_goes_back_to_what_it_came_from(make, tmp_path, monkeypatch):

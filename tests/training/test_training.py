@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from marking import swept
 
 from diglot.errors import BadInput, WorkerFailed
 from diglot.runtime.exchange import write_arrays
@@ -35,7 +36,7 @@ def job(framework, directory, start, **changes):
     )
 
 
-@pytest.mark.parametrize("framework", ["torch", "keras"])
+@pytest.mark.parametrize("framework", swept(["torch", "keras"], {"torch"}))
 def test_a_killed_run_resumes_to_the_same_curve(framework, tmp_path, start):
     killed = job(framework, tmp_path / "killed", start, checkpoint_seconds=0.0)
     process = TrainingProcess(framework)

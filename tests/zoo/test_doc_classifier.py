@@ -33,6 +33,7 @@ def run(tmp_path_factory, lent, files):
     return folder, PAIR.run(options, lambda who, event: None)
 
 
+@pytest.mark.sweep
 def test_both_sides_classify_raw_text(run):
     folder, result = run
     assert result["exit_code"] == 0, result["checks"]
@@ -49,6 +50,7 @@ def test_both_sides_classify_raw_text(run):
         assert list((folder / framework / "tensorboard").glob("**/*tfevents*"))
 
 
+@pytest.mark.sweep
 def test_other_features_are_found_out(run, tmp_path):
     folder, _ = run
     store = tmp_path / "features"
@@ -64,6 +66,7 @@ def test_other_features_are_found_out(run, tmp_path):
     assert not good
 
 
+@pytest.mark.sweep
 def test_features_are_computed_once(run):
     folder, _ = run
     stamps = {

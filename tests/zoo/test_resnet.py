@@ -72,6 +72,7 @@ def test_weights_go_where_they_belong():
     np.testing.assert_array_equal(arrays["bn1.moving_variance"], state["bn1.running_var"])
 
 
+@pytest.mark.sweep
 def test_it_learns_from_a_folder_of_images(tmp_path, lent):
     folder = folder_of_images(tmp_path / "images", {"red": 24, "green": 24, "blue": 24})
     changes = {"batch_size": "8", "epochs": "4", "width": "4", "blocks": "1"}

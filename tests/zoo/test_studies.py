@@ -30,7 +30,7 @@ def ran(tmp_path_factory):
     "name",
     swept(
         [pytest.param(n, marks=pytest.mark.xdist_group(f"zoo-{n}")) for n in STUDIES],
-        {"static-graph"},
+        {"static-graph", "training-steps"},
     ),
 )
 def test_a_study_agrees_and_leaves_a_page(name, ran):
@@ -44,6 +44,7 @@ def test_a_study_agrees_and_leaves_a_page(name, ran):
     study.view(result)
 
 
+@pytest.mark.sweep
 @pytest.mark.xdist_group("zoo-training-steps")
 def test_five_ways_take_the_same_steps(ran):
     result, _ = ran("training-steps")

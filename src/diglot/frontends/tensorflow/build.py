@@ -241,7 +241,7 @@ class Builder:
         *around, last = node.name.split("/")
         if last != last.lower() and re.fullmatch(r"[A-Z]\w*?(_\d+)?", last):
             layer = [part for part in self.names.scope(tuple(around)) if not is_function(part)]
-            last = "_".join([*(re.sub(r"_\d+$", "", part) for part in layer[-1:]), last.lower()])
+            last = "_".join([*(re.sub(r"(_\d+)+$", "", part) for part in layer[-1:]), last.lower()])
         return tree.identifier(last)
 
     def buffer(self, scope: Scope, out: Out, step: runs.ConstantStep) -> None:
