@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from diglot.codegen.names import common_start
 from diglot.codegen.source import Written
 from diglot.codegen.weights import WeightMap
-from diglot.frontends.keras_model import Given, Mirror
+from diglot.frontends.keras_model import Given, LeafCall, Mirror
 from diglot.ir.hub import Call, is_mark
 from diglot.ir.kept_layer import KeptLayer
 
@@ -37,34 +39,48 @@ _COMPOUND = re.compile(
 )
 
 
-def _is_compound(layer: Any) -> bool:
-    """Whether PyTorch has a layer in several parts, or one of its own with weights that Keras's has not."""
+def _is_compound(layer: Any, module: nn.Module | None) -> bool:
+    """Whether PyTorch has a layer in several parts, or one of its own with weights that Keras's has not, or none."""
     # RMSNormalization has a weight of that name.
     half = getattr(layer, "scale", True) is False or getattr(layer, "center", True) is False
-    return half or bool(_COMPOUND.search(type(layer).__name__))
+    written = module is None or not type(module).__module__.startswith("torch.nn.")
+    return half or written or bool(_COMPOUND.search(type(layer).__name__))
 
 
 def _leaves(mirror: Mirror, weight_map: WeightMap) -> list[KeptLayer]:
     """The layers that PyTorch has, too, but not as one call of one layer."""
     found = []
     for call in mirror.leaves.values():
-        if call.given is None or not _is_compound(call.layer):
+        module = _module(mirror, call)
+        if call.given is None or not _is_compound(call.layer, module):
             continue
         said = _serialised(call.layer)
         below = f"{call.target}."
         weights = [e for e in weight_map.entries if e.target.startswith(below)]
-        if said is None or not weights or not _is_keras_own(call.layer):
+        buffers = module.named_buffers() if module is not None and not weights else ()
+        constants = [f"{call.module}.{name}" for name, _ in buffers]  # numbers of its configuration
+        sources = constants or [name for entry in weights for name in entry.sources]
+        if said is None or not sources or not _is_keras_own(call.layer):
             continue
         inputs = [("", argument, None) for argument, _ in call.given.tensors]
         outputs = [(path, None) for path, _ in call.given.results]
         ranks = [rank for _, rank in (*call.given.tensors, *call.given.results)]
-        path = _common_module([name for entry in weights for name in entry.sources], call.layer)
+        path = _common_module(sources, call.layer)
+        plain = call.given.plain
         found.append(
             KeptLayer(
-                path, call.target, said, inputs, outputs, call.given.plain, weights, tuple(ranks)
+                path, call.target, said, inputs, outputs, plain, weights, tuple(ranks), constants
             )
         )
     return found
+
+
+def _module(mirror: Mirror, call: LeafCall) -> nn.Module | None:
+    """The module that stands for a layer; None where it is written as functions."""
+    try:
+        return mirror.module.get_submodule(call.module)
+    except AttributeError:
+        return None
 
 
 def _common_module(names: Sequence[str], layer: Any) -> str:

@@ -85,6 +85,21 @@ class Detector(nn.Module):
         return torch.stack([head(x) for head in self.heads], dim=1)
 
 
+class Helped(nn.Module):
+    """With a layer that training alone calls: its weights are there before."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.helper = nn.Linear(5, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.training:
+            x = x + self.helper(torch.tanh(x))
+            x = x / (x * x).sum(-1, keepdim=True).sqrt()
+        return x
+
+
 class Centred(nn.Module):
     """Statistics of its own, gathered in training alone."""
 
@@ -152,11 +167,12 @@ class Flow(nn.Module):
         (VAE, 7, "if training"),
         (Detector, 5, "if training else "),
         (Calibrated, 5, "if training else "),
+        (Helped, 5, " if training else "),
         (Centred, 5, "        if training:\n            self.mean.assign(self.mean * 0.9 + "),
         (Codebook, 5, "if training:"),
         (Flow, 5, "        else:\n            for step in reversed(self.steps):\n"),
     ],
-    ids=["vae", "detector", "calibrated", "centred", "codebook", "flow"],
+    ids=["vae", "detector", "calibrated", "helped", "centred", "codebook", "flow"],
 )
 def test_both_modes_are_proven(model, size, line):
     """In evaluation and in training mode."""

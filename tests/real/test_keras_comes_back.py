@@ -53,6 +53,22 @@ class Mixing(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
+class Steeper(layers.Layer):
+    """Does more in training."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(width, name="first")
+
+    def call(self, x, training=False):
+        y = self.inner(x)
+        if training:
+            y = y + ops.tanh(y)
+            y = y / ops.sqrt(ops.sum(y * y, axis=-1, keepdims=True))
+        return y
+
+
+@keras.saving.register_keras_serializable()
 class Encoder(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -82,7 +98,8 @@ def layers_of_ones_own():
     inner = keras.Model(features, mixed, name="inner")
     parts = [layers.Dense(6, "relu", name="hidden"), Mixing(6, name="last")]
     ends = keras.Sequential(parts, name="ends")
-    return keras.Model(ids, layers.Dense(2, name="head")(ends(inner(x))), name="of_ones_own")
+    x = Steeper(5, name="steeper")(ends(inner(x)))
+    return keras.Model(ids, layers.Dense(2, name="head")(x), name="of_ones_own")
 
 
 def lengths():
@@ -142,11 +159,14 @@ def functions_in_a_sequence():
 
 
 def normalised():
-    """By what was measured: of images, whose channels PyTorch has elsewhere."""
+    """By what was measured: of images, whose channels PyTorch has elsewhere; by numbers, which are no weights."""
     images = keras.Input((5, 6, 3))
     layer = layers.Normalization(name="measured")
     layer.adapt(np.random.default_rng(0).normal(2.0, 3.0, (20, 5, 6, 3)))
-    return keras.Model(images, layers.Conv2D(2, 3, name="conv")(layer(images)))
+    numbers = layers.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.2, 0.3, 0.5], name="known")
+    x = layers.Conv2D(2, 3, name="conv")(numbers(layer(images)))
+    x = layers.PReLU(name="slopes")(x)  # of each place: PyTorch's has one of each channel
+    return keras.Model(images, layers.RMSNormalization(name="scaled")(x))
 
 
 def recurrent_sequence():
@@ -185,6 +205,8 @@ def test_nothing_is_lost(name):
     assert back.info["style"] == ("layers" if name == "classes" else "functional")
     if name == "classes":
         assert 'Mixing(name=f"mix_{i}") for i in range(2, 5)' in back.source
+    if name == "layers of one's own":
+        assert "        if training:\n" in back.source  # so evaluation does not compute it
     ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
     assert there_and_back.largest_gap(ours, theirs) < 1e-6
     assert [diglot.prove(t, thorough=False, steps=1).verdict for t in (there, back)] == [

@@ -7,6 +7,7 @@ either side, is run in that mode alone. Choices that share such items, or that f
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from typing import Any
 
 from torch import fx
@@ -29,11 +30,14 @@ class Branch:
     ]  # a choice between a new value and the buffer's own -> its assignment
 
 
-def branched(region: Call) -> list[Any]:
-    """Return a region's items with :class:`Branch` objects in the places of those that one mode runs."""
+def branched(region: Call, weights: Container[fx.Node] = ()) -> list[Any]:
+    """Return a region's items with :class:`Branch` objects in the places of those that one mode runs.
+
+    ``weights`` are those that their layer makes in its first call. That is in evaluation, so it must be called there.
+    """
     if not any(_is_choice(item) for item in region.items):
         return region.items
-    return _Branches(region.items).items_with_branches()
+    return _Branches(region.items, weights).items_with_branches()
 
 
 def _is_choice(item: Any) -> bool:
@@ -43,8 +47,8 @@ def _is_choice(item: Any) -> bool:
 class _Branches:
     """Works on the places of items in their list."""
 
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
+    def __init__(self, items: list[Any], weights: Container[fx.Node] = ()) -> None:
+        self.items, self.weights = items, weights
         self.where = {node: i for i, item in enumerate(items) for node in _nodes(item)}
         self.readers = [self._readers(item) for item in items]
 
@@ -148,12 +152,22 @@ class _Branches:
 
     def _is_written_out(self, branch: Branch) -> bool:
         """Tell whether a choice is more than a person would write as ``a if training else b``."""
-        if branch.kept or len(branch.members) > 1:
+        if branch.kept:
+            return True
+        if self._makes_weights(branch):
+            return False
+        if len(branch.members) > 1:
             return True
         shown = [
             i for arm in branch.arms for i in arm if not (isinstance(i, fx.Node) and is_mark(i))
         ]
         return len(shown) > _INLINE or any(isinstance(i, Call) for i in shown)
+
+    def _makes_weights(self, branch: Branch) -> bool:
+        """Tell whether a layer that only training calls makes its weights then: too late for them to be loaded."""
+        inside = {node for item in branch.arms[TRAINING] for node in _nodes(item)}
+        read = {given for node in inside for given in node.all_input_nodes}
+        return any(w in self.weights and inside.issuperset(w.users) for w in read)
 
 
 def _nodes(item: Any) -> list[fx.Node]:

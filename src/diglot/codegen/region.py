@@ -109,11 +109,18 @@ class RegionWriter(
         if self.call is self.program.hub.root:
             self._refuse_sizes()
         plain = self.in_graph or self.call.function
-        self._items(self.call.items if plain else branched(self.call))
+        self._items(self.call.items if plain else branched(self.call, self._made_late()))
         self._return()
         self.settle_waiting()
         self._drop_unread()
         return self
+
+    def _made_late(self) -> set[fx.Node]:
+        """The weights of layers that make them when they are first called: none is the region's own."""
+        if self.program.dialect.holds_weights:
+            return set()
+        held = self.program.hub.parameters.items()
+        return {node for node, p in held if p.name.rpartition(".")[0] != self.call.path}
 
     def _refuse_sizes(self) -> None:
         """Begin with checks on the sizes for which the program does not hold."""

@@ -91,7 +91,7 @@ def _call(hub: Hub, layer: KeptLayer, index: int) -> Part | None:
 def _has_weights(hub: Hub, layer: KeptLayer) -> bool:
     """Whether the layer's weights are a model's, and nobody else's."""
     known = {parameter.name for parameter in hub.parameters.values()}
-    own, below = set(layer.sources), f"{layer.source}." if layer.source else ""
+    own, below = {*layer.sources, *layer.constants}, f"{layer.source}." if layer.source else ""
     others = [n for n, first in hub.aliases.items() if first in own and n not in own]
     return own <= known and all(name.startswith(below) for name in others)
 

@@ -31,7 +31,7 @@ class Search:
     ) -> None:
         self.hub, self.records, self.layer, self.original = hub, records, layer, original
         names = {parameter.name: node for node, parameter in hub.parameters.items()}
-        self.weights = {names[name] for name in layer.sources}
+        self.weights = {names[name] for name in (*layer.sources, *layer.constants)}
         self.core = {
             user
             for weight in self.weights

@@ -35,10 +35,11 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class LeafCall:
-    """A layer of which PyTorch has one or several, its path in Keras, and what it is called with."""
+    """A layer of which PyTorch has one or several, its path in Keras, its module's, and what it is called with."""
 
     layer: Any
     target: str
+    module: str
     given: Given | None
 
 

@@ -20,7 +20,8 @@ class KeptLayer:
     ``arguments`` are the plain ones of the call. ``weights`` are those of the layer, by their paths below it.
 
     Where no module stands for it, but several calls in the code of another, ``ranks`` are those of its inputs and
-    outputs; these are found by what they are, and ``source`` is a name for it.
+    outputs; these are found by what they are, and ``source`` is a name for it. ``constants`` are the names in PyTorch
+    of tensors that are numbers of the layer's own configuration, no weights of Keras's.
     """
 
     source: str
@@ -31,10 +32,11 @@ class KeptLayer:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Sequence[WeightEntry] = ()
     ranks: Sequence[int] = ()
+    constants: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Freeze the sequences, so that a layer read from JSON equals the written one."""
-        for name in ("inputs", "outputs", "ranks"):
+        for name in ("inputs", "outputs", "ranks", "constants"):
             object.__setattr__(self, name, freeze(tuple(getattr(self, name))))
         made = [w if isinstance(w, WeightEntry) else WeightEntry(**w) for w in self.weights]
         object.__setattr__(self, "weights", tuple(made))

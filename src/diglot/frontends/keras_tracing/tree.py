@@ -157,7 +157,7 @@ class Tree(Weights):
         if target is None:
             return
         given = plain_arguments(layer, args, kwargs) if forced is None else None
-        call = LeafCall(layer, target, with_results(given, made))
+        call = LeafCall(layer, target, self.paths[id(layer)], with_results(given, made))
         known = self.leaves.setdefault(id(layer), call)
         if known.given != call.given:
             self.leaves[id(layer)] = dataclasses.replace(call, given=None)
