@@ -188,6 +188,27 @@ def test_a_layer_that_has_an_input_takes_constants_as_they_are():
     assert translation.source.count("Constant()(") == 1
 
 
+class Steps(nn.Module):
+    """Two products with weights of its own, one of them several times."""
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.again = (nn.Parameter(torch.randn(4, 4)) for _ in range(2))
+
+    def forward(self, x):
+        y, x = x @ self.read.T, torch.sin(x)
+        for _ in range(3):
+            x = torch.tanh(x @ self.again.T)
+        return x + y
+
+
+def test_a_modules_own_weights_are_a_layer_each_however_often_they_are_used():
+    model = nn.Sequential(Steps(), nn.Linear(4, 3))
+    translation = diglot.translate(model, torch.randn(2, 4), style="functional")
+    assert diglot.prove(translation).verdict == "proven"
+    assert translation.source.count("layers.Dense(") == 3
+
+
 class Residual(nn.Module):
     """A scale of its own, a projection where the width changes."""
 

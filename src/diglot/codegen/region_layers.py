@@ -67,6 +67,10 @@ class LayerWriter:
         key = self.key(path or f"{names.identifier(default or 'layer')}")
         if not path:
             key = self._fresh_key(key, node)
+        if self._is_of_others(key, nodes, node):
+            if (held := self._held(construct, weights)) is not None:
+                return self.attribute(held)
+            key, path, module = self._fresh_key(key, node), "", ""
         if key in self.members:
             self.program.weights.check_same(self, self.members[key], construct, node)
         else:
@@ -74,6 +78,17 @@ class LayerWriter:
             self.members[key] = dataclasses.replace(member, whole=member.whole and stands)
             self.program.weights.settle(self, key, weights, node)
         return self.attribute(key)
+
+    def _is_of_others(self: RegionWriter, key: Key, nodes: list[fx.Node], node: fx.Node) -> bool:
+        """Tell whether a name is that of a layer of other weights: a module has several of its own."""
+        if (
+            not nodes
+            or key not in self.members
+            or self.program.is_leaf_module(self.leaf_path(node))
+        ):
+            return False
+        held = [n for value in self.members[key].weights.values() for n in weight_nodes(value)]
+        return bool(held) and not set(held) & set(nodes)
 
     def _held(self: RegionWriter, construct: ast.expr, weights: dict[str, Any]) -> Key | None:
         """The layer that holds weights of the region's own already, which a function uses a second time."""

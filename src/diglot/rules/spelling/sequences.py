@@ -155,7 +155,13 @@ def _recurrent_layer(op: OpCall) -> ast.expr:
     states = [op.value(h) for h in op["hx"]]
     given = [states[0] if len(states) == 1 else ast.Tuple(states, ast.Load())] if states else []
     layer = op.layer(construct, weights, default=kind.lower())
-    return _parts(op, call(layer, op.expr("input"), *given), states=2 if kind == "LSTM" else 1)
+    made = _parts(op, call(layer, op.expr("input"), *given), states=2 if kind == "LSTM" else 1)
+    if isinstance(made, ast.Tuple) and kind != "LSTM":  # the op has a cell's state, too
+        last = (
+            ast.Name("_", ast.Load()) if isinstance(made.elts[-1], ast.Name) else ast.Constant(None)
+        )
+        made.elts.append(last)
+    return made
 
 
 def _conv_lstm(op: OpCall) -> ast.expr:
