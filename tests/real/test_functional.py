@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch_transformers
 from torch import nn
+from torch.nn import functional as F
 
 import diglot
 
@@ -194,11 +195,12 @@ class Steps(nn.Module):
     def __init__(self):
         super().__init__()
         self.read, self.again = (nn.Parameter(torch.randn(4, 4)) for _ in range(2))
+        self.b, self.c = (nn.Parameter(torch.randn(4)) for _ in range(2))
 
     def forward(self, x):
-        y, x = x @ self.read.T, torch.sin(x)
+        y, x = F.linear(x, self.read, self.b), torch.sin(x)
         for _ in range(3):
-            x = torch.tanh(x @ self.again.T)
+            x = torch.tanh(F.linear(x, self.again, self.c))
         return x + y
 
 

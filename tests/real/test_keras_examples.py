@@ -300,7 +300,7 @@ def test_recurrent_layers_with_other_functions_are_classes_of_the_program(proven
 def test_a_gru_of_the_program_hands_on_its_state(proven):
     inputs = keras.Input((5, 3))
     made = layers.GRU(4, reset_after=False, return_sequences=True, return_state=True)(inputs)
-    assert "output, h = self.gru(inputs)" in proven(keras.Model(inputs, made)).source
+    assert "output, h = self.gru" in proven(keras.Model(inputs, made)).source
 
 
 def test_recurrent_layers_with_dropout_are_classes_of_the_program(proven):
