@@ -238,7 +238,7 @@ def test_instance_norms_reflections_and_lengths(tmp_path, worker):
     assert source.count("nn.InstanceNorm2d(4, affine=True, eps=0.001)") == 3
     assert 'self.conv(F.pad(image, (2, 2, 2, 2), mode="reflect"))' in source
     assert "permute" not in source and "F.avg_pool2d(x + self.res_b_in(res_b), 12)" in source
-    assert "torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-05)" in source
+    assert "return F.normalize(" in source and ", dim=-1, eps=1e-05)" in source
 
 
 def test_loops_within_loops(tmp_path, worker):

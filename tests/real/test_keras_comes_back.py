@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import there_and_back
 from keras import layers, ops
+from marking import swept
 
 import diglot
 from diglot import cli
@@ -194,7 +195,10 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    swept(MODELS, {"blocks that are not named alike", "blocks without names", "models in models"}),
+)
 def test_nothing_is_lost(name):
     keras.backend.clear_session()
     model = MODELS[name]()

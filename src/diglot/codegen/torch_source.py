@@ -143,9 +143,7 @@ def _build_function(construct: ast.expr, losses: dict[str, str]) -> ast.Function
     if losses:
         listed = [f"``{layer}`` ({what})" for layer, what in list(losses.items())[:_LISTED]]
         more = [f"{len(losses) - _LISTED} more"] if len(losses) > _LISTED else []
-        said = (
-            f"It adds nothing to a loss, as these layers did in Keras: {', '.join(listed + more)}."
-        )
+        said = f"It has nothing of what Keras did for training alone: {', '.join(listed + more)}."
         head = "\n    ".join([head, "", *textwrap.wrap(said, LINE_LENGTH - 4), ""])
     tree = ast.parse(
         "def build_model(weights=None):\n"

@@ -52,7 +52,7 @@ class Mirror:
     ``module`` takes them: a tensor, a tuple of positional ones or a dict by ``names``. ``outputs`` is set where the
     model gives the module's results as a dict: the place of each key's value among them. ``dynamic`` holds the sizes
     that the model leaves open, by the place of the input and by axis; None where it does not declare its inputs.
-    ``losses`` holds, once ``module`` has run, what adds to the model's loss, by the layer's name.
+    ``losses`` holds, once ``module`` has run, what Keras does for training alone, by the layer's name.
     ``left_out`` names what layers do in training alone that the module does not ("layer", "class", "why"). ``ties``
     holds a second name that a weight had in PyTorch, its name in ``module``, and the class of the second's owner.
     ``boundary`` says in which order the axes of inputs and of outputs were in PyTorch, as those of ``module``.
@@ -112,8 +112,7 @@ def mirror(
     inner = only_layer(model, structure, given_names)
     module = tree.build(model, inner)
     losses.of_layers(tree, model)
-    if structure == "list":
-        take_apart(module, given_names)
+    take_apart(module, given_names, structure)
     trace = Trace(tree)
     for part in module.modules():
         if hasattr(part, "source_path"):

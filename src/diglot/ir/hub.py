@@ -121,7 +121,7 @@ class Hub:
     warnings: list[str] = dataclasses.field(default_factory=list)
     losses: dict[str, str] = dataclasses.field(
         default_factory=dict
-    )  # what adds to that Keras model's loss, by the layer's name
+    )  # what Keras did for training alone, by the layer's name
     call_of: dict[fx.Node, Call] = dataclasses.field(default_factory=dict)
     constants: dict[fx.Node, torch.Tensor] = dataclasses.field(default_factory=dict)
     model_name: str = ""  # of the Keras model that the source was translated from

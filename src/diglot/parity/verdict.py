@@ -51,8 +51,8 @@ def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
         if module not in found.compared_modules:
             prover.skip(f"output of {module or 'the root module'}", why)
     for layer, what in prover.info.get("losses", {}).items():
-        why = "the program adds nothing to a loss: that is for whoever trains it"
-        prover.skip(f"what {layer} adds to the loss ({what})", why)
+        why = "the program computes no loss: that is for whoever trains it"
+        prover.skip(f"what {layer} does for training alone ({what})", why)
     proof.not_compared = [{"what": what, "why": why} for what, why in found.not_compared]
     proof.explained += [dict(_KEPT_EXACT[name]) for name in sorted(found.exact)]
     proof.explained += _biased(found.biased) + _rounding(found.rounding)

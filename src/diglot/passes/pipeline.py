@@ -34,6 +34,7 @@ from diglot.passes import (
     trimming,
     turned_axes,
     turned_masks,
+    unit_length,
     variances,
     window_padding,
 )
@@ -87,6 +88,7 @@ FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (clamps.join, "Keras bounds a ReLU that is bounded from below by itself"),
     (variances.recognise, "TensorFlow has a mean and a mean of squares"),
     (clean.drop_dead, "the mean may be read once less"),
+    (unit_length.recognise, "Keras has a function of its own, whose gradient at zero is another"),
     (variances.drop_axes, "it keeps the axes that it takes away afterwards"),
     (flat_products.unflatten_products, "TensorFlow multiplies matrices only, or as many of them"),
     (turned_axes.turn_back, "TensorFlow's softmax knows the last axis only"),

@@ -43,6 +43,10 @@ def _norm(order: str):
     return emit
 
 
+def _unit_length(op: OpCall) -> ast.expr:
+    raise op.refuse("made for PyTorch; Keras's programs divide by the length")
+
+
 def _cosine_similarity(op: OpCall) -> ast.expr:
     axis, eps = op.axis(op.get("dim", 1), "x1"), op.get("eps", 1e-8)
     if op.fake("x1").dim() != op.fake("x2").dim():
@@ -128,6 +132,13 @@ register(
             ),
             Sample("F.normalize(x, dim=1)", _IMAGE, channels_last=True),
         ),
+    ),
+    Rule(
+        "diglot.normalize.default",
+        _unit_length,
+        torch="F.normalize(x, dim=-1)",
+        noun="normalized",
+        layout="axis",
     ),
     Rule(
         "aten.norm.ScalarOpt_dim",

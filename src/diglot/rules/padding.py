@@ -81,6 +81,10 @@ def _layer(op: OpCall) -> ast.expr:
     return call(f"layers.ZeroPadding{rank}D", padding)
 
 
+def _as_tensorflow(op: OpCall) -> ast.expr:
+    raise op.refuse('made for PyTorch; Keras\'s layers take padding="same"')
+
+
 def _samples(*calls: str, x: str = "2,3,5,6") -> tuple[Sample, ...]:
     return tuple(Sample(c, {"x": x}, channels_last=x.count(",") == 3) for c in calls)
 
@@ -111,6 +115,13 @@ register(
         layer=_layer,
         samples=_samples("torch.constant_pad_nd(x, (1, 2, 3, 0), 0.5)"),
         **_FIELDS,
+    ),
+    Rule(
+        "diglot.pad_same.default",
+        _as_tensorflow,
+        torch="pad_same(x, (3, 3), (2, 2))",
+        layout="spatial",
+        noun="padded",
     ),
     *(
         Rule(

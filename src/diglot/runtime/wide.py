@@ -147,7 +147,9 @@ def _widened(
 
     if isinstance(value, np.ndarray):
         return widen(value) if str(value.dtype) in NARROW else value
-    if isinstance(value, list) or type(value) in (tuple, dict):  # Keras tracks lists by its own
+    # Keras tracks lists and dicts by classes of its own.
+    tracked = isinstance(value, dict) and type(value).__module__.startswith("keras.")
+    if tracked or isinstance(value, list) or type(value) in (tuple, dict):
         items = value.values() if isinstance(value, dict) else value
         wider = [_widened(item, widen, variables) for item in items]
         if all(a is b for a, b in zip(wider, items, strict=True)):

@@ -17,7 +17,17 @@ from diglot.frontends.keras_layers.records import (
     LayerRecord,
 )
 
-__all__ = ["CARRIED", "OWN_CALL", "REFUSED", "TABLE", "LayerRecord", "find", "load", "methods_of"]
+__all__ = [
+    "CARRIED",
+    "OWN_CALL",
+    "REFUSED",
+    "TABLE",
+    "LayerRecord",
+    "extended",
+    "find",
+    "load",
+    "methods_of",
+]
 
 
 @functools.cache
@@ -55,6 +65,25 @@ def _computes(cls: type) -> bool:
     """Whether a subclass of a Keras layer says itself what is computed: it is a layer of the author's, then."""
     functions = {n for n, v in vars(cls).items() if callable(v) and not isinstance(v, type)}
     return bool(functions - _HARMLESS)
+
+
+def extended(layer: Any) -> tuple[type, LayerRecord] | None:
+    """Return the class of Keras's that a layer extends by a ``call`` of its own, with the record of that class.
+
+    None where it changes how that class computes, too.
+    """
+    import keras
+
+    load()
+    own: set[str] = set()
+    for base in type(layer).__mro__:
+        record = TABLE.get(base.__name__)
+        if record is not None and getattr(keras.layers, base.__name__, None) is base:
+            fits = record.when is None or record.when(layer)
+            changed = {name for name in own - _HARMLESS - {"call"} if hasattr(base, name)}
+            return (base, record) if fits and "call" in own and not changed else None
+        own |= {n for n, v in vars(base).items() if callable(v) and not isinstance(v, type)}
+    return None
 
 
 def find(layer: Any) -> LayerRecord | None:

@@ -17,7 +17,8 @@ from diglot.frontends.keras_layers.records import (
     layer,
     on_channels_first,
 )
-from diglot.frontends.keras_layers.windows import own_padding, pad_same, spatial_sizes
+from diglot.frontends.keras_layers.windows import of_known_sizes, own_padding, spatial_sizes
+from diglot.frontends.same_padding import pad_same
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -78,12 +79,11 @@ def _padded(own: Any, x: torch.Tensor) -> torch.Tensor:
     """An NCHW input with the padding that the torch module does not do itself."""
     if own.padding == "causal":
         return F.pad(x, (_windows(own)[0] - 1, 0))
-    if (
-        own.padding == "same"
-        and own_padding(spatial_sizes(own, own.rank), _windows(own), list(own.strides)) is None
-    ):
-        return pad_same(x, _windows(own), list(own.strides))
-    return x
+    if own.padding != "same":
+        return x
+    known = spatial_sizes(own, own.rank), _windows(own), list(own.strides)
+    of_known_sizes(x, *known)
+    return pad_same(x, *known[1:]) if own_padding(*known) is None else x
 
 
 def _run(run: LayerCall, x: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,28 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from diglot.frontends.keras_layers.records import LayerCall, Sample, Weight, bare, layer
+from diglot.frontends.keras_layers.records import (
+    LayerCall,
+    Sample,
+    Weight,
+    bare,
+    layer,
+)
 
 _BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
-def _rank(own: Any) -> int:
-    return own.input_spec.ndim
+def _rank(own: Any) -> int | None:
+    """The rank of its input; of the first one of a subclass that takes several. None where nothing says it."""
+    said = own.input_spec if isinstance(own.input_spec, (list, tuple)) else [own.input_spec]
+    if said and said[0] is not None:
+        return said[0].ndim
+    shapes = list((getattr(own, "_build_shapes_dict", None) or {}).values())
+    while shapes and isinstance(shapes[0], (list, tuple)):
+        shapes = list(shapes[0])
+    return len(shapes) or None
 
 
 def _freeze(module: Any, own: Any) -> nn.Module:
@@ -63,6 +77,9 @@ def _run_batch_norm(
     frozen = run.forced is False or not run.layer.trainable  # then Keras keeps the statistics
     if mask is not None and not frozen:
         return _run_masked(run, inputs, mask)
+    for size in inputs.shape:
+        if isinstance(size, torch.SymInt) and free_unbacked_symbols(size):
+            torch._check(size > 1)  # as many as the data says; a batch norm needs two
     axis = run.layer.axis % inputs.dim()
     x = inputs.movedim(axis, 1) if axis != 1 else inputs
     module = run.module

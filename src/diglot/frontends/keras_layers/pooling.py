@@ -14,7 +14,8 @@ from diglot.frontends.keras_layers.records import (
     layer,
     on_channels_first,
 )
-from diglot.frontends.keras_layers.windows import own_padding, pad_same, same_total, spatial_sizes
+from diglot.frontends.keras_layers.windows import of_known_sizes, own_padding, spatial_sizes
+from diglot.frontends.same_padding import pad_same, total
 
 _POOLS = {
     "max": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
@@ -34,11 +35,7 @@ def _at_the_end_only(own: Any) -> bool:
     """Whether "same" adds at most one element, at the end: what ``ceil_mode`` means, and what is not counted."""
     sizes = spatial_sizes(own, _rank(own))
     for size, window, stride in zip(sizes, own.pool_size, own.strides, strict=True):
-        if (
-            size is not None
-            and (stride > 1 or window == 1)
-            and same_total(size, window, stride) <= 1
-        ):
+        if size is not None and (stride > 1 or window == 1) and total(size, window, stride) <= 1:
             continue
         if window == stride == 2 or window == 1:
             continue
@@ -73,7 +70,10 @@ def _pads_itself(module: Any) -> bool:
 def _pooled(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
     """Pool an NCHW tensor."""
     own, windows, strides = run.layer, list(run.layer.pool_size), list(run.layer.strides)
-    if own.padding != "same" or _pads_itself(run.module):
+    if own.padding != "same":
+        return run.module(x)
+    of_known_sizes(x, spatial_sizes(own, _rank(own)), windows, strides)
+    if _pads_itself(run.module):
         return run.module(x)
     if own.pool_mode == "max":
         return run.module(pad_same(x, windows, strides, value=-torch.inf))

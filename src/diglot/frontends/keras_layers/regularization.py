@@ -12,8 +12,6 @@ from torch import nn
 from diglot.frontends.keras_layers.records import LayerCall, Sample, channels_first, layer
 from diglot.frontends.unconditional import always_dropout
 
-_ALWAYS = "training=True: PyTorch's layer, and its function, drop in training alone"
-
 
 class SharedDropout(nn.Module):
     """Dropout whose noise is shared along the axes that ``noise_shape`` holds a 1 for (None: one number each)."""
@@ -67,7 +65,10 @@ def _spatial(rank: int) -> Any:
         if run.forced is False or not run.layer.rate:
             return x
         if run.forced:
-            raise run.refused(_ALWAYS)
+            first = channels_first(run.layer)
+            ends = (x.shape[:2], ()) if first else (x.shape[:1], x.shape[-1:])
+            maps = torch.ones([*ends[0], *[1] * rank, *ends[1]], dtype=x.dtype)
+            return x * always_dropout(maps, float(run.layer.rate))
         if channels_first(run.layer):
             return run.module(x)
         return run.module(x.movedim(-1, 1)).movedim(1, -1)
@@ -107,7 +108,9 @@ def _alpha_dropout(run: LayerCall, x: torch.Tensor) -> torch.Tensor:
     if not rate or run.forced is False:
         return x
     if run.forced:
-        raise run.refused(_ALWAYS)
+        raise run.refused(
+            "training=True: PyTorch's layer, and its function, drop in training alone"
+        )
     if run.layer.noise_shape is None:
         return run.module(x)
     raise run.refused("noise_shape: torch.nn.AlphaDropout draws for each element")

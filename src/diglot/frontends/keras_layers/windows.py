@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from diglot.frontends.keras_layers.records import known_shape
+from diglot.frontends.same_padding import is_fixed, total
 
 
 def spatial_sizes(layer: Any, rank: int) -> list[int | None]:
@@ -19,39 +19,25 @@ def spatial_sizes(layer: Any, rank: int) -> list[int | None]:
     return list(shape[first : first + rank])
 
 
-def same_total(size: Any, window: int, stride: int) -> Any:
-    """How many zeros ``padding="same"`` adds to an axis in all: it gives ceil(size / stride) outputs."""
-    if stride == 1:
-        return window - 1
-    total = (-(-size // stride) - 1) * stride + window - size
-    return max(total, 0) if isinstance(size, int) else torch.sym_max(total, 0)
-
-
 def own_padding(
     sizes: list[int | None], windows: list[int], strides: list[int]
 ) -> tuple[int, ...] | None:
     """The padding that a torch module can do itself (the same on both sides), or None."""
     made = []
     for size, window, stride in zip(sizes, windows, strides, strict=True):
-        if window <= stride and size is None:
+        if not is_fixed(size, window, stride):
             return None
-        if stride != 1 and size is None:
+        added = total(size or 1, window, stride)
+        if added % 2:
             return None
-        total = same_total(size, window, stride)
-        if total % 2:
-            return None
-        made.append(total // 2)
+        made.append(added // 2)
     return tuple(made)
 
 
-def pad_same(
-    x: torch.Tensor, windows: list[int], strides: list[int], value: float = 0.0
-) -> torch.Tensor:
-    """Pad the spatial axes of an NCHW tensor as ``padding="same"`` does: the odd one goes to the end."""
-    pads: list[Any] = []
-    for axis in reversed(range(len(windows))):
-        total = same_total(x.shape[2 + axis], windows[axis], strides[axis])
-        pads += [total // 2, total - total // 2]
-    if all(isinstance(p, int) and p == 0 for p in pads):
-        return x
-    return F.pad(x, pads, value=value)
+def of_known_sizes(
+    x: torch.Tensor, sizes: list[int | None], windows: list[int], strides: list[int]
+) -> None:
+    """Hold the sizes of an NCHW tensor to those that a padding was chosen for: it is another one at others."""
+    for axis, (size, window, stride) in enumerate(zip(sizes, windows, strides, strict=True)):
+        if size is not None and not is_fixed(None, window, stride):
+            int(x.shape[2 + axis])  # a size that a program is captured with is no longer open then

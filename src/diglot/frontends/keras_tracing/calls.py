@@ -18,7 +18,14 @@ from diglot.errors import Problem, Unsupported
 from diglot.frontends import keras_layers
 from diglot.frontends.keras_layers.records import LayerCall
 from diglot.frontends.keras_ops.creation import working_float
-from diglot.frontends.keras_tracing import assigned, carried_functions, losses, patches, tf_calls
+from diglot.frontends.keras_tracing import (
+    assigned,
+    carried_functions,
+    losses,
+    patches,
+    super_calls,
+    tf_calls,
+)
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.inputs import looked_up
@@ -135,8 +142,23 @@ class Trace:
             kwargs = {**kwargs, "training": mode}
         if not self._modules[:-1]:
             args, kwargs = _packed(layer, args, kwargs)
-        with carried_functions.installed(type(layer).call, mode), _methods_of_torch(layer):
+        base = self.tree.bases.get(id(layer))
+        with (
+            carried_functions.installed(type(layer).call, mode),
+            _methods_of_torch(layer),
+            super_calls.installed(layer, base, functools.partial(self._extended, layer, base)),
+        ):
             return layer.call(*args, **kwargs)
+
+    def _extended(
+        self, layer: Layer, base: Any, training: Any, args: tuple, kwargs: dict[str, Any]
+    ) -> Any:
+        """What ``super().call(…)`` of an author's layer does."""
+        forced = self._forced[-1] if isinstance(training, Mode) else bool(training)
+        module = self._module(base.path)
+        run = LayerCall(layer, module, base.path, forced, _convert, Mode(self._modules[-1]))
+        call = base.record.call or (lambda _, *given: module(*given))  # type: ignore[misc]
+        return wrap(call(run, *unwrap(args), **unwrap(kwargs)))
 
     def _functional(self, model: Functional, inputs: list[Any]) -> Any:
         given = [_fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]

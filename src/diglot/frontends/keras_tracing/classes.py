@@ -71,12 +71,13 @@ def mirror_class(layer: Layer, base: type[nn.Module]) -> type[nn.Module]:
     return _cached(cls, base, tuple(parameters(layer)))
 
 
-def take_apart(module: nn.Module, names: list[str]) -> None:
-    """Let a model whose ``call`` takes one list take each of its tensors by a name of its own, in place."""
+def take_apart(module: nn.Module, names: list[str], structure: str) -> None:
+    """Let a model whose ``call`` takes one list, or one dict, take each of its tensors by a name of its own."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     cls = type(module)
     taken = [p for p in inspect.signature(module.forward).parameters.values() if p.kind == kind]
-    if len(taken) == 1 < len(names):
+    by_name = structure == "dict" and names and not {p.name for p in taken} & set(names)
+    if len(taken) == 1 and (by_name or (structure == "list" and len(names) > 1)):
         parts = tuple(inspect.Parameter(name, kind) for name in names)
         module.__class__ = made_class(cls.__name__, cls.source_class, cls.__base__, parts)
 

@@ -17,6 +17,7 @@ from diglot.frontends.keras_layers import stacked
 from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
 from diglot.frontends.keras_model import Given, LeafCall
+from diglot.frontends.keras_tracing import super_calls
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph, steps_of
@@ -112,11 +113,12 @@ class Tree(Weights):
         self.problems: list[Problem] = []
         self._within: list[Layer] = []
         self.left_out: list[dict[str, str]] = []  # what layers do in training alone
-        self.losses: dict[str, str] = {}  # what adds to the model's loss, by the layer's name
+        self.losses: dict[str, str] = {}  # what is for training alone, by the layer's name
         self.activations: dict[str, str] = {}  # path of a layer -> that of its activation's module
         self.lent: dict[str, nn.Module] = {}  # layers whose weights their holders have, by path
         self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks
         self._placed: dict[str, nn.Module] = {}
+        self.bases: dict[int, super_calls.Base] = {}  # of layers that extend one of Keras's
         self.masked = False  # a layer makes masks
         self.arguments: dict[str, Given | None] = {}  # of calls, by path; see Mirror
         self.leaves: dict[int, LeafCall] = {}  # by the layer's id
@@ -276,6 +278,17 @@ class Tree(Weights):
         finally:
             self._within.pop()
 
+    def _extend(self, layer: Layer, module: nn.Module, path: str, keras_path: str) -> None:
+        """Make the module of the layer of Keras's that an author's layer extends and calls."""
+        found = super_calls.base_of(layer)
+        if found is None:
+            return
+        name = identifier(super_calls.name_of(found[0]), (*module._modules, *vars(layer)))
+        base = self.bases[id(layer)] = super_calls.Base(*found, join(path, name))
+        made = self._leaf(layer, base.record, base.path, keras_path, module)
+        if made is not None:
+            module.add_module(name, made)
+
     def _written_out(self, layer: Layer, path: str, keras_path: str) -> nn.Module:
         children = list(self._children(layer))
         chain = isinstance(layer, Sequential) or self._was_sequence(children, path)
@@ -290,6 +303,7 @@ class Tree(Weights):
             layer  # no child, though Keras on torch has modules for layers
         )
         module.keras_path = keras_path
+        self._extend(layer, module, path, keras_path)
         self.own_weights(layer, module, path, keras_path)
         blocks = known or plan(layer) if runs_its_graph(layer) else None
         if blocks is not None:

@@ -7,7 +7,7 @@ where both meet. Where they meet as products (``reshape(ids, [-1])`` beside ``re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sympy
@@ -35,11 +35,15 @@ def equal_sizes(env: Any, inputs: Sequence[Any]) -> list[tuple[Axis, Axis]]:
     return list(pairs)
 
 
-def are_short(env: Any) -> bool:
+def are_short(env: Any, found: Iterable[Any]) -> bool:
     """Tell whether a size that follows from the inputs' is 1, only because the examples are as short as they are.
 
     An axis of size 1 is broadcast and has strides of its own: the graph was decided on as one of such examples alone.
+    ``found`` are the values of the graph's nodes.
     """
+    sizes = (n for value in found if isinstance(value, torch.Tensor) for n in value.shape)
+    if any(isinstance(n, torch.SymInt) and n.node.hint == 1 for n in sizes):
+        return True
     return any(
         isinstance(guard.expr, sympy.Eq)
         and guard.expr.rhs == 1

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from diglot.frontends.same_padding import pad_same
+
 Pairs = list[tuple[Any, Any]]
 
 
@@ -44,7 +46,7 @@ def outward(x: torch.Tensor, attrs: Mapping[str, Any]) -> torch.Tensor:
 
 def same_padding(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     """What ``SAME`` adds before and after an axis of a size; the odd one goes after."""
-    if stride == 1:
+    if stride == 1 or window == 1:
         total: Any = window - 1
     elif isinstance(size, int):
         total = max((-(-size // stride) - 1) * stride + window - size, 0)
@@ -74,8 +76,17 @@ def symmetric(pairs: Pairs) -> list[int] | None:
     return None
 
 
-def padded(x: torch.Tensor, pairs: Pairs, value: float = 0.0) -> torch.Tensor:
-    """``F.pad`` of the spatial axes of an NCHW tensor."""
+def padded(
+    x: torch.Tensor,
+    attrs: Mapping[str, Any],
+    windows: Sequence[int],
+    strides: Sequence[int],
+    value: float = 0.0,
+) -> torch.Tensor:
+    """An NCHW tensor with the padding of a window's op."""
+    if attrs["padding"] == "SAME":
+        return pad_same(x, windows, strides, value)
+    pairs = paddings(attrs, list(x.shape[2:]), windows, strides)
     if all(isinstance(p, int) and p == 0 for pair in pairs for p in pair):
         return x
     return F.pad(x, [p for pair in reversed(pairs) for p in pair], value=value)
@@ -98,7 +109,7 @@ def convolve(
     pairs = paddings(attrs, list(x.shape[2:]), windows, strides)
     own = symmetric(pairs)
     if own is None:
-        x, own = padded(x, pairs), [0] * len(pairs)
+        x, own = padded(x, attrs, windows, strides), [0] * len(pairs)
     return outward(run(x, own), attrs)
 
 

@@ -426,7 +426,7 @@ def lower(
         Graph(inputs, outputs, graph.output_names, graph.name),
         lowering.values,
         equal,
-        are_short(lowering.mode.shape_env),
+        are_short(lowering.mode.shape_env, lowering.values.values()),
     )
 
 

@@ -65,6 +65,11 @@ def _softmax(name: str):
     return write
 
 
+def _normalize(op: OpCall) -> ast.expr:
+    given = {"p": unless(op["p"], 2.0), "dim": op.axis(op["dim"]), "eps": unless(op["eps"], 1e-12)}
+    return call("F.normalize", op.expr("input"), **given)
+
+
 def _softmax_layer(name: str):
     def write(op: OpCall) -> ast.expr:
         return call(f"nn.{name}", dim=op.axis(op["dim"]))
@@ -104,6 +109,7 @@ for _name, (_class, _arguments) in _WITH_NUMBERS.items():
         )
 alike("hardtanh", _hardtanh, _hardtanh_layer)
 alike("elu", _elu, _layer("ELU", ("alpha",)))
+alike("diglot.normalize.default", _normalize)
 alike("softmax.int", _softmax("softmax"), _softmax_layer("Softmax"))
 alike("log_softmax.int", _softmax("log_softmax"), _softmax_layer("LogSoftmax"))
 alike("prelu", _prelu)

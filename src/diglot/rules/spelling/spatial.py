@@ -167,6 +167,12 @@ def _shuffle(name: str, argument: str):
     return write, layer
 
 
+def _pad_same(op: OpCall) -> ast.expr:
+    window, stride = (tuple(int(n) for n in op[name]) for name in ("window", "stride"))
+    value = unless(op["value"], 0.0)
+    return call(op.helper("pad_same"), op.expr("x"), window, stride, value=value)
+
+
 for _rank in (1, 2, 3):
     _write, _layer = _pool(_rank, "max")
     alike(f"max_pool{_rank}d max_pool{_rank}d_with_indices", _write, _layer)
@@ -180,6 +186,7 @@ for _op in ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", 
             "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"):  # fmt: skip
     alike(f"{_op}.vec {_op}", _resize, _resize_layer)
 alike("mean.dim", by_schema, _global_average)
+alike("diglot.pad_same.default", _pad_same)
 alike("pad constant_pad_nd", *_pad("constant"))
 alike("reflection_pad1d reflection_pad2d reflection_pad3d", *_pad("reflect"))
 alike("replication_pad1d replication_pad2d replication_pad3d", *_pad("replicate"))

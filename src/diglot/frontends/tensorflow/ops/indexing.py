@@ -278,6 +278,26 @@ def tensor_scatter_add(call: Call, x: Any, indices: Any, updates: Any) -> Any:
     return _put(call.tensor(x), call.tensor(indices), call.tensor(updates), accumulate=True)
 
 
+def _scatter_bound(name: str, way: str) -> None:
+    """The largest, or smallest, of a tensor's rows and what is put into each."""
+
+    def run(call: Call, x: Any, indices: Any, updates: Any) -> Any:
+        x, rows, updates = call.tensor(x), call.tensor(indices), call.tensor(updates)
+        if rows.dim() != 2 or rows.shape[1] != 1:
+            raise Refused("indices of more than one axis, or of single elements")
+        return x.index_reduce(0, rows[:, 0], updates, way, include_self=True)
+
+    def build(r: Any, x: Any, u: Any) -> Any:
+        return getattr(r, name)(tensor=x, indices=np.int32([[1], [3], [1]]), updates=u)
+
+    run.__module__ = __name__
+    op(name, samples=(Sample(build, ("5,4", "3,4"), fixed=True),))(run)
+
+
+_scatter_bound("TensorScatterMax", "amax")
+_scatter_bound("TensorScatterMin", "amin")
+
+
 def _segments(call: Call, x: Any, ids: Any, count: Any) -> tuple[torch.Tensor, torch.Tensor, Any]:
     x, ids = call.tensor(x), call.tensor(ids)
     if ids.dim() != 1:

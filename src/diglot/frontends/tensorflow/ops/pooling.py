@@ -24,7 +24,7 @@ def _max(call: Call, x: Any, dims: int) -> Any:
     pairs = geometry.paddings(call.attrs, list(x.shape[2:]), size, strides)
     own = geometry.symmetric(pairs)
     if own is None or any(2 * p > s for p, s in zip(own, size, strict=True)):
-        x, own = geometry.padded(x, pairs, float("-inf")), [0] * dims
+        x, own = geometry.padded(x, call.attrs, size, strides, float("-inf")), [0] * dims
     pool = F.max_pool2d if dims == 2 else F.max_pool3d
     return geometry.outward(pool(x, size, strides, own), call.attrs)
 
@@ -79,8 +79,9 @@ def _average(call: Call, x: Any, dims: int) -> Any:
         done = pool(x, size, strides, own, **counted)
         return geometry.outward(done, call.attrs)
     # TensorFlow counts only what lies inside the image: the mean of the padded image over the padded ones.
-    ones = geometry.padded(torch.ones_like(x[:1, :1]), pairs)
-    done = pool(geometry.padded(x, pairs), size, strides) / pool(ones, size, strides)
+    ones = geometry.padded(torch.ones_like(x[:1, :1]), call.attrs, size, strides)
+    padded = geometry.padded(x, call.attrs, size, strides)
+    done = pool(padded, size, strides) / pool(ones, size, strides)
     return geometry.outward(done, call.attrs)
 
 

@@ -163,8 +163,7 @@ def extract_image_patches(call: Call, x: Any) -> Any:
     high, wide = call.attrs["ksizes"][1:3]
     strides, rates = list(call.attrs["strides"][1:3]), list(call.attrs["rates"][1:3])
     windows = [(high - 1) * rates[0] + 1, (wide - 1) * rates[1] + 1]
-    pairs = geometry.paddings(call.attrs, list(x.shape[2:]), windows, strides)
-    x = geometry.padded(x, pairs)
+    x = geometry.padded(x, call.attrs, windows, strides)
     n, c, h, w = x.shape
     rows = (h - windows[0]) // strides[0] + 1
     columns = (w - windows[1]) // strides[1] + 1

@@ -82,19 +82,35 @@ def _terms(finder: Finder, node: Node, x: Out) -> Terms:
 
 
 def _normalize(finder: Finder, node: Node) -> None:
-    """``tf.nn.l2_normalize``: ``x * rsqrt(maximum(reduce_sum(x**2), epsilon))``."""
-    largest = node.inputs[0].node
-    if largest.op != "Maximum":
+    """``x * rsqrt(maximum(reduce_sum(x**2), e))`` (``tf.nn.l2_normalize``); Keras has ``minimum(rsqrt(…), 1 / e)``."""
+    least = _bounded(finder, node.inputs[0], "Maximum")
+    if least is not None:
+        total, epsilon, scale = least[0], math.sqrt(intended(np.float32(least[1]))), Out(node)
+    else:
+        most = [
+            (Out(user), found[1])
+            for user in finder.users.get(Out(node), [])
+            if (found := _bounded(finder, Out(user), "Minimum"))
+        ]
+        if len(most) != 1:
+            return
+        scale, number = most[0]
+        total, epsilon = node.inputs[0], intended(np.float32(1 / number))
+    if total.node.op != "Sum" or not total.node.attrs.get("keep_dims"):
         return
-    epsilon = next((e for i in largest.inputs if (e := finder.number(i)) is not None), None)
-    total = next((i.node for i in largest.inputs if i.node.op == "Sum"), None)
-    if not epsilon or total is None or not total.attrs.get("keep_dims"):
-        return
-    along, square = finder.ints(total.inputs[1]), total.inputs[0].node
+    along, square = finder.ints(total.node.inputs[1]), total.node.inputs[0].node
     if square.op != "Square" or along is None or len(along) != 1:
         return
     x = square.inputs[0]
-    for user in finder.users.get(Out(node), []):
-        if user.op == "Mul" and set(user.inputs) == {x, Out(node)}:
-            root = math.sqrt(intended(np.float32(epsilon)))
-            finder.op(Out(user), "diglot.Normalize", [x], axis=along[0], epsilon=root)
+    for user in finder.users.get(scale, []):
+        if user.op == "Mul" and set(user.inputs) == {x, scale}:
+            finder.op(Out(user), "diglot.Normalize", [x], axis=along[0], epsilon=epsilon)
+
+
+def _bounded(finder: Finder, out: Out, op: str) -> tuple[Out, float] | None:
+    """What ``Maximum`` or ``Minimum`` bounds by a number, and the number."""
+    if out.node.op != op:
+        return None
+    numbers = [finder.number(i) for i in out.node.inputs]
+    found = [(i, n) for i, n in zip(reversed(out.node.inputs), numbers, strict=True) if n]
+    return found[0] if len(found) == 1 else None

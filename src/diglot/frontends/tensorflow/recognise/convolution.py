@@ -182,8 +182,7 @@ def _convolve(call: Call, module: nn.Module, x: Any) -> Any:
     attrs = call.attrs
     image = geometry.inward(call.tensor(x), attrs)
     if attrs["pads"]:
-        pairs = geometry.paddings(attrs, list(image.shape[2:]), attrs["windows"], attrs["steps"])
-        image = geometry.padded(image, pairs)
+        image = geometry.padded(image, attrs, attrs["windows"], attrs["steps"])
     return geometry.outward(module(image), attrs)
 
 
