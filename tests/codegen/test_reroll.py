@@ -60,7 +60,33 @@ class Summed(nn.Module):
         return sum(part(x * (i + 2)) for i, part in enumerate(self.parts))
 
 
+class Step(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.dense = nn.Linear(d, d)
+
+    def forward(self, x):
+        return torch.tanh(self.dense(x))
+
+
+class Residual(nn.Module):
+    """What a loop begins with is read after it."""
+
+    def __init__(self, d=6, n=3):
+        super().__init__()
+        self.first = nn.Linear(d, d)
+        self.steps = nn.ModuleList([Step(d) for _ in range(n)])
+
+    def forward(self, x):
+        x = self.first(x)
+        low = x
+        for step in self.steps:
+            x = step(x)
+        return x - low
+
+
 LOOPS = {
+    Residual: ["for step in self.steps:", "return x - low"],
     Experts: ["for number, expert in enumerate(self.experts):", "ops.equal(chosen, number)"],
     Pairs: ["for block, head in zip(self.blocks, self.heads):", "outputs.append(head(x))"],
     Heads: ["out = ops.concatenate([h(x) for h in self.heads], axis=-1)"],

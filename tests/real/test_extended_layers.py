@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import diglot
+from diglot.errors import Unsupported
 
 pytestmark = pytest.mark.xdist_group("extended_layers")
 
@@ -163,3 +165,95 @@ def test_vectors_of_length_one_are_one_function(proven):
     model(floats(2, 5, 3))
     source = proven(model, floats(2, 5, 3)).source
     assert "F.normalize(F.normalize(self.dense(x), dim=-1, eps=1e-06), dim=1, eps=1e-07)" in source
+
+
+class Norms(layers.Layer):
+    def __init__(self, center):
+        super().__init__()
+        self.norm = layers.GroupNormalization(2, center=center)
+
+    def call(self, x):
+        return self.norm(x)
+
+
+def test_blocks_that_train_other_weights_are_other_classes(proven):
+    """PyTorch's group norm has a bias: where Keras's has none it is not trained."""
+    inputs = keras.Input((5, 4))
+    made = proven(keras.Model(inputs, Norms(False)(layers.Dense(4)(Norms(True)(inputs)))))
+    assert made.source.count("class Norms") == 2
+    trained = [p.requires_grad for n, p in made.model.named_parameters() if n.endswith("norm.bias")]
+    assert sorted(trained) == [False, True]
+
+
+class Looping(keras.Model):
+    """Loops of ``keras.ops``, over sublayers too, and branches that are known."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(4)
+
+    def call(self, x):
+        x = ops.fori_loop(0, 3, lambda i, y: self.dense(y) + i, x)
+        x = ops.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, ops.tanh(y)), (0, x))[1]
+        steps = ops.transpose(x, (1, 0, 2))
+        last, kept = ops.scan(lambda c, y: (c * 0.5 + y, c), ops.zeros_like(x[:, 0]), steps)
+        joined = ops.associative_scan(ops.maximum, x, axis=1, reverse=True)
+        chosen = ops.switch(1, [lambda y: y, lambda y: 2 * y], joined)
+        each = ops.vectorized_map(lambda row: row * ops.max(row), chosen)
+        return (
+            last
+            + ops.sum(kept, axis=0)
+            + ops.sum(each, axis=1)
+            + ops.trace(x[:, :4], 0, 1, 2)[:, None]
+        )
+
+
+def test_loops_of_keras_are_written_out(proven):
+    model = Looping()
+    model(floats(3, 6, 4))
+    made = proven(model, floats(3, 6, 4))
+    assert [size["axis"] for size in made.info["dynamic"].values()] == [0]
+
+
+class Scanned(layers.Layer):
+    def call(self, x):
+        return ops.scan(lambda c, y: (c + y, y), ops.zeros_like(x[0]), x)[0]
+
+
+def test_a_loop_over_a_size_that_the_model_leaves_open_is_refused():
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, Scanned()(ops.transpose(inputs, (1, 0, 2))))
+    with pytest.raises(
+        Unsupported, match=r"keras.ops.scan: the number of its steps is a dynamic size"
+    ):
+        diglot.translate(model, to="torch")
+
+
+class Switched(layers.BatchNormalization):
+    """As a widely copied YOLO has it: frozen, it does not train its statistics."""
+
+    def call(self, x, training=False):
+        if training is None:
+            training = tf.constant(False)
+        training = tf.logical_and(training, self.trainable)
+        x = super().call(x, training)
+        return tf.cond(tf.cast(training, tf.bool), lambda: x + 1.0, lambda: x)
+
+
+class Margin(layers.Layer):
+    """ArcFace compares a one-hot table with a number."""
+
+    def call(self, inputs):
+        cosines, labels = inputs
+        chosen = tf.one_hot(labels, depth=4) == 1.0
+        return tf.where(chosen, cosines - 0.5, cosines) * 64.0
+
+
+def test_modes_and_comparisons_of_tensorflow(proven):
+    inputs, labels = keras.Input((4,)), keras.Input((), dtype="int32")
+    frozen = Switched()
+    x = frozen(layers.Dense(4)(Switched()(inputs)))
+    frozen.trainable = False
+    made = proven(keras.Model([inputs, labels], Margin()([x, labels])))
+    assert "self.batch_normalization = nn.BatchNorm1d(4" in made.source
+    assert "= FrozenBatchNorm(4" in made.source

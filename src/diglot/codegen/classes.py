@@ -89,9 +89,10 @@ class Classes:
             instances.append(made[0])
         self.program.dialect.merge(instances)
         merge_tables(instances)
-        variants: dict[str, list[Instance]] = {}
+        variants: dict[tuple[str, str], list[Instance]] = {}
         for instance in instances:
-            variants.setdefault(_dump(instance, mask=True), []).append(instance)
+            frozen = self.program.dialect.frozen(self.program, instance)
+            variants.setdefault((_dump(instance, mask=True), frozen), []).append(instance)
         base = self.program.dialect.class_name(instances[0].region.class_name)
         for members in variants.values():
             self._build_class(base, members, len(variants) > 1, list(variants.values()))

@@ -143,6 +143,10 @@ class Dialect(Protocol):
         """Give forms of one class that differ by a part some lack the same form, in place."""
         ...
 
+    def frozen(self, program: Program, instance: Instance) -> str:
+        """What a class says of weights that are not trained; instances of one class say the same."""
+        ...
+
     def tree(
         self,
         program: Program,

@@ -194,6 +194,10 @@ class KerasDialect:
         merge_optional(instances)
         merge_variants(instances, "layers.Identity()")
 
+    def frozen(self, program: Program, instance: Instance) -> str:
+        """Nothing: layers say ``trainable=False`` themselves."""
+        return ""
+
     def tree(
         self,
         program: Program,

@@ -222,6 +222,7 @@ class CallWriter:
         self.holder[wanted] = run.start
         variable = names.unique(names.local(run.variable), self.holder)
         self.holder[variable] = "loop"
+        known = self.exprs.get(run.start_mark_value)
         self.exprs[run.start_mark_value] = ast.Name(wanted, ast.Load())
         saved = self.left.get(run.start, 0)
         self.left[run.start] = saved + 1
@@ -264,5 +265,7 @@ class CallWriter:
         self.left[run.start] = saved
         del self.holder[variable]
         self.holder[wanted] = final
+        if known is not None:  # what the loop began with may be read after it
+            self.exprs[run.start_mark_value] = known
         self.exprs[final] = ast.Name(wanted, ast.Load())
         return len(run.calls)

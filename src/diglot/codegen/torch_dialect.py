@@ -11,9 +11,10 @@ import torch
 from diglot.codegen import rows
 from diglot.codegen.constants import band_limits, number
 from diglot.codegen.expr import E, call, names_in, text, to_ast
+from diglot.codegen.freezing import freezing, frozen_weights
 from diglot.codegen.names import RESERVED_ATTRIBUTES, identifier, unique
 from diglot.codegen.optional import merge_optional
-from diglot.codegen.statements import Member, placed_at, weight_nodes
+from diglot.codegen.statements import Member
 from diglot.codegen.trees import arguments, set_attribute
 from diglot.codegen.variants import merge_variants
 from diglot.ir.hub import target_name
@@ -92,7 +93,7 @@ class TorchDialect:
 
     def stands_apart(self, program: Program, member: Member) -> bool:
         """Weights that do not train are frozen after they are made."""
-        return member.kind == "layer" and bool(_frozen_weights(program, member))
+        return member.kind == "layer" and bool(frozen_weights(program, member))
 
     def attribute(self, name: str) -> str:
         """A name that hides nothing of nn.Module; an underscore that only Keras needed goes."""
@@ -234,6 +235,10 @@ class TorchDialect:
         merge_optional(instances)
         merge_variants(instances, "nn.Identity()")
 
+    def frozen(self, program: Program, instance: Instance) -> str:
+        """Statements of their own."""
+        return "\n".join(text(made) for made in freezing(program, instance))
+
     def tree(
         self,
         program: Program,
@@ -259,7 +264,7 @@ class TorchDialect:
                 init.body.append(ast.Expr(value))
             else:
                 init.body.append(set_attribute(attribute, value))
-        init.body += [ast.Expr(made) for made in _frozen(program, first)]
+        init.body += [ast.Expr(made) for made in freezing(program, first)]
         if first.region is program.hub.root:
             ties = [_tied(program, *names) for names in program.hub.ties]
             init.body += {ast.dump(tie): tie for tie in ties}.values()
@@ -278,16 +283,6 @@ def _written(weight: ast.expr, value: ast.expr) -> ast.stmt:
     else:
         made = E("w.copy_(x)", w=weight, x=value)
     return ast.With([ast.withitem(E("torch.no_grad()"))], [ast.Expr(made)])
-
-
-def _frozen_weights(program: Program, member: Member) -> list[str]:
-    """Which of a layer's weights do not train."""
-    found = []
-    for name, value in member.weights.items():
-        parameters = [program.hub.parameters[n] for n in weight_nodes(value)]
-        if any(not p.buffer and not p.trainable for p in parameters):
-            found.append(name)
-    return found
 
 
 def _inherit(
@@ -323,28 +318,6 @@ def _attribute(path: str) -> ast.expr:
             made = ast.Subscript(made, ast.Constant(int(part)), ast.Load())
         else:
             made = ast.Attribute(made, part, ast.Load())
-    return made
-
-
-def _frozen(program: Program, first: Instance) -> list[ast.expr]:
-    """``self.norm.weight.requires_grad_(False)``; for a whole layer ``self.norm.requires_grad_(False)``."""
-    made = []
-    for name, index in first.writer.members:
-        member = first.writer.members[(name, index)]
-        frozen = _frozen_weights(program, member) if member.kind == "layer" else []
-        place = program.dense(first.region, (name, index))
-        base = E(f"self.{name}")
-        if place is not None:
-            base = placed_at(base, place, ast.Constant)
-        trained = [
-            n
-            for n, value in member.weights.items()
-            if n not in frozen and not program.hub.parameters[weight_nodes(value)[0]].buffer
-        ]
-        if frozen and not trained:
-            made.append(E("base.requires_grad_(False)", base=base))
-        else:
-            made += [E(f"base.{weight}.requires_grad_(False)", base=base) for weight in frozen]
     return made
 
 

@@ -113,6 +113,8 @@ def mirror(
     module = tree.build(model, inner)
     losses.of_layers(tree, model)
     take_apart(module, given_names, structure)
+    sizes = declared_sizes(model, given_names)
+    tree.says_sizes = sizes is not None
     trace = Trace(tree)
     for part in module.modules():
         if hasattr(part, "source_path"):
@@ -123,7 +125,6 @@ def mirror(
     )
     given = values[0] if structure == "single" else inputs
     keys = output_keys(model, inner) if inner is not None else None
-    sizes = declared_sizes(model, given_names)
     ties = [
         (other, entry.sources[0], kind)
         for variable, entry in zip(tree.keep, tree.entries, strict=True)

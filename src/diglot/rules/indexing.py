@@ -237,14 +237,24 @@ def _one_hot(op: OpCall) -> ast.expr:
     return op.ops("one_hot", op.expr("self"), op.value(classes), dtype="int32")
 
 
-def _bucketize(op: OpCall) -> ast.expr:
+def _edges_below(op: OpCall, edges: str, values: str) -> ast.expr:
     """Count the edges below each value: ``ops.searchsorted`` takes no more than one axis on TensorFlow."""
+    rows = op.fake(edges).dim() > 1
     template = "ops.sum(ops.cast(x[..., None] >= b, 'int32'), axis=-1)"
-    return E(
-        template if op.get("right", False) else template.replace(">=", ">"),
-        x=op.expr("self"),
-        b=op.expr("boundaries"),
-    )
+    template = template.replace(" b,", " b[..., None, :],") if rows else template
+    right = op.get("right", False) or op.get("side", None) == "right"
+    template = template if right else template.replace(">=", ">")
+    return E(template, x=op.expr(values), b=op.expr(edges))
+
+
+def _bucketize(op: OpCall) -> ast.expr:
+    return _edges_below(op, "boundaries", "self")
+
+
+def _searchsorted(op: OpCall) -> ast.expr:
+    if op.get("sorter", None) is not None:
+        raise op.refuse("a sequence that is sorted by another")
+    return _edges_below(op, "sorted_sequence", "self")
 
 
 _MASKED = {"x": "2,3,5", "mask": "bool[3,5]"}
@@ -474,5 +484,16 @@ register(
         noun="index",
         layout="logical",
         samples=(Sample("torch.bucketize(x, torch.tensor([-0.5, 0.0, 0.7]))", _X),),
+    ),
+    Rule(
+        "aten.searchsorted.Tensor",
+        _searchsorted,
+        torch="torch.searchsorted(edges, x)",
+        noun="index",
+        layout="logical",
+        samples=(
+            Sample("torch.searchsorted(torch.tensor([-0.5, 0.0, 0.7]), x)", _X),
+            Sample("torch.searchsorted(x.sort(-1)[0], x, right=True)", _X),
+        ),
     ),
 )

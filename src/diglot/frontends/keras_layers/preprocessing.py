@@ -13,6 +13,7 @@ from diglot.frontends.keras_layers.records import (
     Sample,
     Weight,
     layer,
+    method,
     on_channels_first,
     own_call,
 )
@@ -208,3 +209,54 @@ own_call(
         for _mode in ("multi_hot", "count")
     ),
 )
+
+
+def _mel_filters(
+    own: Any,
+    num_mel_bins: int,
+    num_spectrogram_bins: int,
+    sampling_rate: float,
+    lower_edge_hertz: float,
+    upper_edge_hertz: float,
+) -> torch.Tensor:
+    """The triangles of each band, as one table: (spectrogram bins, mel bins)."""
+    from diglot.frontends.keras_ops.creation import dtype_of
+
+    def mel(hertz: Any) -> Any:
+        return 1127.0 * np.log(1.0 + hertz / 700.0)
+
+    heights = mel(np.linspace(0.0, sampling_rate / 2.0, num_spectrogram_bins)[1:])[:, None]
+    edges = np.linspace(mel(lower_edge_hertz), mel(upper_edge_hertz), num_mel_bins + 2)
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (heights - low) / (middle - low), (high - heights) / (high - middle)
+    filters = np.pad(np.maximum(0.0, np.minimum(rising, falling)), [[1, 0], [0, 0]])
+    return torch.from_numpy(filters).to(dtype_of(None))
+
+
+def _spectrogram(mode: str, **options: object) -> Sample:
+    return Sample(
+        lambda keras: keras.layers.STFTSpectrogram(
+            mode=mode, frame_length=16, frame_step=8, fft_length=32, **options
+        ),
+        ("2,64,2",),
+        tolerance=1e-6,
+    )
+
+
+own_call(
+    "STFTSpectrogram",
+    _spectrogram("log"),
+    _spectrogram("stft", expand_dims=True),
+    _spectrogram("psd", padding="same"),
+)
+own_call(
+    "MelSpectrogram",
+    Sample(
+        lambda keras: keras.layers.MelSpectrogram(
+            fft_length=32, sequence_stride=8, sequence_length=32, num_mel_bins=6, sampling_rate=1000
+        ),
+        ("2,96",),
+        tolerance=1e-6,
+    ),
+)
+method("MelSpectrogram", "linear_to_mel_weight_matrix", _mel_filters)

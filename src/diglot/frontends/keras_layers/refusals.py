@@ -28,16 +28,8 @@ refuse(
     "translate the rest of the model, which takes ids",
 )
 refuse(
-    "IntegerLookup",
-    "its table lives outside the program: look ids up in Python (layer.get_vocabulary()) and translate the rest",
-)
-refuse(
     "MaxNumBoundingBoxes",
     "boxes are a dict of ragged data: do this step in Python before the model",
-)
-refuse(
-    "MelSpectrogram STFTSpectrogram",
-    "compute spectrograms before the model (torchaudio.transforms)",
 )
 refuse("JaxLayer FlaxLayer", "it runs JAX functions, which are no Keras ops")
 refuse("TFSMLayer", "it holds a SavedModel: translate that one (diglot translate DIRECTORY)")

@@ -33,7 +33,7 @@ def dtype_of(name: Any) -> torch.dtype:
 
 
 def _sizes(shape: Any) -> list:
-    return list(shape) if isinstance(shape, (list, tuple, torch.Size)) else [shape]
+    return list(shape) if hasattr(shape, "__iter__") else [shape]
 
 
 def as_tensor(x: Any) -> torch.Tensor:

@@ -30,6 +30,11 @@ def sum_(x: Any, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
     return torch.sum(_number(x), dim=_axes(_number(x), axis), keepdim=keepdims)
 
 
+@op("numpy.trace")
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> torch.Tensor:
+    return torch.diagonal(_number(x), offset, axis1, axis2).sum(-1)
+
+
 @op("numpy.mean")
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
     return torch.mean(_float(x), dim=_axes(_number(x), axis), keepdim=keepdims)

@@ -12,13 +12,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {}
 
 #: Backend functions without a form in a traced torch program, and what to do instead.
 REFUSED = {
-    "core.while_loop": "its length depends on values: use a Python loop of a fixed length",
-    "core.fori_loop": "use a Python loop of a fixed length",
-    "core.scan": "use a Python loop over the steps, or a keras.layers.RNN",
-    "core.associative_scan": "use a Python loop over the steps",
-    "core.map": "use ops on the whole batch, or a Python loop",
-    "core.switch": "use keras.ops.where",
-    "core.vectorized_map": "use ops on the whole batch",
     "core.convert_to_numpy": "the values are not known while the model is read: use keras.ops",
 }
 

@@ -25,33 +25,19 @@ from diglot.frontends.keras_tracing import (
     patches,
     super_calls,
     tf_calls,
+    tf_control,
 )
 from diglot.frontends.keras_tracing.classes import Running
+from diglot.frontends.keras_tracing.given import fitted, flat_inputs, packed
 from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
-from diglot.frontends.keras_tracing.inputs import looked_up
 from diglot.frontends.keras_tracing.lent import FREE
+from diglot.frontends.keras_tracing.mode import Mode
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
 from diglot.ir.weight_entry import WeightEntry
 
 _NOWHERE = "it is no attribute of the model (nor in a list or dict that is): assign it to one"
-
-
-class Mode:
-    """Whether the model trains: true or false when asked, so that an author's ``if training`` is seen as one."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-
-    def __bool__(self) -> bool:
-        return self._module.training
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self) == other
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 class Trace:
@@ -96,6 +82,7 @@ class Trace:
             self.root = module
             self._float = _float_of(module, given)
             self._forced = [None]
+            tf_control.says_sizes.append(self.tree.says_sizes)
         self._modules.append(module)
         self._forced.append(forced)
         try:
@@ -109,6 +96,7 @@ class Trace:
             self._forced.pop()
             if outermost:
                 self.root = None
+                tf_control.says_sizes.pop()
                 self._pending.clear()
 
     def run(self, module: nn.Module, args: tuple, kwargs: dict) -> Any:
@@ -141,7 +129,7 @@ class Trace:
         if "training" in parameters:
             kwargs = {**kwargs, "training": mode}
         if not self._modules[:-1]:
-            args, kwargs = _packed(layer, args, kwargs)
+            args, kwargs = packed(layer, args, kwargs)
         base = self.tree.bases.get(id(layer))
         with (
             carried_functions.installed(type(layer).call, mode),
@@ -161,7 +149,7 @@ class Trace:
         return wrap(call(run, *unwrap(args), **unwrap(kwargs)))
 
     def _functional(self, model: Functional, inputs: list[Any]) -> Any:
-        given = [_fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]
+        given = [fitted(x, t) for x, t in zip(inputs, model.inputs, strict=True)]
         plan = self.tree.plans.get(id(model))
         values = {id(t): x for t, x in zip(model.inputs, given, strict=True)}
         # Branch by branch; Keras goes through all branches at once, by depth.
@@ -194,7 +182,7 @@ class Trace:
     def _sequence(self, model: Sequential, value: Any) -> Any:
         functional = model._functional
         if functional is not None and len(functional.inputs) == 1:
-            value = _fitted(value, functional.inputs[0])
+            value = fitted(value, functional.inputs[0])
         for layer in model.layers:
             value = layer(value)
         return value
@@ -283,7 +271,7 @@ class Trace:
         module = self.root.get_submodule(path)
         if isinstance(layer, (Functional, Sequential)):
             args = tuple(
-                _flat_inputs(layer, [*args, *(v for k, v in kwargs.items() if k != "mask")])
+                flat_inputs(layer, [*args, *(v for k, v in kwargs.items() if k != "mask")])
             )
             kwargs = {}
         # In the order of the signature: two calls of a class by keywords are calls of one class.
@@ -395,55 +383,6 @@ def _take_masks(given: Any, received: Any) -> None:
     for outer, inner in zip(tree.flatten(given), tree.flatten(received), strict=True):
         if isinstance(outer, Tracer) and isinstance(inner, Tracer) and inner._keras_mask is None:
             outer._keras_mask = None
-
-
-def _flat_inputs(model: Layer, values: list[Any]) -> list[Any]:
-    """The inputs of a model in the order of its own, from a list, a dict by name, or one after the other."""
-    if len(values) == 1 and isinstance(values[0], dict):
-        given = values[0]
-        struct = model._inputs_struct if isinstance(model, Functional) else None
-        if isinstance(struct, dict):
-            return tree.flatten({k: given[k] for k in struct})
-        names = [t._keras_history.operation.name for t in model.inputs]
-        return [given[n] for n in names]
-    return tree.flatten(values)
-
-
-def _fitted(value: Any, wanted: Any) -> Any:
-    """A Functional model's input with the rank and the kind of number that the model declares."""
-    if not isinstance(value, Tracer):
-        return value
-    held = value.value
-    rank = len(wanted.shape)
-    if held.dim() == rank + 1 and held.shape[-1] == 1:
-        held = held.squeeze(-1)
-    elif held.dim() == rank - 1 and wanted.shape[-1] == 1:
-        held = held.unsqueeze(-1)
-    floats = str(wanted.dtype).startswith(("float", "bfloat"))
-    if floats and not held.dtype.is_floating_point and not looked_up(wanted):
-        held = held.to(torch.get_default_dtype())
-    if held is value.value:
-        return value
-    made = Tracer(held)
-    made._keras_mask = value._keras_mask
-    return made
-
-
-def _packed(layer: Layer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The root's inputs as its ``call`` takes them: one argument that is a list or dict gets all of them."""
-    parameters = [
-        p
-        for n, p in inspect.signature(layer.call).parameters.items()
-        if n not in ("training", "mask")
-    ]
-    extra = {k: v for k, v in kwargs.items() if k not in inspect.signature(layer.call).parameters}
-    if extra and parameters:
-        kept = {k: v for k, v in kwargs.items() if k not in extra}
-        return (extra,), kept
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(args) > len(positional) == 1:
-        return (list(args),), kwargs
-    return args, kwargs
 
 
 def _fill_masks(spec: CallSpec, kwargs: dict) -> Any:

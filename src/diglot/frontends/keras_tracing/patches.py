@@ -20,6 +20,7 @@ from keras.src.utils.backend_utils import DynamicBackend
 
 from diglot.frontends import keras_ops
 from diglot.frontends.keras_tracing import assigned, tensor, tf_calls
+from diglot.frontends.keras_tracing.keras_control import CONTROL
 from diglot.frontends.keras_tracing.tensor import Tracer, unwrap, wrap
 
 _NAMESPACES = ("numpy", "nn", "core", "math", "linalg", "image", "random")
@@ -43,6 +44,8 @@ class Namespace(ModuleType):
             original is not None and not callable(original)
         ):
             return original
+        if self._name == "core" and attribute in CONTROL:
+            return CONTROL[attribute]
         return traced(f"{self._name}.{attribute}")
 
 
@@ -108,7 +111,7 @@ def installed(
                 if not isinstance(original, Namespace):
                     replace(backend, name, Namespace(name, original))
             for name in _FUNCTIONS:
-                replace(backend, name, traced(f"core.{name}"))
+                replace(backend, name, CONTROL.get(name) or traced(f"core.{name}"))
             replace(backend, "is_tensor", _is_tensor)
             # What preprocessing layers ask for their ops, inside a tf.data pipeline or outside.
             replace(DynamicBackend, "__getattr__", lambda _, name: getattr(backend, name))

@@ -95,6 +95,15 @@ class Tracer(Symbolic, KerasTensor):
     def get_shape(self) -> tuple:
         return self.shape
 
+    def __eq__(self, other: object) -> Any:
+        """Element by element, as ``tf.Tensor`` and PyTorch do; ``KerasTensor`` leaves it to Python."""
+        import keras
+
+        numbers = (bool, int, float, np.ndarray, np.generic, torch.Tensor, KerasTensor)
+        return keras.ops.equal(self, other) if isinstance(other, numbers) else NotImplemented
+
+    __hash__ = KerasTensor.__hash__
+
     def __len__(self) -> int:
         return self.value.shape[0]
 

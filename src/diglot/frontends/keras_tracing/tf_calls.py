@@ -21,6 +21,7 @@ from keras.src.backend.common.variables import Variable as KerasVariable
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.keras_ops.creation import dtype_of
 from diglot.frontends.keras_tracing import sizes, tf_control, tf_places
+from diglot.frontends.keras_tracing.mode import Mode, combined
 from diglot.frontends.keras_tracing.sizes import Size, Sizes, host
 from diglot.frontends.keras_tracing.tensor import (
     Tracer,
@@ -115,6 +116,10 @@ def _traced(name: str, function: Callable) -> Callable:
         if short is not None and tf_control.takes_functions(name):
             return short(*args, **kwargs)
         leaves = tree.flatten((args, kwargs))
+        if any(isinstance(leaf, Mode) for leaf in leaves):
+            made = combined(name, args, kwargs)
+            if made is not NotImplemented:
+                return made
         if any(
             isinstance(leaf, (Tracer, Size, Sizes, KerasVariable, torch.SymInt))
             or is_variable(leaf)

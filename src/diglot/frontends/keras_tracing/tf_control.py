@@ -28,7 +28,7 @@ from diglot.frontends.keras_tracing.tensor import (
 )
 from diglot.frontends.tensorflow import values
 
-_MOST_STEPS = 256
+MOST_STEPS = 256
 """A loop of more steps is not written out."""
 
 
@@ -47,6 +47,20 @@ def refused(what: str, why: str) -> Unsupported:
     return Unsupported([Problem(what, author_line(), "", why)])
 
 
+#: Whether the model that is read says itself which of its inputs' sizes are open.
+says_sizes: list[bool] = [False]
+
+
+def steps(what: str, size: Any) -> int:
+    """How often a loop over an axis runs. A size that only was found to vary is the example's from then on.
+
+    Raises :class:`Unsupported` for a size that the model leaves open.
+    """
+    if isinstance(size, torch.SymInt) and says_sizes[-1]:
+        raise refused(what, "the number of its steps is a dynamic size; fix that size")
+    return int(size)
+
+
 def _nothing(*args: Any, **kwargs: Any) -> None:
     """An assertion: nothing of the function that the model computes."""
 
@@ -54,7 +68,7 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 # --- branches and loops ------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A host value as an array; None for what depends on the data or on a dynamic size."""
     if isinstance(value, (Tracer, Size, Sizes, KerasVariable, torch.SymBool)) or is_variable(value):
         return None
@@ -63,13 +77,13 @@ def _plain(value: Any) -> Any:
 
 def _cond(pred: Any, true_fn: Any = None, false_fn: Any = None, name: Any = None) -> Any:
     """One side where the predicate is known; else both are computed, and the predicate picks."""
-    known = _plain(pred)
+    known = plain(pred)
     if known is not None:
         return true_fn() if known.any() else false_fn()
-    return _pick(pred, true_fn(), false_fn())
+    return pick(pred, true_fn(), false_fn())
 
 
-def _pick(pred: Any, chosen: Any, other: Any) -> Any:
+def pick(pred: Any, chosen: Any, other: Any) -> Any:
     flags = as_torch(pred)
 
     def pick(yes: Any, no: Any) -> Any:
@@ -105,14 +119,14 @@ def _switch_case(branch_index: Any, branch_fns: Any, default: Any = None, name: 
     items = branch_fns.items() if isinstance(branch_fns, dict) else enumerate(branch_fns)
     branches = dict(f if isinstance(f, tuple) else (i, f) for i, f in items)
     last = default if default is not None else branches[max(branches)]
-    known = _plain(branch_index)
+    known = plain(branch_index)
     if known is not None:
         return branches.get(int(known), last)()
     if not isinstance(branch_index, Tracer):
         raise refused("tf.switch_case", "its index depends on a dynamic size")
     result = last()
     for index, function in branches.items():
-        result = _pick(Tracer(as_torch(branch_index) == index), function(), result)
+        result = pick(Tracer(as_torch(branch_index) == index), function(), result)
     return result
 
 
@@ -128,15 +142,22 @@ def _while_loop(
     name: Any = None,
 ) -> Any:
     """A loop whose number of steps is known, written out."""
+    return written_out("tf.while_loop", cond, body, loop_vars, maximum_iterations)
+
+
+def written_out(
+    what: str, cond: Callable, body: Callable, loop_vars: Any, maximum_iterations: Any
+) -> Any:
+    """What ``loop_vars`` are after as many runs of ``body`` as ``cond`` says; it must know without the data."""
     single = not isinstance(loop_vars, (list, tuple, dict))
     state = [loop_vars] if single else loop_vars
-    limit = _MOST_STEPS if maximum_iterations is None else _plain(maximum_iterations)
-    for step in range(_MOST_STEPS + 1):
+    limit = MOST_STEPS if maximum_iterations is None else plain(maximum_iterations)
+    for step in range(MOST_STEPS + 1):
         arguments = state.values() if isinstance(state, dict) else state
-        going = _plain(cond(*arguments)) if limit is not None else None
+        going = plain(cond(*arguments)) if limit is not None else None
         if going is None:
             raise refused(
-                "tf.while_loop",
+                what,
                 "the number of its steps depends on the data or on a dynamic size; fix that size, or write it "
                 "without a loop",
             )
@@ -146,7 +167,7 @@ def _while_loop(
         made = body(*arguments)
         lone = len(state) == 1 and not isinstance(made, (list, tuple, dict))
         state = tree.pack_sequence_as(state, tree.flatten([made] if lone else made))
-    raise refused("tf.while_loop", f"it takes more than {_MOST_STEPS} steps")
+    raise refused(what, f"it takes more than {MOST_STEPS} steps")
 
 
 # --- functions over rows -----------------------------------------------------------------------------
@@ -163,16 +184,16 @@ def _map_fn(
     name: Any = None,
     fn_output_signature: Any = None,
 ) -> Any:
-    return _over_rows("tf.map_fn", fn, elems)
+    return over_rows("tf.map_fn", fn, elems)
 
 
 def _vectorized_map(
     fn: Callable, elems: Any, fallback_to_while_loop: bool = True, warn: bool = True
 ) -> Any:
-    return _over_rows("tf.vectorized_map", fn, elems)
+    return over_rows("tf.vectorized_map", fn, elems)
 
 
-def _over_rows(what: str, function: Callable, elems: Any) -> Any:
+def over_rows(what: str, function: Callable, elems: Any) -> Any:
     """Every row at once: what is done with one is done with the axis of rows kept."""
     from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 
@@ -221,9 +242,7 @@ def _fold(what: str, backwards: bool) -> Callable:
 def _folded(what: str, fn: Callable, elems: Any, start: Any, backwards: bool) -> list[Any]:
     """What a function makes of the state and each row in turn, written out."""
     columns = [_tensor(value) for value in tree.flatten(elems)]
-    length = columns[0].shape[0]
-    if not isinstance(length, int):
-        raise refused(what, "the number of its steps is a dynamic size; fix that size")
+    length = steps(what, columns[0].shape[0])
     rows = [
         tree.pack_sequence_as(elems, [Tracer(column[i]) for column in columns])
         for i in (reversed(range(length)) if backwards else range(length))
@@ -269,7 +288,7 @@ class Rows:
         self._rows = rows or {}
 
     def _number(self, index: Any) -> int:
-        known = _plain(index)
+        known = plain(index)
         if known is None:
             raise refused("tf.TensorArray", "which of its rows is meant depends on the data")
         return int(known)
@@ -295,15 +314,14 @@ class Rows:
         return Tracer(torch.cat(self._all()))
 
     def gather(self, indices: Any, name: Any = None) -> Tracer:
-        known = _plain(indices)
+        known = plain(indices)
         if known is None:
             raise refused("tf.TensorArray", "which of its rows are meant depends on the data")
         return Tracer(torch.stack([_tensor(self.read(i)) for i in known.ravel()]))
 
     def unstack(self, value: Any, name: Any = None) -> Rows:
         rows = _tensor(value)
-        if not isinstance(rows.shape[0], int):
-            raise refused("tf.TensorArray", "its length is a dynamic size; fix that size")
+        steps("tf.TensorArray", rows.shape[0])
         return Rows(self.dtype, dict(enumerate(Tracer(row) for row in rows.unbind(0))))
 
     def size(self, name: Any = None) -> int:
@@ -357,7 +375,7 @@ def _window(function: Callable) -> Callable:
     def window(
         window_length: Any, periodic: bool = True, dtype: Any = "float32", name: Any = None
     ) -> Any:
-        length = int(known) if (known := _plain(window_length)) is not None else 0
+        length = int(known) if (known := plain(window_length)) is not None else 0
         if not length:
             raise refused(f"tf.signal.{function.__name__}", "its length is a dynamic size")
         periodic = bool(periodic) and length % 2 == 0  # TensorFlow's are, of an even length only
@@ -375,7 +393,7 @@ def _frame(
     axis: int = -1,
     name: Any = None,
 ) -> Any:
-    sizes = [_plain(n) for n in (frame_length, frame_step)]
+    sizes = [plain(n) for n in (frame_length, frame_step)]
     value = as_torch(signal)
     if pad_end or any(n is None for n in sizes) or axis not in (-1, value.dim() - 1):
         return NotImplemented
@@ -400,7 +418,7 @@ def _stft(
         window_fn = _SHORT["hann_window"]
     if window_fn is not None:
         frames = frames * as_torch(window_fn(length, dtype="float32"))
-    size = 2 ** math.ceil(math.log2(length)) if fft_length is None else int(_plain(fft_length))  # type: ignore[arg-type]
+    size = 2 ** math.ceil(math.log2(length)) if fft_length is None else int(plain(fft_length))  # type: ignore[arg-type]
     return Tracer(torch.fft.rfft(frames, n=size))
 
 

@@ -119,6 +119,7 @@ class Tree(Weights):
         self.plans: dict[int, Plan] = {}  # of Functional models that are written with blocks
         self._placed: dict[str, nn.Module] = {}
         self.bases: dict[int, super_calls.Base] = {}  # of layers that extend one of Keras's
+        self.says_sizes = False  # the model says which sizes of its inputs are open
         self.masked = False  # a layer makes masks
         self.arguments: dict[str, Given | None] = {}  # of calls, by path; see Mirror
         self.leaves: dict[int, LeafCall] = {}  # by the layer's id

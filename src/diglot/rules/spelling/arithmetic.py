@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diglot.codegen.expr import E, call
 from diglot.rules.spelling import alike
+from diglot.rules.spelling.schema import by_schema
 
 if TYPE_CHECKING:
     from diglot.codegen.opcall import OpCall
@@ -73,6 +74,14 @@ def _bounded(name: str, limit: str):
     return write
 
 
+def _stft(op: OpCall) -> ast.expr:
+    """The op has no padding, which Python's function adds unless it is told not to."""
+    made = by_schema(op)
+    assert isinstance(made, ast.Call)
+    made.keywords.append(ast.keyword("center", ast.Constant(False)))
+    return made
+
+
 alike("add.Tensor add.Scalar", _scaled("+"))
 alike("sub.Tensor sub.Scalar", _scaled("-"))
 alike("rsub.Tensor rsub.Scalar", _scaled("-", reverse=True))
@@ -112,3 +121,4 @@ def _einsum(op: OpCall) -> ast.expr:
 
 
 alike("einsum", _einsum)
+alike("stft", _stft)

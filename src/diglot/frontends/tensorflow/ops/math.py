@@ -230,6 +230,25 @@ def imag(call: Call, x: Any) -> Any:
     return call.tensor(x).imag
 
 
+def _search(name: str, right: bool) -> None:
+    """Where values belong among those of a sorted row each."""
+
+    def run(call: Call, rows: Any, x: Any) -> Any:
+        rows, x = call.tensor(rows), call.tensor(x)
+        return torch.searchsorted(rows.contiguous(), x.contiguous(), right=right)
+
+    def build(r: Any, x: Any) -> Any:
+        edges = np.float64([[-1.0, 0.0, 0.5], [-0.5, 0.1, 0.9]]).astype(x.dtype.as_numpy_dtype)
+        return getattr(r, name)(sorted_inputs=edges, values=x)
+
+    run.__module__ = __name__
+    op(name, samples=(Sample(build, ("2,4",), fixed=True),))(run)
+
+
+_search("LowerBound", right=False)
+_search("UpperBound", right=True)
+
+
 @op("Complex")
 def complex_(call: Call, x: Any, y: Any) -> Any:
     return torch.complex(call.tensor(x), call.tensor(y))
