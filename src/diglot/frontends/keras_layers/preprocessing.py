@@ -257,6 +257,7 @@ own_call(
         ),
         ("2,96",),
         tolerance=1e-6,
+        single=True,
     ),
 )
 method("MelSpectrogram", "linear_to_mel_weight_matrix", _mel_filters)
