@@ -132,12 +132,34 @@ def _translation(
                 f"{item['layer']} ({item['class']}) is left out; in training alone it {item['why']}"
             )
             warnings.warn(text, stacklevel=4)
+    for text in _fixed(hub, dynamic):
+        info["warnings"].append(text)
+        warnings.warn(text, stacklevel=4)
     for size in info["dynamic"].values():
         layout = hub.inputs[hub.input_names.index(size["input"])].meta.get("layout")
         size["axis"] = layout.index(size["axis"]) if layout else size["axis"]
     return Translation(
         done.written.source, done.weight_map, info, model, hub=hub, weights=done.state
     )
+
+
+def _fixed(hub: Hub, dynamic: Any) -> list[str]:
+    """The sizes that were to stay open, but that the program holds one of."""
+    found = []
+    for place, (node, name) in enumerate(zip(hub.inputs, hub.input_names, strict=True)):
+        if isinstance(dynamic, Mapping):
+            axes = dynamic.get(name, dynamic.get(str(place), ()))
+        else:
+            axes = dynamic[place] if dynamic and place < len(dynamic) else ()
+        value = node.meta["val"]
+        for axis in axes or ():
+            size = value.shape[axis] if -value.dim() <= axis < value.dim() else None
+            if isinstance(size, int):
+                found.append(
+                    f"axis {axis} of {name} is open in the model; the program holds for the size {size} alone, "
+                    "on which the model's code decides something"
+                )
+    return found
 
 
 def _turned(value: torch.Tensor, node: Any) -> torch.Tensor:

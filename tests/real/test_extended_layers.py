@@ -125,6 +125,7 @@ def test_the_padding_of_a_size_holds_for_that_size(proven):
 def test_images_of_any_size_are_padded_by_their_size(proven):
     image = keras.Input((None, None, 3))
     x = layers.Conv2D(4, 3, strides=2, padding="same", name="first")(image)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.MaxPooling2D(3, 2, padding="same")(x)
     x = layers.Conv2D(5, 1, strides=2, padding="same", name="narrow")(x)
     x = layers.DepthwiseConv2D(3, strides=2, padding="same", name="deep")(x)
@@ -132,6 +133,22 @@ def test_images_of_any_size_are_padded_by_their_size(proven):
     assert "self.first(pad_same(image, (3, 3), (2, 2)))" in made.source.replace("inputs", "image")
     assert made.source.count("pad_same(") == 4 and "nn.Conv2d(4, 5, 1, stride=2)" in made.source
     assert len(made.info["dynamic"]) == 3
+
+
+class Parity(layers.Layer):
+    def compute_output_shape(self, shape):
+        return shape
+
+    def call(self, x):
+        return x * (2.0 if x.shape[1] is None or x.shape[1] % 2 else 3.0)
+
+
+def test_a_size_that_cannot_stay_open_is_said():
+    inputs = keras.Input((None, 3), name="steps")
+    model = keras.Model(inputs, Parity()(layers.Dense(4)(inputs)))
+    with pytest.warns(UserWarning, match="axis 1 of steps is open in the model"):
+        made = diglot.translate(model, to="torch")
+    assert "holds for the size 7 alone" in made.info["warnings"][0]
 
 
 class Named(keras.Model):

@@ -22,6 +22,7 @@ _LINEAR = re.compile(
     r"\(?(\d+\*)?\(?s_\w+\)?\)?(<=|<|>=|>|!=)\(?\d+\)?|\d+(<=|<|>=|>|!=)\(?(\d+\*)?s_\w+\)?"
 )
 _TWO = re.compile(r"\(?s_\w+\)?(<=|<|>=|>)\(?s_\w+\)?")
+_ORDERED = re.compile(r"[^<>=!]+(<=|<|>=|>)[^<>=!]+")
 _UNEQUAL = re.compile(r"[^<>=!]+!=[^<>=!]+")
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -50,6 +51,7 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
             equal[_root(equal, match[1])] = _root(equal, match[2])
     found: set[Axis] = set()
     shortest = _shortest(program, names)
+    examples = dict(zip(names, values, strict=True))
     unequal, compared = _author_compares(program)
     for text, axes in guards:
         if _LINEAR.fullmatch(text):
@@ -60,6 +62,11 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
         variables = sorted({_root(equal, v) for v in axes})
         if _always(text, axes, equal, itertools.product(_TRIED, repeat=len(variables)), variables):
             continue
+        if not compared and _ORDERED.fullmatch(text):
+            # A product of sizes and one of them: it is larger but for images of a pixel.
+            beyond = itertools.product(*(_larger(examples, axes, equal, v) for v in variables))
+            if _always(text, axes, equal, beyond, variables):
+                continue
         least = max(shortest.get(axis, 2) for axis in axes.values())
         longer = ([size] for size in range(least, least + _FURTHER))
         if len(variables) != 1 or not _always(text, axes, equal, longer, variables):
@@ -76,6 +83,15 @@ def _one_batch(names: list[str], values: list[Any]) -> dict[str, str]:
             variable = f"s_{name}_0"
             equal[variable] = first.setdefault(int(value.shape[0]), variable)
     return equal
+
+
+def _larger(
+    examples: dict[str, Any], axes: dict[str, Axis], equal: dict[str, str], variable: str
+) -> list[int]:
+    """The size that a variable has in the example, and some beyond it."""
+    name, axis = next(axis for v, axis in axes.items() if _root(equal, v) == variable)
+    size = int(examples[name].shape[axis])
+    return [size, size + 1, size + 3, 2 * size + 1, 5 * size]
 
 
 def _shortest(program: ExportedProgram, names: list[str]) -> dict[Axis, int]:
