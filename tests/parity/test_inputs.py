@@ -38,6 +38,11 @@ def test_images_are_about_half_as_large_and_not_square():
         assert 112 <= sizes["s1"] < sizes["s2"] < 130
 
 
+def test_a_length_that_is_never_short_is_not_one_length_thrice():
+    text = {"dynamic": dynamic(("batch", 0, "x", 2, 1, None), ("length", 1, "x", 112, 100, None))}
+    assert [sizes["s1"] for sizes in choose_sizes(text)] == [100, 103, 104]
+
+
 def test_nothing_dynamic_gives_one_set():
     assert choose_sizes({}) == [{}]
 

@@ -52,7 +52,7 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
     found: set[Axis] = set()
     shortest = _shortest(program, names)
     examples = dict(zip(names, values, strict=True))
-    unequal, compared = _author_compares(program)
+    unequal, compared, bounded = _author_compares(program)
     for text, axes in guards:
         if _LINEAR.fullmatch(text):
             continue
@@ -62,7 +62,8 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
         variables = sorted({_root(equal, v) for v in axes})
         if _always(text, axes, equal, itertools.product(_TRIED, repeat=len(variables)), variables):
             continue
-        if not compared and _ORDERED.fullmatch(text):
+        inner = not compared and (len(variables) > 1 or not bounded)
+        if inner and _ORDERED.fullmatch(text):
             # A product of sizes and one of them: it is larger but for images of a pixel.
             beyond = itertools.product(*(_larger(examples, axes, equal, v) for v in variables))
             if _always(text, axes, equal, beyond, variables):
@@ -109,8 +110,8 @@ def _shortest(program: ExportedProgram, names: list[str]) -> dict[Axis, int]:
     return found
 
 
-def _author_compares(program: ExportedProgram) -> tuple[bool, bool]:
-    """Tell whether the model's own code asks for unequal sizes, and whether it compares two sizes.
+def _author_compares(program: ExportedProgram) -> tuple[bool, bool, bool]:
+    """Tell whether the model's own code asks for unequal sizes, and whether it compares two sizes, or any.
 
     ``size != 10`` needs no answer here: the generated program refuses that one size.
     """
@@ -122,14 +123,15 @@ def _author_compares(program: ExportedProgram) -> tuple[bool, bool]:
         if isinstance(size, torch.SymInt)
     ]
     if not sizes:
-        return False, False
+        return False, False, False
     env = sizes[0].node.shape_env
     asked = [env.replace(guard.expr) for guard in env.guards if by_author(guard)]
     unequal = any(isinstance(r, sympy.Ne) and not leaves_out_numbers(r) for r in asked)
     compared = any(
         r.is_Relational and not isinstance(r, sympy.Eq) and len(r.free_symbols) > 1 for r in asked
     )
-    return unequal, compared
+    bounded = any(r.is_Relational and not isinstance(r, (sympy.Eq, sympy.Ne)) for r in asked)
+    return unequal, compared, bounded
 
 
 def _named(guard: str, names: list[str]) -> tuple[str, dict[str, Axis]]:

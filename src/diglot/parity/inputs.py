@@ -17,6 +17,11 @@ Sizes = dict[str, int]
 BATCHES = (2, 3, 1)
 # One row per dynamic size beside the batch: no two of a set are ever equal.
 LENGTHS = ((7, 10, 5), (9, 4, 8), (5, 12, 11), (11, 6, 9), (13, 8, 7))
+BEYOND = (
+    0,
+    3,
+    4,
+)  # where the least that a size may be is more than these: not one size three times
 VARIANTS = 4
 """How many kinds of input `make_inputs` knows; a model may take only some of them."""
 
@@ -74,7 +79,7 @@ def choose_sizes(info: Mapping[str, Any]) -> list[Sizes]:
             else:
                 wanted = LENGTHS[row % len(LENGTHS)][number]
                 row += 1
-            sizes[symbol] = clamp(wanted, about)
+            sizes[symbol] = clamp(wanted, about, BEYOND[number])
         if sizes not in sets:
             sets.append(sizes)
     return sets
@@ -89,11 +94,14 @@ def fallback_sizes(info: Mapping[str, Any], sizes: Sizes) -> list[Sizes]:
     return [item for item in ({**whole, **batch}, whole) if item != sizes]
 
 
-def clamp(wanted: int, about: Mapping[str, Any]) -> int:
-    """`wanted` within the "min" and "max" of a dynamic size (either may be null)."""
+def clamp(wanted: int, about: Mapping[str, Any], beyond: int = 0) -> int:
+    """`wanted` within the "min" and "max" of a dynamic size (either may be null).
+
+    Where it is less than "min", the size is `beyond` more than that.
+    """
     low, high = about.get("min"), about.get("max")
-    if low is not None:
-        wanted = max(wanted, int(low))
+    if low is not None and wanted < int(low):
+        wanted = int(low) + beyond
     return wanted if high is None else min(wanted, int(high))
 
 

@@ -73,6 +73,10 @@ class Settled:
         """How many numbers go in."""
         return sum(array.size for array in self.inputs)
 
+    def is_empty(self) -> bool:
+        """Whether nothing comes out that could be compared."""
+        return not any(array.size for array in self.outputs)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -104,6 +108,8 @@ def settle(prover: Prover, wanted: list[Sizes] | None) -> list[Settled]:
                 if prover.to_torch:
                     _ask_later(prover, candidate, why)
                 continue
+            if candidate != candidates[-1] and item.is_empty():
+                continue  # a crop that leaves nothing of the shortest: it shows nothing
             if candidate not in [other.sizes for other in settled]:
                 settled.append(item)
             break
