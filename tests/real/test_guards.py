@@ -104,7 +104,7 @@ def test_a_size_that_decides_a_branch_is_fixed():
 def test_a_size_is_fixed_where_shorter_ones_take_another_way(module):
     translation = diglot.translate(module, torch.randn(2, 20, 5))
     call(translation, module, numbers(3, 20, 5))
-    with pytest.raises(ValueError, match="expected shape|expected at least"):
+    with pytest.raises(ValueError, match=r"expected shape|expected at least"):
         translation.model(numbers(2, 5, 5))
 
 
@@ -112,7 +112,7 @@ def test_two_sizes_that_are_compared_are_fixed():
     module = Longer()
     translation = diglot.translate(module, (torch.randn(2, 6, 5), torch.randn(2, 4, 5)))
     call(translation, module, numbers(3, 6, 5), numbers(3, 4, 5))
-    with pytest.raises(ValueError, match="expected shape|expected at least"):
+    with pytest.raises(ValueError, match="expected shape"):
         translation.model([numbers(2, 4, 5), numbers(2, 6, 5)])
 
 
