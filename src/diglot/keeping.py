@@ -52,7 +52,10 @@ def _leaves(mirror: Mirror, weight_map: WeightMap) -> list[KeptLayer]:
     found = []
     for call in mirror.leaves.values():
         module = _module(mirror, call)
-        if call.given is None or not _is_compound(call.layer, module):
+        if call.given is None:
+            continue
+        masked = any("mask" in argument for argument, _ in call.given.tensors)
+        if not masked and not _is_compound(call.layer, module):
             continue
         said = _serialised(call.layer)
         below = f"{call.target}."

@@ -74,7 +74,8 @@ NO_SAMPLE = {
     "diglot.counted_first.default",  # tests/passes/test_for_torch.py
     "diglot.reverse_sequence.default",  # tests/passes/test_for_torch.py
     "diglot.normalize.default",  # tests/passes/test_for_torch.py
-    "diglot.pad_same.default",  # tests/passes/test_for_torch.py
+    "diglot.pad_same.default",  # tests/passes/test_same_padding.py
+    "diglot.pool_same.default",  # tests/passes/test_same_padding.py
     "diglot.assign.default",  # tests/real/test_to_torch.py
     "diglot.conv_lstm.default",  # tests/frontends/test_keras_layers.py
     "diglot.masked_batch_norm.default",  # tests/frontends/test_keras_layers.py

@@ -23,3 +23,12 @@ def pad_circular(x, widths):
             x = ops.concatenate([x[start:, ...], x, x[:after, ...]], axis=0)
             x = ops.moveaxis(x, 0, axis)
     return x
+
+
+def padded_same(x, window, stride, value=0.0):
+    """Pad the axes between the first and the last as ``padding="same"`` does, for windows that stride."""
+    widths = [(0, 0)]
+    for size, length, step in zip(ops.shape(x)[1:-1], window, stride, strict=True):
+        total = ops.maximum(length - 1 - (size - 1) % step, 0)
+        widths.append((total // 2, total - total // 2))
+    return ops.pad(x, (*widths, (0, 0)), constant_values=value)

@@ -16,7 +16,7 @@ from torch import fx
 
 from diglot.frontends.keras_tracing.original_layer import OriginalLayer, agree, draw_inputs
 from diglot.frontends.marks import CallRecord
-from diglot.frontends.subgraphs import Part, part_of
+from diglot.frontends.subgraphs import Part, is_store, part_of
 from diglot.ir.hub import Hub, is_mark
 from diglot.ir.kept_layer import KeptLayer
 
@@ -38,6 +38,8 @@ class Search:
             for user in weight.users
             if user.op == "call_function" and not is_mark(user)
         }
+        # Statistics that training changes; whether as the layer does, the comparison tells.
+        self.stores = [n for n in self.core if is_store(n) and n.args[0] in self.weights]
         self.order = {node: place for place, node in enumerate(hub.graph.nodes)}
 
     def run(self) -> tuple[KeptLayer, Part] | None:
@@ -48,7 +50,7 @@ class Search:
             if not known >= self.core:
                 continue
             made = [n for n in own if n in known and _is_tensor(n)]
-            part = part_of(self.hub, inputs, made)
+            part = part_of(self.hub, inputs, made, self.stores)
             found = self._matched(part, perms, own) if part is not None else None
             if found is not None:
                 return found
@@ -111,9 +113,12 @@ class Search:
         return all(n in self.weights or self._is_beside(n) for n in read)
 
     def _is_beside(self, weight: fx.Node) -> bool:
-        """Whether a weight is one that the layer's module has and Keras's layer has not: it is never trained."""
+        """Whether a weight is one that the layer's module has and Keras's layer has not, or a table of the program's:
+        it is never trained.
+        """
         parameter = self.hub.parameters[weight]
-        return not parameter.trainable and parameter.name.startswith(f"{self.layer.source}.")
+        its_own = parameter.name.startswith(f"{self.layer.source}.") or not parameter.persistent
+        return its_own and not parameter.trainable
 
     def _computed(self, inputs: list[fx.Node]) -> set[fx.Node]:
         """What follows from some values alone, and the layer's weights."""
@@ -177,14 +182,14 @@ class Search:
             for value in wanted
         ]
         around = [[each for each in same if not self._is_inside(each[0])] for same in choices]
-        choices = [glue or same for glue, same in zip(around, choices, strict=True)]
-        for chosen in _chosen(choices):
+        nearest = [glue or same for glue, same in zip(around, choices, strict=True)]
+        for chosen in itertools.chain(_chosen(nearest), _chosen(choices)):
             outputs = [node for node, _ in chosen]
             orders = [
                 (path, perm) for (path, _), (_, perm) in zip(layer.outputs, chosen, strict=True)
             ]
             layer = dataclasses.replace(layer, outputs=orders)
-            made = part_of(self.hub, part.inputs, outputs)
+            made = part_of(self.hub, part.inputs, outputs, self.stores)
             if made is None or not self._nothing_leaks(made, own):
                 continue
             if self.original.of(layer).computes(self.hub, made):

@@ -1,14 +1,20 @@
-"""``padding="same"`` of TensorFlow: how much it adds, and one op for where that depends on the sizes of a call."""
+"""``padding="same"`` of TensorFlow: one op for where what it adds depends on the sizes of a call.
+
+A program for PyTorch has a function for it (``diglot.carried.same_padding``); captured again, that function is this op.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from diglot.carried import same_padding
+from diglot.ir.windows import is_fixed, total
 
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 _LIBRARY.define("pad_same(Tensor x, int[] window, int[] stride, float value) -> Tensor")
@@ -30,16 +36,8 @@ def _padded(size: Any, window: int, stride: int) -> Any:
 
 _LIBRARY.impl("pad_same", same_padding.pad_same, "CompositeExplicitAutograd")
 torch.library.register_fake("diglot::pad_same", _shape, lib=_LIBRARY)
-
-
-def total(size: int, window: int, stride: int) -> int:
-    """How many elements are added to an axis in all: there are ceil(size / stride) outputs."""
-    return max(window - 1 - (size - 1) % stride, 0)
-
-
-def is_fixed(size: Any, window: int, stride: int) -> bool:
-    """Whether that is known: any size will do where the stride or the window is 1."""
-    return isinstance(size, int) or stride == 1 or window == 1
+# What passes/same_padding.py makes of a padding and the pooling behind it, for Keras.
+_LIBRARY.define("pool_same(Tensor x, int[] window, int[] stride, str kind) -> Tensor")
 
 
 def pad_same(
@@ -54,3 +52,36 @@ def pad_same(
         added = total(1 if stride == 1 or window == 1 else size, window, stride)
         pads += [added // 2, added - added // 2]
     return F.pad(x, pads, value=value) if any(pads) else x
+
+
+@contextlib.contextmanager
+def as_one_op(model: torch.nn.Module) -> Iterator[None]:
+    """Capture calls of a program's own ``pad_same`` as the op, whose sizes are short to say."""
+    carried = same_padding.pad_same
+    forwards = [getattr(type(module).forward, "__globals__", {}) for module in model.modules()]
+    found = [
+        (names, name, value)
+        for names in {id(names): names for names in forwards}.values()
+        for name, value in names.items()
+        if isinstance(value, FunctionType) and value is not carried and _alike(value, carried)
+    ]
+    for names, name, _ in found:
+        names[name] = _called
+    try:
+        yield
+    finally:
+        for names, name, value in found:
+            names[name] = value
+
+
+def _alike(function: FunctionType, other: FunctionType) -> bool:
+    """Whether two functions are one text, compiled."""
+    a, b = function.__code__, other.__code__
+    texts = [(c.co_code, c.co_names, c.co_varnames, c.co_consts[1:]) for c in (a, b)]
+    return texts[0] == texts[1] and function.__defaults__ == other.__defaults__
+
+
+def _called(
+    x: torch.Tensor, window: Sequence[int], stride: Sequence[int], value: float = 0.0
+) -> torch.Tensor:
+    return torch.ops.diglot.pad_same(x, list(window), list(stride), value)

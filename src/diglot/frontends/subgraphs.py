@@ -58,10 +58,15 @@ class Part:
         return list(Interpreter(fx.GraphModule({}, graph), training).run(*given))
 
 
-def part_of(hub: Hub, inputs: list[fx.Node], outputs: list[fx.Node]) -> Part | None:
-    """The part between some nodes; None where it reads another value of the program, or changes one."""
+def part_of(
+    hub: Hub, inputs: list[fx.Node], outputs: list[fx.Node], stores: Sequence[fx.Node] = ()
+) -> Part | None:
+    """The part between some nodes; None where it reads another value of the program, or changes one.
+
+    ``stores``: what changes the part's own tensors, of which it is a part.
+    """
     known = set(inputs)
-    pending, found = list(outputs), set()
+    pending, found = [*outputs, *stores], set()
     weights, sizes = set(), set()
     while pending:
         node = pending.pop()
@@ -71,7 +76,7 @@ def part_of(hub: Hub, inputs: list[fx.Node], outputs: list[fx.Node]) -> Part | N
             weights.add(node)
         elif isinstance(node.meta.get("val"), torch.SymInt):
             sizes.add(node)
-        elif node.op != "call_function" or target_name(node) in _STORES:
+        elif node.op != "call_function" or (is_store(node) and node not in stores):
             return None
         else:
             found.add(node)
@@ -82,6 +87,11 @@ def part_of(hub: Hub, inputs: list[fx.Node], outputs: list[fx.Node]) -> Part | N
         return sorted(nodes, key=order.__getitem__)
 
     return Part(inputs, outputs, ordered(found), ordered(weights), ordered(sizes))
+
+
+def is_store(node: fx.Node) -> bool:
+    """Whether a node changes a tensor in place."""
+    return node.op == "call_function" and target_name(node) in _STORES
 
 
 def _wide(value: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,7 @@ from diglot.frontends import (
     plain_data,
     recurrent,
     refused,
+    same_padding,
     unconditional,
 )
 from diglot.frontends.guards import guarded_axes
@@ -238,6 +239,7 @@ def export(
             attention.as_one_node(),
             recurrent.of_any_length(),
             packing.as_padded(),
+            same_padding.as_one_op(model),
             _attributes_kept(model),
             marker.installed(),
             modes.watched(model) as decisions,

@@ -20,7 +20,7 @@ FLAGS = {
     "aten.dropout.default": 2, "aten.dropout_.default": 2, "aten.feature_dropout.default": 2,
     "aten.feature_dropout_.default": 2, "aten.alpha_dropout.default": 2, "aten.batch_norm.default": 5,
     "aten.lstm.input": 6, "aten.gru.input": 6, "aten.rnn_tanh.input": 6, "aten.rnn_relu.input": 6,
-    "diglot.masked_rnn.default": 6,
+    "diglot.masked_rnn.default": 6, "diglot.recurrent_layer.default": 8,
     "diglot.row_dropout.default": 2, "diglot.multi_head_attention.default": 8, "aten.instance_norm.default": 5,
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from diglot.passes import (
     new_axes,
     pass_through,
     repeats,
+    same_padding,
     skipped_steps,
     stochastic_depth,
     trimming,
@@ -65,6 +66,7 @@ PIPELINE: tuple[tuple[Callable[[Hub], None], str], ...] = (
         "what a module hands on unchanged is none of its results",
     ),
     (last_states.take_last_states, "Keras returns the last layer's states by themselves"),
+    (same_padding.recognise, "sizes are plain by now, and fixed ones numbers"),
     (trimming.keep_padding, "where a sequence's last step is read, what follows it is not"),
     (clean.drop_dead, "what nobody reads is not translated"),
 )
@@ -77,6 +79,7 @@ FOR_KERAS = frozenset(
         bags.open_bags,
         dense.unflatten_dense,
         last_states.take_last_states,
+        same_padding.recognise,
     }
 )
 

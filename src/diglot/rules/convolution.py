@@ -9,6 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
+from diglot.ir.windows import is_same
 from diglot.rules.arguments import (
     Numbers,
     brief,
@@ -58,6 +59,15 @@ def _was_grouped(op: OpCall, shape: Numbers) -> bool:
     return known is not None and hub.stored_shapes.get(known.name) == tuple(shape)
 
 
+def _was_same(op: OpCall, w: _Window, pads: Numbers) -> bool:
+    """Tell whether Keras, where the program comes from, had such padding: at sizes that it is for only."""
+    sizes = op.logical_shape("input")[2:]
+    windows = [d * (k - 1) + 1 for d, k in zip(w.dilation, w.kernel, strict=True)]
+    axes = zip(sizes, windows, w.stride, pads, pads, strict=True)
+    known = bool(op.writer.program.hub.stored_shapes) and any(pads)
+    return known and all(is_same(*axis) for axis in axes)
+
+
 def _window(op: OpCall) -> _Window:
     """Read the arguments. Raises a refusal for an input without a batch axis or sizes only known at
     run time.
@@ -80,7 +90,7 @@ def _window(op: OpCall) -> _Window:
         w.padding = "same" if any(total) else "valid"
     elif op["padding"] != "valid":
         pads = numbers(op, "padding", rank)
-        if is_same_padding(w.kernel, w.stride, pads, w.dilation):
+        if is_same_padding(w.kernel, w.stride, pads, w.dilation) or _was_same(op, w, pads):
             w.padding = "same"
         elif any(pads):
             w.before = w.after = pads

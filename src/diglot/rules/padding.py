@@ -82,7 +82,18 @@ def _layer(op: OpCall) -> ast.expr:
 
 
 def _as_tensorflow(op: OpCall) -> ast.expr:
-    raise op.refuse('made for PyTorch; Keras\'s layers take padding="same"')
+    """Where no layer pads so itself (passes/same_padding.py)."""
+    window, stride = (to_ast(tuple(int(n) for n in op[name])) for name in ("window", "stride"))
+    made = E(
+        "f(x, window, stride)",
+        f=op.helper("padded_same"),
+        x=op.expr("x"),
+        window=window,
+        stride=stride,
+    )
+    if op["value"]:
+        made.keywords = [ast.keyword("value", to_ast(op["value"]))]  # type: ignore[attr-defined]
+    return made
 
 
 def _samples(*calls: str, x: str = "2,3,5,6") -> tuple[Sample, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call, to_ast
 from diglot.ir.sizes import is_static
+from diglot.ir.windows import is_same
 from diglot.rules.arguments import (
     Numbers,
     brief,
@@ -84,17 +85,16 @@ def _ceil(op: OpCall, size: object, kernel: int, stride: int, padding: int) -> i
 # --- maximum -------------------------------------------------------------------------------------
 
 
-def _is_same(p: _Pool) -> bool:
-    """Tell whether Keras's "same" pads alike for every size."""
-    return all(
-        s == 1 and 2 * b == k - 1 and not e
-        for k, s, b, e in zip(p.kernel, p.stride, p.before, p.extra, strict=True)
-    )
+def _is_same(op: OpCall, p: _Pool) -> bool:
+    """Tell whether Keras's "same" pads alike for every size, or for the only one."""
+    sizes = op.logical_shape("self")[2:]
+    axes = zip(sizes, p.kernel, p.stride, p.before, p.after, strict=True)
+    return all(is_same(*axis) for axis in axes)
 
 
 def _max_layer(op: OpCall) -> ast.expr:
     p = _pool(op)
-    same = p.padded and _is_same(p)
+    same = p.padded and _is_same(op, p)
     if p.rank == 3:
         raise op.refuse("it is not one layer")
     if p.padded and not same:
@@ -113,7 +113,7 @@ def _max(op: OpCall) -> ast.expr:
 
     p = _pool(op)
     x = op.expr("self")
-    same = p.padded and _is_same(p) and p.rank < 3
+    same = p.padded and _is_same(op, p) and p.rank < 3
     if p.padded and not same and is_never_negative(op.node.args[0]):
         x = _zeros_around(op, p, x)  # no maximum is below the padding's zeros
     elif p.padded and not same:
@@ -194,6 +194,8 @@ def _average(op: OpCall) -> ast.expr:
     x = op.expr("self")
     divisor = op.args.get("divisor_override")
     counted = op["count_include_pad"]
+    if p.padded and not divisor and not counted and p.rank < 3 and _is_same(op, p):
+        return _pooled(op, p, "average", x, same=True)
     if p.padded and not divisor and not (counted and not any(p.extra)):
         # A window is divided by its cells inside the input (and inside the padding, where that
         # counts).
@@ -284,6 +286,18 @@ def _adaptive_max_values(op: OpCall) -> ast.expr:
     if not all(is_static(n) for n in present):
         raise op.refuse("adaptive maxima of an input whose size is not fixed")
     return E("f(x, size)", f=op.helper("adaptive_max_pool"), x=x, size=to_ast(wanted))
+
+
+# --- as TensorFlow pads ----------------------------------------------------------------------------
+
+
+def _same_pool(op: OpCall) -> ast.expr:
+    """``padding="same"``, whatever the stride (passes/same_padding.py)."""
+    kernel, stride = (tuple(int(n) for n in op[name]) for name in ("window", "stride"))
+    p = _Pool(
+        len(kernel), kernel, stride, (0,) * len(kernel), (0,) * len(kernel), (0,) * len(kernel)
+    )
+    return _pooled(op, p, op["kind"], op.expr("x"), same=True)
 
 
 # --- rules ---------------------------------------------------------------------------------------
@@ -397,5 +411,14 @@ def _adaptive_rules(rank: int) -> tuple[Rule, ...]:
     )
 
 
+register(
+    __name__,
+    Rule(
+        "diglot.pool_same.default",
+        _same_pool,
+        torch="F.max_pool2d(F.pad(x, (0, 1), value=-inf), 3, stride=2)",
+        **_FIELDS,
+    ),
+)
 for _rank in (1, 2, 3):
     register(__name__, *_max_rules(_rank), _average_rule(_rank), *_adaptive_rules(_rank))

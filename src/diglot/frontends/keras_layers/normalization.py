@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from diglot.carried.batch_norms import MaskedBatchNorm
 from diglot.frontends.keras_layers.records import (
     LayerCall,
     Sample,
@@ -137,6 +138,8 @@ def _run_masked(run: LayerCall, x: torch.Tensor, mask: torch.Tensor) -> torch.Te
             "its statistics leave masked steps out: that is translated for (batch, steps, features), in the mode "
             "of the model"
         )
+    if not torch.compiler.is_exporting():
+        return _masked_live(run, x, mask)
     return torch.ops.diglot.masked_batch_norm(
         x,
         mask,
@@ -147,6 +150,16 @@ def _run_masked(run: LayerCall, x: torch.Tensor, mask: torch.Tensor) -> torch.Te
         module.momentum,
         module.eps,
     )
+
+
+def _masked_live(run: LayerCall, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What the program's class does with a layer's own tensors: an op could not change the statistics."""
+    module = run.module
+    with torch.random.fork_rng(devices=[]):
+        made = MaskedBatchNorm(x.shape[-1], module.eps, module.momentum, module.affine)
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    own.pop("num_batches_tracked", None)
+    return torch.func.functional_call(made.train(run.training()), own, (x, mask))
 
 
 layer(

@@ -15,7 +15,8 @@ from diglot.frontends.keras_layers.records import (
     on_channels_first,
 )
 from diglot.frontends.keras_layers.windows import of_known_sizes, own_padding, spatial_sizes
-from diglot.frontends.same_padding import pad_same, total
+from diglot.frontends.same_padding import pad_same
+from diglot.ir.windows import total
 
 _POOLS = {
     "max": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),

@@ -220,4 +220,7 @@ def known_shape(layer: Any) -> tuple | None:
     if len(values) == 1 and isinstance(values[0], (tuple, list)):
         if all(v is None or isinstance(v, int) for v in values[0]):
             return tuple(values[0])
-    return None
+    # Layers without weights are built before they are called; what a functional model gives them is in its nodes.
+    nodes = getattr(layer, "_inbound_nodes", ()) if not values else ()
+    given = {tuple(t.shape for t in node.input_tensors) for node in nodes}
+    return tuple(only[0]) if len(given) == 1 and len(only := given.pop()) == 1 else None

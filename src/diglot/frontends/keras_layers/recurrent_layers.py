@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diglot.carried import recurrent_dropout as dropping
 from diglot.carried import recurrent_layers
 from diglot.frontends.keras_layers.activation import function_named, name_of
 from diglot.frontends.keras_layers.records import LayerCall, Weight, holder
@@ -23,7 +24,7 @@ _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
 _LIBRARY.define(
     "recurrent_layer(Tensor input, Tensor[] hx, Tensor[] params, str kind, float dropout, "
-    "float recurrent_dropout, str activation, str recurrent_activation) -> (Tensor, Tensor, Tensor)"
+    "float recurrent_dropout, str activation, str recurrent_activation, bool train) -> (Tensor, Tensor, Tensor)"
 )
 
 
@@ -41,21 +42,30 @@ def _run_op(
     hx: list[torch.Tensor],
     params: list[torch.Tensor],
     kind: str,
-    *options: Any,
+    dropout: float,
+    recurrent_dropout: float,
+    activation: str,
+    recurrent_activation: str,
+    train: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    width, hidden = params[0].shape[1], params[1].shape[1]
-    functions = {"activation": _function(options[2])}
+    sizes = params[0].shape[1], params[1].shape[1], len(params) > 2
+    options: dict[str, Any] = {"activation": _function(activation)}
     if kind != "RNN":
-        functions["recurrent_activation"] = _function(options[3])
-    made = (
-        recurrent_layers.ResetBeforeGRU
-        if resets_before(kind, len(params))
-        else getattr(recurrent_layers, kind)
-    )
-    module = made(width, hidden, len(params) > 2, **functions)
+        options["recurrent_activation"] = _function(recurrent_activation)
+    before = resets_before(kind, len(params))
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the numbers that its own weights begin with are not drawn
+        if train and (dropout or recurrent_dropout):
+            options |= {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
+            options |= {"reset_after": not before} if kind == "GRU" else {}
+            module = getattr(dropping, f"{kind}WithDropout")(*sizes, **options)
+        else:
+            made = recurrent_layers.ResetBeforeGRU if before else getattr(recurrent_layers, kind)
+            module = made(*sizes, **options)
     weights = dict(zip(_NAMES, params, strict=False))
     first = None if not hx else tuple(hx) if kind == "LSTM" else hx[0]
-    sequence, state = torch.func.functional_call(module.eval(), weights, (input, first))
+    sequence, state = torch.func.functional_call(module.train(train), weights, (input, first))
     states = state if isinstance(state, tuple) else (state, state)
     return sequence, states[0].clone(), states[1].clone()
 
@@ -118,7 +128,7 @@ class Running:
 
     def __init__(self, run: LayerCall) -> None:
         self.own, self.module = run.layer, run.module
-        self.drops = run.forced is not False
+        self.drops, self.training = run.forced is not False, run.training()
 
     def __call__(self, x: torch.Tensor, first: Any = None) -> tuple[torch.Tensor, Any]:
         own = self.own
@@ -132,6 +142,7 @@ class Running:
             *rates,
             _name(own.activation),
             _name(getattr(own, "recurrent_activation", own.activation)),
+            self.training,
         )
         states = (h, c) if type(own).__name__ == "LSTM" else (h,)
         made = tuple(state.unsqueeze(0) for state in states)

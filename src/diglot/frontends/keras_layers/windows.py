@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from diglot.frontends.keras_layers.records import known_shape
-from diglot.frontends.same_padding import is_fixed, total
+from diglot.ir.windows import is_fixed, total
 
 
 def spatial_sizes(layer: Any, rank: int) -> list[int | None]:
