@@ -1,5 +1,7 @@
 """A state that every call writes, in evaluation as in training: each comparison starts from the same."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -20,6 +22,58 @@ class Follower(nn.Module):
     def forward(self, x):
         self.seen = 0.9 * self.seen + (self.linear(x) ** 2).mean(0)
         return self.linear(x) + self.seen
+
+
+class Counted(nn.Module):
+    """Binds its buffer anew in training, where no output depends on it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 5)
+        self.register_buffer("seen", torch.ones(5))
+
+    def forward(self, x):
+        if self.training:
+            self.seen = 0.9 * self.seen + 1.0
+        return self.linear(x)
+
+
+class Centred(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()
+        return x - self.mean
+
+
+class Clipped(nn.Module):
+    """Writes to a weight that trains, before it is read and with a count behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 5)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        if self.training:
+            self.calls = self.calls + 1.0
+            with torch.no_grad():
+                self.linear.weight.copy_(self.linear.weight / self.linear.weight.norm())
+        return self.linear(x)
+
+
+class Around(nn.Module):
+    def __init__(self, *modules):
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +102,28 @@ def test_a_state_that_is_written_otherwise_is_found(translation, tmp_path):
     proof = diglot.prove(diglot.load(tmp_path))
     assert proof.verdict == "differs"
     assert "random weights" in proof.first_divergence["where"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [Around(Counted()), Around(Centred(), Centred()), Clipped(), Around(Clipped())],
+    ids=["counted", "twice", "clipped", "clipped within"],
+)
+def test_what_parts_of_a_model_keep_is_kept(module):
+    made = diglot.translate(module, torch.randn(3, 6))
+    proof = diglot.prove(made)
+    assert proof.verdict == "proven", proof.first_divergence
+    kept = {name for name, _ in module.named_buffers()}
+    assert kept <= {entry.sources[0] for entry in made.weight_map.entries}
+
+
+def test_a_state_that_is_lost_is_found(tmp_path):
+    """The file that a translation without it would be: nothing else of the model shows it."""
+    made = diglot.translate(Around(Counted()), torch.randn(3, 6))
+    made.save(tmp_path)
+    folder = json.loads((tmp_path / "weight_map.json").read_text())
+    folder["entries"] = [e for e in folder["entries"] if e["sources"] != ["parts.0.seen"]]
+    (tmp_path / "weight_map.json").write_text(json.dumps(folder))
+    proof = diglot.prove(diglot.load(tmp_path))
+    assert proof.verdict == "differs"
+    assert "a call changes it" in str(proof.first_divergence)

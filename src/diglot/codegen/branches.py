@@ -98,7 +98,23 @@ class _Branches:
         inside, later = self._inside(group), self._later(group)
         moved = [self.items[i] for i in later]
         read = {r for i in later for r, _, _ in self.readers[i]}
-        return inside.isdisjoint(read) and not any(map(_is_choice, moved))
+        return (
+            inside.isdisjoint(read)
+            and not any(map(_is_choice, moved))
+            and self._kept_in_time(group)
+        )
+
+    def _kept_in_time(self, group: set[int]) -> bool:
+        """Tell whether nothing reads what some choices write to before the last one's place."""
+        inside, last = self._inside(group), max(group)
+        return not any(
+            held in node.all_input_nodes
+            for place, assignment in self._kept(group).items()
+            for held in [self.items[place].args[EVALUATION]]
+            for i in range(assignment + 1, last)
+            if i not in inside
+            for node in _nodes(self.items[i])
+        )
 
     def _inside(self, group: set[int]) -> set[int]:
         training, evaluation = self._arms(group)

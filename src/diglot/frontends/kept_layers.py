@@ -17,7 +17,7 @@ from torch import fx
 
 from diglot.errors import DiglotError
 from diglot.frontends.marks import CallRecord
-from diglot.frontends.subgraphs import Part, part_of
+from diglot.frontends.subgraphs import Part, part_of, stores_of
 from diglot.ir.hub import Hub, is_mark
 from diglot.ir.kept_layer import KeptLayer, Placed
 
@@ -85,7 +85,8 @@ def _call(hub: Hub, layer: KeptLayer, index: int) -> Part | None:
     if len(given) != len(layer.outputs):
         return None
     inputs = [taken[parameter] for parameter, _, _ in layer.inputs]
-    return part_of(hub, inputs, list(given.values()))
+    own = {n for n, parameter in hub.parameters.items() if parameter.name in layer.sources}
+    return part_of(hub, inputs, list(given.values()), stores_of(hub, own))
 
 
 def _has_weights(hub: Hub, layer: KeptLayer) -> bool:

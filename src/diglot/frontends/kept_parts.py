@@ -16,7 +16,7 @@ from torch import fx
 
 from diglot.frontends.keras_tracing.original_layer import OriginalLayer, agree, draw_inputs
 from diglot.frontends.marks import CallRecord
-from diglot.frontends.subgraphs import Part, is_store, part_of
+from diglot.frontends.subgraphs import Part, part_of, stores_of
 from diglot.ir.hub import Hub, is_mark
 from diglot.ir.kept_layer import KeptLayer
 
@@ -39,7 +39,7 @@ class Search:
             if user.op == "call_function" and not is_mark(user)
         }
         # Statistics that training changes; whether as the layer does, the comparison tells.
-        self.stores = [n for n in self.core if is_store(n) and n.args[0] in self.weights]
+        self.stores = stores_of(hub, self.weights)
         self.order = {node: place for place, node in enumerate(hub.graph.nodes)}
 
     def run(self) -> tuple[KeptLayer, Part] | None:

@@ -25,16 +25,38 @@ _NO_GRAD = "wrap_with_set_grad_enabled"
 _DETACH = "aten.detach.default"
 
 
+def read_weights(program: ExportedProgram) -> None:
+    """Have what follows a block that writes to a weight read the weight, which it is with its gradient; in place."""
+    module, weights = program.graph_module, _weights(program)
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or not _is_region(node):
+            continue
+        _, getter, *given = node.args
+        inner = getattr(module, str(getter.target)).graph  # type: ignore[union-attr]
+        taken = dict(zip((n for n in inner.nodes if n.op == "placeholder"), given, strict=False))
+        results: Any = next(n for n in inner.nodes if n.op == "output").args[0]
+        for user in list(node.users):
+            value = results[user.args[1]] if isinstance(results, (tuple, list)) else results  # type: ignore[index]
+            written = _is_mutable(value)
+            while _is_mutable(value):
+                value = value.args[0]
+            if written and taken.get(value) in weights:
+                user.replace_all_uses_with(taken[value])
+
+
+def _weights(program: ExportedProgram) -> set[Any]:
+    nodes = [n for n in program.graph_module.graph.nodes if n.op == "placeholder"]
+    pairs = zip(nodes, program.graph_signature.input_specs, strict=True)
+    return {n for n, spec in pairs if spec.kind is InputKind.PARAMETER}
+
+
 class Changes:
     """Gates the changes of one program, captured in training mode; ``shared`` are the values that both modes have."""
 
     def __init__(self, program: ExportedProgram, shared: set[fx.Node]) -> None:
         self.module, self.shared = program.graph_module, shared
         self.graph = self.module.graph
-        specs = program.graph_signature.input_specs
-        nodes = [n for n in self.graph.nodes if n.op == "placeholder"]
-        pairs = zip(nodes, specs, strict=True)
-        self.weights = {n for n, spec in pairs if spec.kind is InputKind.PARAMETER}
+        self.weights = _weights(program)
 
     def gate(self) -> fx.Node | None:
         """Rewrite in place; return a change that has no functional form, if there is one."""

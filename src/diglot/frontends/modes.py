@@ -24,7 +24,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind, Tenso
 
 from diglot.errors import BadInput
 from diglot.frontends import modes_apart
-from diglot.frontends.mode_changes import Changes
+from diglot.frontends.mode_changes import Changes, read_weights
 from diglot.ir.hub import is_mark, target_name
 from diglot.ir.runnable import FLAGS
 from diglot.passes import always_dropout, stochastic_depth
@@ -122,6 +122,8 @@ class Merger:
         if len(ours) != len(theirs):
             counts = f"{len(ours)} tensors in training, {len(theirs)} in evaluation"
             raise self.refuse(f"returns {counts}")
+        read_weights(self.training)
+        read_weights(self.evaluation)
         self._match_inputs()
         self._align()
         for node in self.evaluation.graph_module.graph.nodes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import fx
 
 from diglot.default_dtype import default_dtype
-from diglot.ir.hub import Hub, target_name
+from diglot.ir.hub import Hub, is_call, target_name
 from diglot.ir.runnable import Interpreter
 
 #: What no part may hold that is looked at by its results alone: it changes a tensor of others.
@@ -92,6 +92,18 @@ def part_of(
 def is_store(node: fx.Node) -> bool:
     """Whether a node changes a tensor in place."""
     return node.op == "call_function" and target_name(node) in _STORES
+
+
+def stores_of(hub: Hub, weights: Collection[fx.Node]) -> list[fx.Node]:
+    """What changes one of some weights of the hub."""
+    found = []
+    for node in hub.graph.nodes:
+        held = node.args[0] if is_store(node) else None
+        while is_call(held, {"aten.detach.default"}):
+            held = held.args[0]  # type: ignore[union-attr]
+        if held in weights:
+            found.append(node)
+    return found
 
 
 def _wide(value: torch.Tensor) -> torch.Tensor:

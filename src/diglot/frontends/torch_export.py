@@ -27,6 +27,7 @@ from diglot.frontends import (
     modes,
     packing,
     plain_data,
+    reassigned,
     recurrent,
     refused,
     same_padding,
@@ -241,6 +242,7 @@ def export(
             packing.as_padded(),
             same_padding.as_one_op(model),
             _attributes_kept(model),
+            reassigned.written(model),
             marker.installed(),
             modes.watched(model) as decisions,
         ):

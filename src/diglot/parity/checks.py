@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -245,3 +245,18 @@ def compare_buffers(
                 error = rest
         gaps.append(Gap("buffers", entry.target, where, error))
     return gaps, explained
+
+
+def lost_buffers(
+    weight_map: WeightMap, run: Any, before: Arrays, saved: Collection[str], why: str
+) -> list[Gap]:
+    """What a call changes and a file would hold, and nothing in Keras stands for (but counts of calls)."""
+    held = {name for entry in weight_map.entries for name in entry.sources}
+    return [
+        Gap("buffers", name, name, float("inf"), why)
+        for name, array in run.buffers.items()
+        if name in saved
+        and name not in held
+        and not name.endswith("num_batches_tracked")
+        and not (name in before and np.array_equal(array, before[name]))
+    ]

@@ -142,7 +142,7 @@ def _of_buffer(prover: Prover, failures: list[Failure]) -> dict[str, Any]:
     failure = (means or failures)[0]
     case, gap = failure.case, failure.gap
     module = gap.where.rpartition(".")[0]
-    cause = ""
+    cause = gap.note
     if case is not None and gap.error < float("inf"):
         prover.set_weights(case.weights)
         run, target = prover.run_both(case)

@@ -1,4 +1,12 @@
-"""What a buffer keeps after a call, without the gradients of that call.
+"""What a buffer or a weight keeps after a call: of a mode that changes it, and without the gradients of that call.
+
+Before (a kernel that training alone changes, which Keras has in another order of axes)::
+
+    assign(weight, permute(by_mode(kernel, permute(weight, [1, 0])), [1, 0]))
+
+After::
+
+    assign(weight, by_mode(permute(kernel, [1, 0]), weight))
 
 Before (``self.mean.assign(0.9 * self.mean + 0.1 * ops.mean(x, 0))`` of a Keras layer)::
 
@@ -19,7 +27,35 @@ from torch import fx
 
 from diglot.ir.hub import ASSIGN, Hub, is_call
 from diglot.passes.by_mode import BY_MODE
+from diglot.passes.layout.perms import permuted_dims
 from diglot.passes.views import DETACH
+
+_TURNS = {"aten.permute.default", "aten.transpose.int", "aten.t.default"}
+
+
+def turn_choices(hub: Hub) -> None:
+    """Rewrite in place."""
+    for node in list(hub.graph.nodes):
+        turned = node.args[1] if is_call(node, {ASSIGN}) else None
+        if not is_call(turned, _TURNS) or not is_call(turned.args[0], {BY_MODE}):  # type: ignore[union-attr]
+            continue
+        held, choice = node.args[0], turned.args[0]  # type: ignore[union-attr]
+        new, old = choice.args  # type: ignore[union-attr]
+        rank = held.meta["val"].dim()  # type: ignore[union-attr]
+        if not is_call(old, _TURNS) or old.args[0] is not held or len(choice.users) > 1:  # type: ignore[union-attr]
+            continue
+        there, back = permuted_dims(old, rank), permuted_dims(turned, rank)  # type: ignore[arg-type]
+        if [there[axis] for axis in back] != list(range(rank)):
+            continue
+        with hub.graph.inserting_after(choice):  # type: ignore[arg-type]
+            again = hub.graph.node_copy(
+                turned, lambda n, new=new, choice=choice: new if n is choice else n
+            )  # type: ignore[arg-type, misc]
+        again.meta = {**choice.meta, "val": held.meta["val"]}  # type: ignore[union-attr]
+        choice.args = (again, held)  # type: ignore[union-attr]
+        choice.meta["val"] = held.meta["val"]  # type: ignore[union-attr]
+        choice.prepend(again)  # type: ignore[union-attr]
+        turned.replace_all_uses_with(choice)  # type: ignore[union-attr, arg-type]
 
 
 def detach(hub: Hub) -> None:

@@ -96,6 +96,7 @@ FOR_TORCH: tuple[tuple[Callable[[Hub], None], str], ...] = (
     (flat_products.unflatten_products, "TensorFlow multiplies matrices only, or as many of them"),
     (turned_axes.turn_back, "TensorFlow's softmax knows the last axis only"),
     (turned_axes.join, "one layer ends and the next begins with its own order of axes"),
+    (kept_values.turn_choices, "a layer's weight that training changes stays as it is otherwise"),
     (kept_values.detach, "Keras's variables hold numbers alone"),
     (turned_masks.turn, "Keras keeps a convolution's weight in another order of axes"),
     (new_axes.put_in_place, "TensorFlow's 1-D convolutions are 2-D ones of one row"),

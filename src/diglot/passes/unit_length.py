@@ -7,7 +7,7 @@ Before (what ``F.normalize`` is captured as, and ``keras.ops.normalize``)::
 
 After::
 
-    normalize(x, 2.0, dim, eps)
+    normalize(x, 2.0, [dim], eps)
 
 Requires: the length is read there alone.
 """
@@ -24,7 +24,7 @@ from diglot.ir.hub import Hub, is_call
 from diglot.literals import intended
 
 _LIBRARY = torch.library.Library("diglot", "FRAGMENT")
-_LIBRARY.define("normalize(Tensor input, float p, int dim, float eps) -> Tensor")
+_LIBRARY.define("normalize(Tensor input, float p, int[] dim, float eps) -> Tensor")
 _LIBRARY.impl("normalize", torch.nn.functional.normalize, "CompositeImplicitAutograd")
 
 
@@ -55,9 +55,9 @@ def _divided(node: fx.Node) -> tuple[Any, ...] | None:
     held, p, dims, keepdim, *others = [*length.args, *(2.0, None, False)[len(length.args) - 1 :]]
     if held is not x or not keepdim or others or length.kwargs or not isinstance(dims, list):
         return None
-    if len(dims) != 1 or not isinstance(eps, (int, float)) or not isinstance(p, (int, float)):
+    if not dims or not isinstance(eps, (int, float)) or not isinstance(p, (int, float)):
         return None
-    return x, float(p), dims[0], float(eps)
+    return x, float(p), dims, float(eps)
 
 
 def _multiplied(node: fx.Node) -> tuple[Any, ...] | None:
@@ -76,8 +76,8 @@ def _multiplied(node: fx.Node) -> tuple[Any, ...] | None:
         square, dims, *keepdim = total.args
         if not is_call(square, {"aten.square.default"}) or square.args[0] is not x:
             continue
-        if _once(square) and keepdim == [True] and len(dims) == 1:
-            return x, 2.0, dims[0], intended(np.float32(1 / bounds[1]))
+        if _once(square) and keepdim == [True] and dims:
+            return x, 2.0, list(dims), intended(np.float32(1 / bounds[1]))
     return None
 
 

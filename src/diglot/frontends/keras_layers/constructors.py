@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import inspect
@@ -25,6 +26,8 @@ def constructor(said: Mapping[str, Any], name: str | None = None) -> str:
 
     ``name`` is written as well where it is not the one that Keras gives a single layer of the class.
     """
+    if said.get("class_name") == "Sequential":
+        return _sequential(said, name)
     cls, home = _class(said)
     config = dict(said["config"])
     policy = config.get("dtype")
@@ -40,6 +43,23 @@ def constructor(said: Mapping[str, Any], name: str | None = None) -> str:
     if name is not None and name != to_snake_case(cls.__name__):
         made.append(f"name={name!r}")
     return f"{home}{said['class_name']}({', '.join(made)})"
+
+
+def _sequential(said: Mapping[str, Any], name: str | None) -> str:
+    """``keras.Sequential([layers.Dense(4, name="dense"), …])``: what it is built for, its place says."""
+    counts = collections.Counter[str]()
+    made = []
+    for each in said["config"]["layers"]:
+        if each["class_name"] == "InputLayer":
+            continue
+        own = each["config"]["name"]
+        usual = to_snake_case(each["class_name"])
+        if re.fullmatch(rf"{usual}(_\d+)?", own):  # numbers go on through all that Keras has made
+            own = f"{usual}_{counts[usual]}" if counts[usual] else usual
+            counts[usual] += 1
+        made.append(constructor(each, own))
+    named = "" if name in (None, "sequential") else f", name={name!r}"
+    return f"keras.Sequential([{', '.join(made)}]{named})"
 
 
 def _class(said: Mapping[str, Any]) -> tuple[type, str]:
@@ -132,7 +152,8 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         if "class_name" not in value:
             raise NotWritableError("a dict")
-        name = value["config"].get("name") if str(value.get("module")) == "keras.layers" else None
+        named = str(value.get("module")) == "keras.layers" or value["class_name"] == "Sequential"
+        name = value["config"].get("name") if named else None
         return constructor(value, None if name is None else _inner_name(name))
     if isinstance(value, (list, tuple)):
         items = [_text(v) for v in value]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,8 +31,31 @@ class Weight:
         """Return the Keras weight of a layer."""
         found = layer
         for part in self.keras.split("."):
-            found = found[int(part)] if part.isdigit() else getattr(found, part)
+            if part.isdigit():
+                found = found[int(part)]
+            elif not hasattr(found, part) and hasattr(found, "get_layer"):
+                found = _layer_named(found, part)
+            else:
+                found = getattr(found, part)
         return found
+
+
+def _layer_named(model: Any, name: str) -> Any:
+    """A layer of a model by its name, whatever number Keras has put behind one that nobody gave."""
+    from diglot.frontends.keras_tracing.groups import is_automatic
+
+    known: dict[str, Any] = {}
+    counts = collections.Counter[str]()
+    for held in model.layers:
+        own = re.sub(r"_\d+$", "", held.name)
+        if is_automatic(held):
+            known[f"{own}_{counts[own]}" if counts[own] else own] = held
+            counts[own] += 1
+        else:
+            known[held.name] = held
+    if name not in known:
+        raise AttributeError(f"{model.name} has no layer {name}")
+    return known[name]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,29 +60,20 @@ layer(
 )
 
 
-def _inside(run: LayerCall, inputs: torch.Tensor) -> torch.Tensor:
-    return run.apply(run.layer.layer, inputs)
-
-
-layer(
+own_call(
     "SpectralNormalization",
-    inner="layer",
-    call=_inside,
-    in_training=(
-        "divides its weight by the greatest singular value and keeps the quotient: "
-        "nn.utils.parametrizations.spectral_norm does the like"
-    ),
-    samples=(
+    *(
         Sample(
-            lambda keras: keras.layers.SpectralNormalization(keras.layers.Dense(4)),
-            ("2,5",),
-            random=True,
-        ),
-        Sample(
-            lambda keras: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3), 2),
-            ("2,5,6,3",),
-            random=True,
-        ),
+            lambda keras, make=make, options=options: keras.layers.SpectralNormalization(
+                make(keras), *options
+            ),
+            (shape,),
+        )
+        for make, shape, options in (
+            (lambda keras: keras.layers.Dense(4), "2,5", ()),
+            (lambda keras: keras.layers.Conv2D(4, 3), "2,5,6,3", (2,)),
+            (lambda keras: keras.layers.Embedding(7, 4), "int[2,5]<7", ()),
+        )
     ),
 )
 own_call("Wrapper Layer InputSpec Input Pipeline")

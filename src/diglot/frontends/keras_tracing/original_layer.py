@@ -83,6 +83,8 @@ class OriginalLayer:
             values = self._turned(inputs)
             for training, run in ((False, self._in_keras), (True, self._in_mirror)):
                 made = run(values, state, draw)
+                if self._is_single():  # and so are numbers that it is made with
+                    made = [value.float() if value.is_floating_point() else value for value in made]
                 with _exactly(draw):
                     got = part.run(hub, inputs, state, training)
                 perms = [perm for _, perm in self.kept.outputs]
@@ -93,13 +95,13 @@ class OriginalLayer:
         return True
 
     def _left_alike(self, state: dict[str, Any]) -> bool:
-        """Whether training has changed what is not trained as the layer does."""
+        """Whether a call in training has changed statistics, or weights, as the layer does."""
         assert self._mirror is not None
         own = {**self._mirror.module.state_dict(), **dict(self._mirror.module.named_buffers())}
         noted = self._noted()
         for entry in self._mirror.entries:
             weight = noted.get(id(self._own_variable(entry)))
-            if weight is None or weight.trainable:
+            if weight is None:
                 continue
             ours = entry.to_target([own[name].numpy() for name in entry.sources])
             theirs = weight.to_target([state[name].numpy() for name in weight.sources])
@@ -111,17 +113,33 @@ class OriginalLayer:
         self, values: Sequence[torch.Tensor], state: dict[str, Any], seed: int
     ) -> list[torch.Tensor]:
         """What the layer itself gives, in float64 where its backend has that."""
+        given = [v.numpy() for v in values]
         if self._exact is None:
-            said = _in_float64(copy.deepcopy(dict(self.kept.layer)))
-            self._exact = keras.saving.deserialize_keras_object(said)
-            self._called(self._exact, [v.numpy() for v in values], training=False)
+            self._exact = self._widest(given)
+        if self._is_single():
+            given = [v.astype("float32") if v.dtype == np.float64 else v for v in given]
         for weight in self.kept.weights:
             value = weight.to_target([state[name].numpy() for name in weight.sources])
             self._variable(self._exact, weight.target).assign(value)
         settle(self._exact)
-        made = self._called(self._exact, [v.numpy() for v in values], training=False)
+        made = self._called(self._exact, given, training=False)
         found = [_at(made, path) for path, _ in self.kept.outputs]
         return [torch.from_numpy(np.array(ops.convert_to_numpy(v))) for v in found]
+
+    def _is_single(self) -> bool:
+        return self._exact is not None and self._exact.compute_dtype == "float32"
+
+    def _widest(self, values: Sequence[np.ndarray]) -> Layer:
+        """The layer in float64, called once; as it is where it mixes widths then (Keras's spectrograms)."""
+        said = copy.deepcopy(dict(self.kept.layer))
+        exact = keras.saving.deserialize_keras_object(_in_float64(said))
+        try:
+            self._called(exact, values, training=False)
+        except errors():
+            exact = keras.saving.deserialize_keras_object(said)
+            single = [v.astype("float32") if v.dtype == np.float64 else v for v in values]
+            self._called(exact, single, training=False)
+        return exact
 
     def _in_mirror(
         self, values: Sequence[torch.Tensor], state: dict[str, Any], seed: int
