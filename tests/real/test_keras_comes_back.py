@@ -253,3 +253,23 @@ def test_lengths_and_ids_of_a_folder_are_as_they_were(tmp_path, monkeypatch):
     for length in (3, 8):
         words = np.random.default_rng(0).integers(0, 9, (2, length))
         np.testing.assert_allclose(back(words), model(words), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_training_divides_are_a_layer_again(tmp_path):
+    """A discriminator: its wrapped layers write to their weights in training, and are one class for each kind."""
+    inputs = keras.Input((9, 9, 3))
+    x = inputs
+    for filters in (4, 8):
+        conv = layers.Conv2D(filters, 3, strides=2, padding="same")
+        x = layers.LeakyReLU(0.2)(layers.SpectralNormalization(conv, 2)(x))
+    x = layers.SpectralNormalization(layers.Dense(1))(layers.Flatten()(x))
+    there = diglot.translate(keras.Model(inputs, x), to="torch")
+    assert there.source.count("class SpectralNormalization") == 2
+    assert there.source.count("if self.training:") == 2 and "else:" not in there.source
+    proof = diglot.prove(there)
+    assert proof and any(check.mode == "train" and check.count for check in proof.checks)
+    there.save(tmp_path)
+    back = diglot.translate(tmp_path, to="keras")
+    assert back.source.count("layers.SpectralNormalization(") == 3
+    assert back.source.count('padding="same"') == 2 and "ops." not in back.source
+    assert diglot.prove(back)

@@ -62,8 +62,8 @@ def _found(
             indices = [index for index in records if records[index].path == layer.source]
             calls = [_call(hub, layer, index) for index in indices]
             parts = [call for call in calls if call is not None]
-            if not parts or len(parts) < len(calls):
-                return None
+            if not parts or len(parts) < len(calls) or (not layer.source and len(parts) > 1):
+                return None  # a program that is one layer, and is another in training
             if not all(original.computes(hub, part) for part in parts):
                 return None
         return Placed(layer, constructor(layer.layer), original.positional), parts

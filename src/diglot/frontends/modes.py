@@ -152,8 +152,12 @@ class Merger:
     def _runs_apart(self) -> bool:
         """Tell whether modules run in another order: each has to be there twice, for either mode."""
         ours, theirs = (_paths(p.graph_module.graph) for p in (self.training, self.evaluation))
-        order = [path for path in ours if path in theirs]
-        return order != [path for path in theirs if path in ours]
+        both = {path for path in ours if path in theirs}
+        around = {
+            path.rpartition(".")[0] for path in both
+        }  # own ops stand before or behind a part's
+        order = [path for path in ours if path in both - around]
+        return order != [path for path in theirs if path in both - around]
 
     def _match_inputs(self) -> None:
         def inputs(program: ExportedProgram) -> list[tuple[Any, fx.Node]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,10 +247,9 @@ def compare_buffers(
     return gaps, explained
 
 
-def lost_buffers(
-    weight_map: WeightMap, run: Any, before: Arrays, saved: Collection[str], why: str
-) -> list[Gap]:
+def lost_buffers(weight_map: WeightMap, run: Any, before: Arrays, module: Any) -> list[Gap]:
     """What a call changes and a file would hold, and nothing in Keras stands for (but counts of calls)."""
+    saved, why = module.state_dict(), "a call changes it, and nothing in Keras holds it"
     held = {name for entry in weight_map.entries for name in entry.sources}
     return [
         Gap("buffers", name, name, float("inf"), why)

@@ -393,9 +393,7 @@ class Prover:
             self.weight_map, run, self.model.present(), target, PROVEN
         )
         gaps += of_buffers
-        why = f"a call changes it, and no {self.sides.keras_weight} holds it"
-        saved = self.module.state_dict().keys()
-        gaps += checks.lost_buffers(self.weight_map, run, self.model.present(), saved, why)
+        gaps += checks.lost_buffers(self.weight_map, run, self.model.present(), self.module)
         return Comparison(gaps, explained=explained)
 
     def _record(self, case: Case, kind: str, gaps: list[Gap], tolerance: float = PROVEN) -> None:

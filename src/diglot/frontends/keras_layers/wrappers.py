@@ -72,7 +72,6 @@ own_call(
         for make, shape, options in (
             (lambda keras: keras.layers.Dense(4), "2,5", ()),
             (lambda keras: keras.layers.Conv2D(4, 3), "2,5,6,3", (2,)),
-            (lambda keras: keras.layers.Embedding(7, 4), "int[2,5]<7", ()),
         )
     ),
 )
