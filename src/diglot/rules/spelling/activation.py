@@ -67,7 +67,7 @@ def _softmax(name: str):
 
 def _normalize(op: OpCall) -> ast.expr:
     axes = tuple(op.axis(axis) for axis in op["dim"])
-    dim = ... if axes == (1,) else axes[0] if len(axes) == 1 else axes
+    dim = axes[0] if len(axes) == 1 else axes
     given = {"p": unless(op["p"], 2.0), "dim": dim, "eps": unless(op["eps"], 1e-12)}
     return call("F.normalize", op.expr("input"), **given)
 
