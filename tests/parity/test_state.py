@@ -76,6 +76,37 @@ class Around(nn.Module):
         return x
 
 
+class Cached(nn.Module):
+    """Its table is bound anew in each call, as long as the sequence; one is registered there."""
+
+    def __init__(self, registers):
+        super().__init__()
+        self.registers = registers
+        self.register_buffer("rates", 0.5 ** torch.arange(6))
+        if not registers:
+            self.register_buffer("table", torch.ones(3, 6), persistent=False)
+
+    def forward(self, x):
+        table = torch.outer(torch.arange(x.shape[1]).float(), self.rates).cos()
+        if self.registers:
+            self.register_buffer("table", table, persistent=False)
+        else:
+            self.table = table
+        return x * self.table
+
+
+class Unsaved(nn.Module):
+    """A state that no file holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("hidden", torch.zeros(6), persistent=False)
+
+    def forward(self, x):
+        self.hidden = 0.5 * self.hidden + x.mean((0, 1)).detach()
+        return x + self.hidden
+
+
 @pytest.fixture(scope="module")
 def translation():
     torch.manual_seed(0)
@@ -115,6 +146,26 @@ def test_what_parts_of_a_model_keep_is_kept(module):
     assert proof.verdict == "proven", proof.first_divergence
     kept = {name for name, _ in module.named_buffers()}
     assert kept <= {entry.sources[0] for entry in made.weight_map.entries}
+
+
+@pytest.mark.parametrize("registers", [False, True], ids=["bound", "registered"])
+def test_a_cache_is_no_state(registers):
+    """Its sizes stay open, and translating leaves the model as it was."""
+    module = Around(nn.Linear(6, 6), Cached(registers))
+    before = dict(module.named_buffers())
+    for _ in range(2):
+        made = diglot.translate(module, torch.randn(3, 5, 6))
+        assert {n: id(b) for n, b in module.named_buffers()} == {
+            n: id(b) for n, b in before.items()
+        }
+    assert ".assign(" not in made.source and "ops.shape(x)[1]" in made.source
+    assert diglot.prove(made)
+
+
+def test_a_state_that_no_file_holds_is_one():
+    made = diglot.translate(Around(nn.Linear(6, 6), Unsaved()), torch.randn(3, 5, 6))
+    assert "self.hidden.assign(" in made.source
+    assert diglot.prove(made)
 
 
 def test_a_state_that_is_lost_is_found(tmp_path):

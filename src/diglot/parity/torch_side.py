@@ -101,7 +101,14 @@ class TorchModel:
         held.update(self.module.named_parameters(remove_duplicate=False))
         with torch.no_grad():
             for name, array in weights:
-                held[name].copy_(torch.from_numpy(np.array(array)))
+                value = torch.from_numpy(np.array(array))
+                owner, _, last = name.rpartition(".")
+                module = self.module.get_submodule(owner)
+                fits = held[name].shape == value.shape
+                if fits or last not in module._non_persistent_buffers_set:
+                    held[name].copy_(value)
+                else:  # a cache, which another call has bound to one of its own size
+                    setattr(module, last, value.to(held[name].dtype))
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """Every trainable parameter, by each of its names."""

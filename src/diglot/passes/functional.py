@@ -54,6 +54,11 @@ def make_functional(hub: Hub) -> None:
         twin = functional_target(node)
         if twin is not None and isinstance(node.args[0], fx.Node):
             _replace(hub, node, twin)
+    for node in list(hub.graph.nodes):
+        if node.op == "call_function" and target_name(node) == ASSIGN:
+            held: fx.Node = node.args[0]  # type: ignore[assignment]
+            if not hub.parameters[held].persistent and set(held.users) == {node}:
+                hub.graph.erase_node(node)  # a cache: bound in each call before it is read
 
 
 def _replace(hub: Hub, node: fx.Node, twin: torch._ops.OpOverload) -> None:
