@@ -170,7 +170,9 @@ def _own_weights(model: Any, weight_map: WeightMap) -> tuple[dict[str, str], lis
         with contextlib.suppress(WeightMapError):
             layer = resolve(model, entry.target.rpartition(".")[0])
             variable = resolve(model, entry.target)
-            if not isinstance(layer, keras.Layer) or _is_public(layer) or len(entry.sources) > 1:
+            of_keras = isinstance(variable, keras.Variable)  # TensorFlow's own have no path
+            own = isinstance(layer, keras.Layer) and not _is_public(layer) and of_keras
+            if not own or len(entry.sources) > 1:
                 continue
             automatic = _AUTOMATIC_WEIGHT.fullmatch(variable.name)
             names[entry.sources[0]] = "" if automatic else variable.name

@@ -13,22 +13,44 @@ def how_called(model: Any, inputs: Any) -> str:
     """One of `WAYS`, for a Keras model or layer and example inputs: an array, or a list, tuple or
     dict of them."""
     if isinstance(inputs, dict):
-        names = _parameters(model)
+        names = [p.name for p in _parameters(model)]
         return "keywords" if names and set(inputs) <= set(names) else "dict"
     if not isinstance(inputs, (list, tuple)):
         return "single"
     if isinstance(inputs, tuple) and len(inputs) == 1:
         return "single"
-    return "positional" if len(_parameters(model)) >= len(inputs) > 1 else "list"
+    taken = len(tensor_parameters(model))
+    return (
+        "positional" if taken >= len(inputs) > 1 and not _was_built_with_a_list(model) else "list"
+    )
 
 
-def _parameters(model: Any) -> list[str]:
-    """The parameters of `call` that take tensors; none for a model that calls its layers itself."""
+def tensor_parameters(model: Any) -> list[str]:
+    """The parameters of `call` that take tensors: an option has a default other than None. A model that calls its
+    layers itself has none."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    options = (None, inspect.Parameter.empty)
+    return [
+        p.name
+        for p in _parameters(model)
+        if p.kind in kinds and any(p.default is o for o in options)
+    ]
+
+
+def _parameters(model: Any) -> list[inspect.Parameter]:
     if hasattr(model, "_inputs_struct") or hasattr(model, "_functional"):
         return []
     found = inspect.signature(model.call).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in found if p.kind in kinds and p.name not in ("training", "mask")]
+    return [p for p in found if p.name not in ("training", "mask")]
+
+
+def _was_built_with_a_list(model: Any) -> bool:
+    """Tell whether Keras has noted a list of shapes for the one argument that the model was first called with."""
+    noted = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    shapes = noted[0] if len(noted) == 1 else None
+    return (
+        isinstance(shapes, (list, tuple)) and bool(shapes) and isinstance(shapes[0], (list, tuple))
+    )
 
 
 def call_model(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from diglot.frontends.keras_tracing.tree import Tree
 
 _TURNED = ("permute", "slice")
+_OPERATORS = (
+    "getitem neg abs add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow "
+    "matmul rmatmul lt le gt ge and rand or ror"
+)
 
 
 def write(trace: Trace, variable: Any, value: Any) -> Tracer:
@@ -34,7 +38,7 @@ def write(trace: Trace, variable: Any, value: Any) -> Tracer:
 
 
 def of_tensorflow(assign: Callable[[Any, Any], Tracer]) -> Iterator[tuple[type, str, Callable]]:
-    """Yield the methods of TensorFlow's own variables that write, and what stands for them."""
+    """Yield the methods of TensorFlow's own variables that write or compute, and what stands for them."""
     tf = sys.modules.get("tensorflow")
     if tf is None or not hasattr(tf, "__version__"):
         return
@@ -53,6 +57,23 @@ def of_tensorflow(assign: Callable[[Any, Any], Tracer]) -> Iterator[tuple[type, 
 
     for name, made in (("assign", write_to), ("assign_add", add), ("assign_sub", subtract)):
         yield from ((kind, name, made) for kind in kinds if name in vars(kind))
+    base = next(k for k in variables.ResourceVariable.__mro__ if "__getitem__" in vars(k))
+    for name in (f"__{word}__" for word in _OPERATORS.split()):
+        if name in vars(base):
+            yield base, name, _operator(name, vars(base)[name])
+
+
+def _operator(name: str, plain: Callable) -> Callable:
+    """``variable[:, :-1]`` and ``variable * 2``, which would be numbers of here and now."""
+
+    def compute(variable: Any, *args: Any) -> Any:
+        from diglot.frontends.keras_tracing.tf_calls import tf_is_building
+
+        if tf_is_building():
+            return plain(variable, *args)
+        return getattr(Tracer(as_torch(variable)), name)(*args)
+
+    return compute
 
 
 def _refusal(tree: Tree, variable: Any) -> str | None:

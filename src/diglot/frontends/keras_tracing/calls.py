@@ -37,7 +37,7 @@ from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
 from diglot.ir.weight_entry import WeightEntry
 
-_NOWHERE = "it is no attribute of the model (nor in a list or dict that is): assign it to one"
+_NOWHERE = "it has weights, but is no attribute of the model (nor in a list or dict that is): assign it to one"
 
 
 class Trace:
@@ -110,7 +110,8 @@ class Trace:
         else:
             args, kwargs = wrap(args), wrap(kwargs)
         with self.running(module, forced, (args, kwargs)):
-            result = self._own_call(layer, module, args, kwargs)
+            given = (args, kwargs) if self._modules[:-1] else packed(module, args, kwargs)
+            result = self._own_call(layer, module, *given)
         self._returned, self._received_as = result, (args, kwargs)
         return unwrap(result)
 
@@ -128,8 +129,6 @@ class Trace:
         mode = Mode(module) if self._forced[-1] is None else self._forced[-1]
         if "training" in parameters:
             kwargs = {**kwargs, "training": mode}
-        if not self._modules[:-1]:
-            args, kwargs = packed(layer, args, kwargs)
         base = self.tree.bases.get(id(layer))
         with (
             carried_functions.installed(type(layer).call, mode),
@@ -192,6 +191,7 @@ class Trace:
     def call(self, layer: Layer, args: tuple, kwargs: dict) -> Any:
         """Call a layer on tracers; this is ``Layer.__call__`` while tracing."""
         args, kwargs = tree.map_structure(_traced, args), tree.map_structure(_traced, dict(kwargs))
+        args, kwargs = _by_keyword("training", layer, args, kwargs)
         given = kwargs.get("training")
         forced = self._forced[-1] if given is None or isinstance(given, Mode) else bool(given)
         if layer is self._current_layer():  # a layer that calls itself by `self(x)`
@@ -235,7 +235,10 @@ class Trace:
         path = self.tree.paths.get(id(layer))
         module = self._module(path) if path is not None else None
         if path is None:
-            why = keras_layers.refusal(layer)
+            own_code = (
+                type(layer).__name__ == "Lambda" and not layer.built
+            )  # as the `call` that makes it is
+            why = None if own_code else keras_layers.refusal(layer)
             if why is None and record.weights is not None:
                 why = _NOWHERE
             if why is not None:
@@ -266,7 +269,7 @@ class Trace:
     def _composite(self, layer: Layer, forced: bool | None, args: tuple, kwargs: dict) -> Any:
         path = self.tree.paths.get(id(layer))
         if path is None:
-            raise Unsupported([_problem(layer, _NOWHERE)])
+            return self._made_in_call(layer, forced, args, kwargs)
         assert self.root is not None
         module = self.root.get_submodule(path)
         if isinstance(layer, (Functional, Sequential)):
@@ -284,6 +287,21 @@ class Trace:
         result = module(*unwrap(plain_args), **unwrap(plain_kwargs))
         _take_masks((args, kwargs), self._received_as)
         return _with_masks(result, self._returned)
+
+    def _made_in_call(self, layer: Layer, forced: bool | None, args: tuple, kwargs: dict) -> Any:
+        """What a layer gives that a ``call`` makes for the occasion (``Scale(2)(x)``): it has no module.
+
+        Raises Unsupported for one with weights, which would be others at each call.
+        """
+        if not layer.built and not kwargs and all(isinstance(x, Tracer) for x in args):
+            layer.build(*(tuple(x.shape) for x in args))
+        if layer._trainable_variables or layer._non_trainable_variables:
+            raise Unsupported([_problem(layer, _NOWHERE)])
+        self._forced.append(forced)
+        try:
+            return self._own_call(layer, self._modules[-1], args, kwargs)
+        finally:
+            self._forced.pop()
 
     # --- functions that layers are called with --------------------------------------------------------------
 
@@ -314,6 +332,13 @@ class Trace:
         self._given = (args, kwargs)
         result = function(*unwrap(args), **unwrap(kwargs))
         return _with_masks(result, self._returned)
+
+
+def _by_keyword(name: str, layer: Layer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """A layer's arguments, those from ``name`` on by keyword."""
+    names = list(inspect.signature(layer.call).parameters)
+    place = names.index(name) if name in names else len(args)
+    return args[:place], {**kwargs, **dict(zip(names[place:], args[place:], strict=False))}
 
 
 class Handed:

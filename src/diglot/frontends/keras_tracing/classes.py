@@ -76,10 +76,12 @@ def take_apart(module: nn.Module, names: list[str], structure: str) -> None:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     cls = type(module)
     taken = [p for p in inspect.signature(module.forward).parameters.values() if p.kind == kind]
-    by_name = structure == "dict" and names and not {p.name for p in taken} & set(names)
-    if len(taken) == 1 and (by_name or (structure == "list" and len(names) > 1)):
+    required = [p for p in taken if p.default is p.empty]
+    apart = structure == "dict" or (structure == "list" and len(names) > 1)
+    if apart and names and len(required) <= 1 and not {p.name for p in taken} & set(names):
         parts = tuple(inspect.Parameter(name, kind) for name in names)
         module.__class__ = made_class(cls.__name__, cls.source_class, cls.__base__, parts)
+        module.taken_apart = structure  # type: ignore[assignment]
 
 
 @functools.cache

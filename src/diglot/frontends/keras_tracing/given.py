@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from keras import Layer, tree
 from keras.src.models.functional import Functional
+from torch import nn
 
 from diglot.frontends.keras_tracing.inputs import looked_up
 from diglot.frontends.keras_tracing.tensor import Tracer
@@ -45,18 +46,15 @@ def fitted(value: Any, wanted: Any) -> Any:
     return made
 
 
-def packed(layer: Layer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The root's inputs as its ``call`` takes them: one argument that is a list or dict gets all of them."""
-    parameters = [
-        p
-        for n, p in inspect.signature(layer.call).parameters.items()
-        if n not in ("training", "mask")
-    ]
-    extra = {k: v for k, v in kwargs.items() if k not in inspect.signature(layer.call).parameters}
-    if extra and parameters:
-        kept = {k: v for k, v in kwargs.items() if k not in extra}
-        return (extra,), kept
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(args) > len(positional) == 1:
-        return (list(args),), kwargs
-    return args, kwargs
+def packed(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The root's inputs as its ``call`` takes them: one argument that is a list or a dict gets all of them."""
+    structure = getattr(module, "taken_apart", None)
+    if structure is None:
+        return args, kwargs
+    names = list(inspect.signature(module.forward).parameters)
+    given = {
+        **dict(zip(names, args, strict=False)),
+        **{n: v for n, v in kwargs.items() if n in names},
+    }
+    others = {n: v for n, v in kwargs.items() if n not in names}
+    return (given if structure == "dict" else list(given.values()),), others

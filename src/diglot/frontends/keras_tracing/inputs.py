@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from keras.src.ops.numpy import NotEqual
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.keras_tracing.classes import input_names
 from diglot.frontends.keras_tracing.tensor import constant, torch_dtype
+from diglot.runtime.calling import call_model, how_called, tensor_parameters
 
 #: Sizes that stand for the ones that may vary, by the rank of the input.
 _BATCH, _LENGTH, _SIDE = 2, 7, 32
@@ -182,21 +182,16 @@ def _made(
 
 
 def _undeclared(model: Layer, given: Any) -> tuple[list[str], list[Any], str]:
-    parameters = [
-        n for n in inspect.signature(model.call).parameters if n not in ("training", "mask")
-    ]
+    parameters = tensor_parameters(model) or ["inputs"]
     if given is None:
         return _as_built(model, parameters)
     if isinstance(given, Mapping):
         return list(given), [_tensor(v) for v in given.values()], "dict"
     if isinstance(given, (list, tuple)):
         values = [_tensor(v) for v in given]
-        names = (
-            parameters
-            if len(parameters) >= len(values)
-            else [f"{parameters[0]}_{i}" for i in range(len(values))]
-        )
-        return names[: len(values)], values, "list" if len(values) > 1 else "single"
+        if len(values) > 1 and how_called(model, given) == "list":
+            parameters = [f"{parameters[0]}_{i}" for i in range(len(values))]
+        return parameters[: len(values)], values, "list" if len(values) > 1 else "single"
     return parameters[:1], [_tensor(given)], "single"
 
 
@@ -233,8 +228,6 @@ def _build(model: Layer, values: list[Any], structure: str, names: list[str]) ->
     specs: list[Any] = [
         KerasTensor((None, *v.shape[1:]), dtype=keras_name(v.dtype)) for v in values
     ]
-    if structure == "dict":
-        model(dict(zip(names, specs, strict=True)))
-        return
-    taken = [n for n in inspect.signature(model.call).parameters if n not in ("training", "mask")]
-    model(*specs) if len(taken) >= len(specs) else model(specs)
+    given = specs[0] if structure == "single" else specs
+    given = dict(zip(names, specs, strict=True)) if structure == "dict" else given
+    call_model(model, how_called(model, given), names, specs)

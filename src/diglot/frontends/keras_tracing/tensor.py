@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import operator
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -111,7 +112,10 @@ class Tracer(Symbolic, KerasTensor):
         return iter([Tracer(part) for part in self.value.unbind(0)])
 
     def __getitem__(self, key: Any) -> Tracer:
-        return Tracer(subscript(self.value, unwrap(key)))
+        items = [_number(k) for k in key] if isinstance(key, tuple) else _number(key)
+        return Tracer(
+            subscript(self.value, unwrap(tuple(items) if isinstance(key, tuple) else items))
+        )
 
     def __bool__(self) -> bool:
         raise no_one_program("bool")
@@ -144,6 +148,9 @@ class Tracer(Symbolic, KerasTensor):
 def subscript(value: torch.Tensor, key: Any) -> torch.Tensor:
     """``value[key]`` as NumPy and TensorFlow mean it: slices with negative steps, too."""
     items = list(key) if isinstance(key, tuple) else [key]
+    for place, item in enumerate(items):
+        if isinstance(item, torch.Tensor) and item.dim() == 0 and item.dtype == torch.int64:
+            return _selected(value, items, place, item)
     if not any(
         isinstance(i, builtins.slice) and isinstance(i.step, int) and i.step < 0 for i in items
     ):
@@ -166,6 +173,24 @@ def subscript(value: torch.Tensor, key: Any) -> torch.Tensor:
             plain.append(item)
         axis += item is not None
     return value[tuple(plain)].flip(flips)
+
+
+def _number(item: Any) -> Any:
+    """A part of a subscript; a scalar of TensorFlow's or NumPy's that is no part of the model as its number."""
+    plain = not isinstance(item, (Tracer, torch.Tensor)) and not is_variable(item)
+    scalar = plain and getattr(item, "shape", None) == () and hasattr(item, "__index__")
+    return operator.index(item) if scalar else item
+
+
+def _selected(value: torch.Tensor, items: list, place: int, index: torch.Tensor) -> torch.Tensor:
+    """``value[…, index, …]`` for a number that the data decide, which torch.export can only look up."""
+    rest = subscript(value, (*items[:place], builtins.slice(None), *items[place + 1 :]))
+    before = items[:place]
+    if Ellipsis in before:
+        axis = rest.dim() - 1 - sum(1 for i in items[place + 1 :] if not isinstance(i, int))
+    else:
+        axis = sum(1 for i in before if not isinstance(i, int))
+    return rest.index_select(axis, index.reshape(1)).squeeze(axis)
 
 
 def wrap(value: Any) -> Any:

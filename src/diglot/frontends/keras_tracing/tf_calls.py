@@ -20,7 +20,7 @@ from keras.src.backend.common.variables import Variable as KerasVariable
 
 from diglot.errors import BadInput, Problem, Unsupported
 from diglot.frontends.keras_ops.creation import dtype_of
-from diglot.frontends.keras_tracing import sizes, tf_control, tf_places
+from diglot.frontends.keras_tracing import sizes, tf_control, tf_places, tf_signal
 from diglot.frontends.keras_tracing.mode import Mode, combined
 from diglot.frontends.keras_tracing.sizes import Size, Sizes, host
 from diglot.frontends.keras_tracing.tensor import (
@@ -112,7 +112,7 @@ def _traced(name: str, function: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         if tf_is_building():
             return function(*args, **kwargs)  # within a function that is being traced
-        short = tf_control.find(name)
+        short = tf_control.find(name) or tf_signal.SHORT.get(name)
         if short is not None and tf_control.takes_functions(name):
             return short(*args, **kwargs)
         leaves = tree.flatten((args, kwargs))

@@ -7,7 +7,6 @@ TensorFlow's can follow. A function here returns NotImplemented for what the gra
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +23,6 @@ from diglot.frontends.keras_tracing.tensor import (
     as_torch,
     author_line,
     is_variable,
-    torch_dtype,
 )
 from diglot.frontends.tensorflow import values
 
@@ -154,7 +152,7 @@ def written_out(
     limit = MOST_STEPS if maximum_iterations is None else plain(maximum_iterations)
     for step in range(MOST_STEPS + 1):
         arguments = state.values() if isinstance(state, dict) else state
-        going = plain(cond(*arguments)) if limit is not None else None
+        going = _known(cond(*arguments)) if limit is not None else None
         if going is None:
             raise refused(
                 what,
@@ -162,12 +160,21 @@ def written_out(
                 "without a loop",
             )
         done = maximum_iterations is not None and step >= int(limit)  # type: ignore[arg-type]
-        if done or not going.any():
+        if done or not going:
             return state[0] if single else state
         made = body(*arguments)
         lone = len(state) == 1 and not isinstance(made, (list, tuple, dict))
         state = tree.pack_sequence_as(state, tree.flatten([made] if lone else made))
     raise refused(what, f"it takes more than {MOST_STEPS} steps")
+
+
+def _known(predicate: Any) -> bool | None:
+    """Whether a predicate holds; None where the data decide, or a size that the model leaves open."""
+    sizes = values.bound(predicate.value) if isinstance(predicate, Tracer) else None
+    if sizes is not None:
+        return None if says_sizes[-1] else bool(sizes)
+    known = plain(predicate)
+    return None if known is None else bool(known.any())
 
 
 # --- functions over rows -----------------------------------------------------------------------------
@@ -205,15 +212,22 @@ def over_rows(what: str, function: Callable, elems: Any) -> Any:
         return tuple(_tensor(value) for value in tree.flatten(made[-1]))
 
     columns = [_tensor(value) for value in tree.flatten(elems)]
+    counts = elems if isinstance(elems, Counted) else None
     try:
         # Written out first: torch.export keeps a vmap as a pair of functions that no program can call.
         with disable_proxy_modes_tracing():
             program = make_fx(torch.vmap(one), _allow_non_fake_inputs=True)(*columns)
         results = program(*columns)
     except RuntimeError as error:
+        if counts is not None and columns[0].shape[0] <= MOST_STEPS:
+            return _stacked([function(number) for number in counts])
         text = next(iter(str(error).splitlines()), "")
         raise refused(what, f"it cannot be done for all rows at once: {text}") from error
     return tree.pack_sequence_as(made[-1], [Tracer(result) for result in results])
+
+
+def _stacked(made: Any) -> Any:
+    return tree.map_structure(lambda *rows: Tracer(torch.stack([_tensor(r) for r in rows])), *made)
 
 
 def _scan(
@@ -229,7 +243,7 @@ def _scan(
 ) -> Any:
     made = _folded("tf.scan", fn, elems, initializer, reverse)
     made = made[::-1] if reverse else made
-    return tree.map_structure(lambda *rows: Tracer(torch.stack([_tensor(r) for r in rows])), *made)
+    return _stacked(made)
 
 
 def _fold(what: str, backwards: bool) -> Callable:
@@ -371,57 +385,6 @@ def _normalize(
     return Tracer(F.normalize(as_torch(x), dim=axis, eps=epsilon**0.5))
 
 
-def _window(function: Callable) -> Callable:
-    def window(
-        window_length: Any, periodic: bool = True, dtype: Any = "float32", name: Any = None
-    ) -> Any:
-        length = int(known) if (known := plain(window_length)) is not None else 0
-        if not length:
-            raise refused(f"tf.signal.{function.__name__}", "its length is a dynamic size")
-        periodic = bool(periodic) and length % 2 == 0  # TensorFlow's are, of an even length only
-        return Tracer(function(length, periodic=periodic, dtype=torch_dtype(dtype)))
-
-    return window
-
-
-def _frame(
-    signal: Any,
-    frame_length: Any,
-    frame_step: Any,
-    pad_end: bool = False,
-    pad_value: Any = 0,
-    axis: int = -1,
-    name: Any = None,
-) -> Any:
-    sizes = [plain(n) for n in (frame_length, frame_step)]
-    value = as_torch(signal)
-    if pad_end or any(n is None for n in sizes) or axis not in (-1, value.dim() - 1):
-        return NotImplemented
-    return Tracer(value.unfold(-1, *(int(n) for n in sizes)))  # type: ignore[arg-type]
-
-
-def _stft(
-    signals: Any,
-    frame_length: Any,
-    frame_step: Any,
-    fft_length: Any = None,
-    window_fn: Any = "hann",
-    pad_end: bool = False,
-    name: Any = None,
-) -> Any:
-    """Frames of the signal, each times the window, transformed."""
-    framed = _frame(signals, frame_length, frame_step, pad_end)
-    if framed is NotImplemented:
-        return framed
-    frames, length = framed.value, framed.shape[-1]
-    if window_fn == "hann" or getattr(window_fn, "__name__", "") == "hann_window":
-        window_fn = _SHORT["hann_window"]
-    if window_fn is not None:
-        frames = frames * as_torch(window_fn(length, dtype="float32"))
-    size = 2 ** math.ceil(math.log2(length)) if fft_length is None else int(plain(fft_length))  # type: ignore[arg-type]
-    return Tracer(torch.fft.rfft(frames, n=size))
-
-
 _PYTHON = (
     "it runs Python code on values, which no exported program can hold: write it with tf's ops"
 )
@@ -439,10 +402,6 @@ _CONTROL: dict[str, Callable] = {
 }
 _SHORT: dict[str, Callable] = {
     **_CONTROL,
-    "hann_window": _window(torch.hann_window),
-    "hamming_window": _window(torch.hamming_window),
-    "frame": _frame,
-    "stft": _stft,
     "gelu": _gelu,
     "silu": _silu,
     "swish": _silu,

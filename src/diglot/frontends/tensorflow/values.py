@@ -131,6 +131,18 @@ def number(value: Any) -> Any:
     return None
 
 
+def of_size(size: Any, dtype: torch.dtype) -> torch.Tensor:
+    """A size as a tensor, of which :func:`bound` knows the size."""
+    made = torch.full((), size, dtype=dtype)
+    made.of_size = size  # type: ignore[attr-defined]
+    return made
+
+
+def bound(value: Any) -> Any:
+    """A number, or a size that was cast or compared, on the host; ``None`` for what depends on the data."""
+    return getattr(value, "of_size", None) if isinstance(value, torch.Tensor) else number(value)
+
+
 def tensor(value: Any, precision: Precision, like: torch.Tensor | None = None) -> torch.Tensor:
     """Any value as a tensor, on the device of ``like``."""
     if isinstance(value, torch.Tensor):

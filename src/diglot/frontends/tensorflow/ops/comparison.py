@@ -15,18 +15,24 @@ from diglot.frontends.tensorflow.ops.registry import Call, Constant, Sample, hos
 
 
 def _compare(name: str, python: Callable, array: Callable) -> None:
+    def of_sizes(x: Any, y: Any) -> Any:
+        single = values.is_host(x) and values.is_host(y) and values.rank(x) == values.rank(y) == 0
+        return python(values.integer(x), values.integer(y)) if single else None
+
     def run(call: Call, x: Any, y: Any) -> Any:
-        return python(*pair(call, x, y))
+        made = python(*pair(call, x, y))
+        if (answer := of_sizes(x, y)) is not None:
+            made.of_size = answer
+        return made
 
     def host(call: Call, x: Any, y: Any) -> Any:
         done = host_numpy(array)(call, x, y)
         if done is not NotImplemented:
             return done
-        if values.rank(x) == values.rank(y) == 0:
+        if (answer := of_sizes(x, y)) is not None:
             # Only what holds for every size may be decided here.
             from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-            answer = python(values.integer(x), values.integer(y))
             if statically_known_true(answer):
                 return Constant(np.asarray(True))
             if isinstance(answer, torch.SymBool) and statically_known_true(torch.sym_not(answer)):

@@ -70,16 +70,27 @@ def _range_host(call: Call, start: Any, limit: Any, delta: Any) -> Any:
             ),
             ("2,3",),
         ),
+        Sample(
+            lambda r, x: r.Add(
+                x=x,
+                y=r.Range(
+                    start=r.Cast(x=0, DstT=x.dtype),
+                    limit=r.Cast(x=r.Shape(input=x)[1], DstT=x.dtype),
+                    delta=r.Cast(x=1, DstT=x.dtype),
+                ),
+            ),
+            ("2,3",),
+        ),
     ),
     host=_range_host,
 )
 def range_(call: Call, start: Any, limit: Any, delta: Any) -> Any:
     kind = call.attrs.get("Tidx", "int32")
-    bounds = [values.number(v) for v in (start, limit, delta)]
+    bounds = [values.bound(v) for v in (start, limit, delta)]
     if any(b is None for b in bounds):
         raise Refused("the length of a range depends on the data (tf.range)")
     first, last, step = bounds
-    if isinstance(first, int) and first == 0 and isinstance(step, int) and step == 1:
+    if (first, step) == (0, 1) and values.is_size(last):
         return torch.arange(last, dtype=values.torch_dtype(kind, call.precision))
     return torch.arange(first, last, step, dtype=values.torch_dtype(kind, call.precision))
 

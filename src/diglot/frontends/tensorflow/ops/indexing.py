@@ -156,7 +156,7 @@ def _slice_array(x: np.ndarray, begin: np.ndarray, size: np.ndarray) -> np.ndarr
 
 def _gather_host(call: Call, x: Any, indices: Any, axis: Any = 0) -> Any:
     where = values.array_of(indices)
-    if where is None or where.dtype.kind not in "iu":
+    if where is None or where.dtype.kind not in "iu" or call.attrs.get("batch_dims"):
         return NotImplemented
     if isinstance(x, Constant):
         along = 0 if isinstance(axis, int) else values.integer(axis)
@@ -175,6 +175,14 @@ def _gather_host(call: Call, x: Any, indices: Any, axis: Any = 0) -> Any:
             lambda r, x, i: r.GatherV2(params=x, indices=i, axis=1, batch_dims=1),
             ("2,5,3", "int64[2,4]<5"),
         ),
+        Sample(
+            lambda r, x, i: r.GatherV2(params=x, indices=i, axis=-1, batch_dims=-1),
+            ("2,3,5", "int64[2,3,4]<5"),
+        ),
+        Sample(
+            lambda r, x, i: r.GatherV2(params=x, indices=i, axis=3, batch_dims=1),
+            ("2,3,4,5,7", "int64[2,6,8]<5"),
+        ),
     ),
     host=_gather_host,
 )
@@ -187,7 +195,7 @@ def gather_v2(call: Call, x: Any, indices: Any, axis: Any) -> Any:
         return x.select(dim, single)
     indices = call.tensor(indices, x)
     if batch:
-        return _batch_gather(x, indices, dim, batch)
+        return _batch_gather(x, indices, dim, batch % indices.dim() if batch < 0 else batch)
     if indices.dim() == 1:
         return x.index_select(dim, indices)
     if dim == 0:
@@ -196,9 +204,10 @@ def gather_v2(call: Call, x: Any, indices: Any, axis: Any) -> Any:
 
 
 def _batch_gather(x: torch.Tensor, indices: torch.Tensor, dim: int, batch: int) -> torch.Tensor:
-    if batch != dim or indices.dim() != batch + 1:
-        if dim != batch:
-            raise Refused("tf.gather with batch_dims before another axis than the next")
+    if dim != batch:  # the axes between them stand before those of the indices
+        made = _batch_gather(x.movedim(dim, batch), indices, batch, batch)
+        first = list(range(batch, indices.dim()))
+        return made.movedim(first, [place + dim - batch for place in first])
     tail = x.shape[dim + 1 :]
     flat = indices.reshape(*indices.shape[:batch], -1)
     index = flat.reshape(*flat.shape, *[1] * len(tail)).expand(*flat.shape, *tail)

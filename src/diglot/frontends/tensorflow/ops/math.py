@@ -151,7 +151,7 @@ def _cast_host(call: Call, x: Any) -> Any:
 def cast(call: Call, x: Any) -> Any:
     dtype = call.dtype("DstT")
     if values.is_size(x):
-        return torch.full((), x, dtype=dtype)
+        return values.of_size(x, dtype)
     x = call.tensor(x)
     if dtype.is_complex and x.is_floating_point():  # of the width that is computed in
         return torch.complex(x, torch.zeros_like(x))

@@ -1,0 +1,197 @@
+"""What layers and models do in packages of other people's: options beside the inputs, layers made in a ``call``,
+variables of TensorFlow's own, numbers counted in floats."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+tf = pytest.importorskip("tensorflow")
+
+import diglot  # noqa: E402
+from diglot.errors import Unsupported  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("layers_of_packages")
+
+
+def numbers(*shape):
+    return np.random.default_rng(3).normal(size=shape).astype("float32")
+
+
+@pytest.fixture
+def proven(worker):
+    def prove(model, inputs=None):
+        made = diglot.translate(model, inputs, to="torch")
+        proof = diglot.prove(made, worker=worker)
+        assert proof.verdict == "proven", str(proof) + proof.to_json()
+        return made
+
+    return prove
+
+
+class Graph(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.d = layers.Dense(3)
+
+    def mixed(self, values, adjacency, as_dict):
+        made = self.d(ops.matmul(adjacency, values))
+        return {"predictions": made} if as_dict else made
+
+
+class OfADict(Graph):
+    def call(self, inputs, training=None, return_dict=False):
+        return self.mixed(inputs["values"], inputs["adjacency"], return_dict)
+
+
+class OfAList(Graph):
+    def call(self, inputs, training=None, return_dict=False):
+        values, adjacency = inputs
+        return self.mixed(values, adjacency, return_dict)
+
+
+class OfTwo(Graph):
+    def call(self, values, adjacency=None, return_dict=False):
+        return self.mixed(values, adjacency, return_dict)
+
+
+def test_an_option_with_a_default_is_no_input(proven):
+    values, adjacency = numbers(2, 5, 4), numbers(5, 5)
+    said = "def forward(self, {}):"
+    by_name = proven(OfADict(), {"values": values, "adjacency": adjacency})
+    assert said.format("values, adjacency") in by_name.source
+    assert said.format("inputs_0, inputs_1") in proven(OfAList(), [values, adjacency]).source
+    assert said.format("values, adjacency") in proven(OfTwo(), [values, adjacency]).source
+
+
+class First(layers.Layer):
+    """No weights: whoever needs it makes it."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def call(self, x):
+        return ops.concatenate([x, x[..., : self.count]], axis=-1)
+
+
+class MakesLayers(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.d = layers.Dense(3)
+
+    def call(self, x):
+        x = First(2)(x)
+        x = layers.Lambda(lambda t: t * 2)(x)
+        return self.d(layers.Add()([x, x * x]))
+
+
+class MakesWeights(keras.Model):
+    def call(self, x):
+        return layers.Dense(3)(x)
+
+
+def test_layers_without_weights_may_be_made_in_a_call(proven):
+    made = proven(MakesLayers(), numbers(2, 5, 4))
+    assert "torch.cat([x, x[:, :, :2]], dim=-1)" in made.source
+    with pytest.raises(Unsupported, match="it has weights, but is no attribute of the model"):
+        diglot.translate(MakesWeights(), numbers(2, 4), to="torch")
+
+
+class Spline(layers.Layer):
+    def build(self, shape):
+        self.grid = tf.Variable(tf.linspace(-1.0, 1.0, 6), trainable=False, name="grid")
+        self.w = self.add_weight(shape=(5, shape[-1]), name="w")
+
+    def call(self, x):
+        low, high = self.grid[:-1], self.grid[1:]
+        return tf.einsum("bij,ji->bi", (x[..., None] - low) / (high - low), self.w) + self.grid[0]
+
+
+def test_variables_of_tensorflow_are_buffers(proven):
+    made = proven(keras.Sequential([keras.Input((4,)), Spline()]))
+    assert 'self.register_buffer("grid", torch.zeros(6))' in made.source
+    assert "self.grid[1:]" in made.source and "constant" not in made.source
+    assert list(made.model.state_dict()) == ["0.w", "0.grid"]
+
+
+class Positions(layers.Layer):
+    def call(self, x):
+        steps = tf.range(tf.shape(x)[1], dtype=tf.float32)[:, tf.newaxis]
+        angles = steps / tf.pow(100.0, tf.range(3, dtype=tf.float32))
+        return x + tf.concat([tf.sin(angles), tf.cos(angles)], axis=-1)
+
+
+def test_a_range_of_floats_is_as_long_as_its_size(proven):
+    made = proven(keras.Sequential([keras.Input((None, 6)), Positions(), layers.Dense(3)]))
+    assert "torch.arange(x.shape[1], dtype=torch.float32, device=x.device)" in made.source
+    assert not made.info["warnings"]
+
+
+class Correlation(layers.Layer):
+    """Autocorrelation by FFT, and rows picked by a number that the map counts."""
+
+    def call(self, x):
+        spectrum = tf.signal.rfft(tf.transpose(x, [0, 2, 1]))
+        found = tf.signal.irfft(spectrum * tf.math.conj(spectrum), fft_length=[tf.shape(x)[1]])
+        best, places = tf.math.top_k(found, k=3)
+
+        def one(i):
+            moved = tf.gather(found, places[..., i : i + 1], axis=-1, batch_dims=-1)
+            return moved * tf.expand_dims(best[..., i], -1)
+
+        return tf.reduce_sum(tf.map_fn(one, tf.range(3), fn_output_signature=tf.float32), axis=0)
+
+
+def test_a_map_over_numbers_may_use_them_as_places(proven):
+    made = proven(keras.Sequential([keras.Input((8, 6)), Correlation()]))
+    assert ".conj()" in made.source
+
+
+class Recurrence(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.d = layers.Dense(4)
+
+    def call(self, x):
+        x = self.d(x)
+        rows = tf.TensorArray(x.dtype, size=tf.shape(x)[1])
+
+        def step(i, state, rows):
+            state = tf.tanh(state + x[:, i, :])
+            return i + 1, state, rows.write(i, state)
+
+        _, _, rows = tf.while_loop(
+            lambda i, *_: i < tf.shape(x)[1], step, (tf.constant(0), tf.zeros_like(x[:, 0]), rows)
+        )
+        return tf.transpose(rows.stack(), [1, 0, 2])
+
+
+def test_a_loop_as_long_as_the_example_where_the_model_leaves_no_size_open(proven):
+    made = proven(Recurrence(), numbers(2, 3, 5))
+    assert made.source.count("torch.tanh(") == 3
+
+
+class PassesTheMode(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.d = layers.Dense(4)
+        self.o = layers.Dropout(0.5)
+
+    def call(self, x, training=None, scale=2.0):
+        return self.o(self.d(x), training=training) * scale
+
+
+class ByPosition(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.part = PassesTheMode()
+
+    def call(self, x, training=None):
+        return self.part(x, training, scale=3.0)
+
+
+def test_the_mode_may_be_passed_by_position():
+    """Keras itself takes it so in a plain call only, so that there is no proof of it."""
+    made = diglot.translate(ByPosition(), numbers(2, 5), to="torch")
+    assert "return self.o(self.d(x)) * 3" in made.source
