@@ -178,3 +178,15 @@ def test_a_state_that_is_lost_is_found(tmp_path):
     proof = diglot.prove(diglot.load(tmp_path))
     assert proof.verdict == "differs"
     assert "a call changes it" in str(proof.first_divergence)
+
+
+def test_a_call_that_ends_midway_leaves_no_trace():
+    """PyTorch's batch norm cannot train on one value; those before it in the model have counted the call by then."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((8, 8, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3)(inputs)))
+    x = layers.BatchNormalization()(layers.Dense(5)(layers.Flatten()(x)))
+    proof = diglot.prove(diglot.translate(keras.Model(inputs, x), to="torch"), thorough=False)
+    assert proof, str(proof)

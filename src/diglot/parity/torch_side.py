@@ -146,11 +146,12 @@ class TorchModel:
         their values."""
         kept = self._buffers()
         self._mode(training)
-        with computing(self.dtype), torch.no_grad():
-            torch.manual_seed(noise)
-            results = [_numpy(tensor) for tensor in self.forward(self.tensors(inputs))]
-        self.load(kept)
-        return results
+        try:
+            with computing(self.dtype), torch.no_grad():
+                torch.manual_seed(noise)
+                return [_numpy(tensor) for tensor in self.forward(self.tensors(inputs))]
+        finally:
+            self.load(kept)
 
     def counted(self, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
         """The outputs in evaluation mode, and how many operations its matrix products and
@@ -211,6 +212,8 @@ class TorchModel:
         arguments = [leaf.clone() for leaf in leaves]
         grad = torch.enable_grad() if gradients else torch.no_grad()
         with contextlib.ExitStack() as stack:
+            # Where it cannot go on, too: a batch norm early in the model may have counted the call already.
+            stack.callback(self.load, kept)
             stack.callback(self._watch(run, set(modules), module_inputs, training))
             for context in (computing(self.dtype), grad):
                 stack.enter_context(context)
@@ -218,13 +221,12 @@ class TorchModel:
             run.outputs = [_numpy(output) for output in outputs]
             if gradients:
                 self._differentiate(run, outputs, floats, seed)
-        after = self._buffers()
+            after = self._buffers()
         run.buffers = {
             name: array
             for name, array in after.items()
             if training or name not in kept or not np.array_equal(array, kept[name])
         }
-        self.load(kept)
         return run
 
     def under_variants(

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ class KerasSession:
         wanted = {pair.target: pair.paths for pair in self.weight_map.modules}
         # What is generated returns nothing but what is read.
         wanted = wanted if self.weight_map.to_torch else {}
-        with capture.recording(watched, wanted) as recorder:
+        with _given_back(kept), capture.recording(watched, wanted) as recorder:
 
             def forward(tensors: Any) -> tuple[Any, Any]:
                 outputs = self._outputs(self._call(list(tensors), training))
@@ -253,15 +253,13 @@ class KerasSession:
                 tensors = [ops.convert_to_tensor(array) for array in inputs]
                 outputs = self._outputs(self._call(tensors, training))
                 calls, by_variable, by_input = recorder.calls, [], []
-        arrays = {f"output:{i}": _numpy(output) for i, output in enumerate(outputs)}
-        arrays |= {f"grad:{n}": g for n, g in zip(trained, by_variable, strict=False)}
-        arrays |= {f"input_grad:{i}": g for i, g in enumerate(by_input) if g is not None}
-        before = {id(variable): value for variable, value in kept}
-        for name, array in self.get_weights(changing_only=True).items():
-            if training or not np.array_equal(array, before[id(self.variables[name])]):
-                arrays[f"buffer:{name}"] = array
-        for variable, value in kept:
-            variable.assign(value)
+            arrays = {f"output:{i}": _numpy(output) for i, output in enumerate(outputs)}
+            arrays |= {f"grad:{n}": g for n, g in zip(trained, by_variable, strict=False)}
+            arrays |= {f"input_grad:{i}": g for i, g in enumerate(by_input) if g is not None}
+            before = {id(variable): value for variable, value in kept}
+            for name, array in self.get_weights(changing_only=True).items():
+                if training or not np.array_equal(array, before[id(self.variables[name])]):
+                    arrays[f"buffer:{name}"] = array
         return arrays | self._module_arrays(calls, module_inputs)
 
     def _module_arrays(self, calls: list[Any], module_inputs: bool) -> dict[str, np.ndarray]:
@@ -344,6 +342,16 @@ class KerasSession:
         """Class and settings of the layer at a target path, as far as JSON can hold them."""
         layer = self._layers.get(path)
         return {} if layer is None else describe_layer(layer)
+
+
+@contextlib.contextmanager
+def _given_back(kept: list[tuple[Any, np.ndarray]]) -> Iterator[None]:
+    """Variables get their values back after a call, also after one that came to an end midway."""
+    try:
+        yield
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
 
 
 class _Untracked:
