@@ -1,10 +1,14 @@
 """Stages of a network that differ in depth, width and whether they begin with a downsampling: one class."""
 
+import ast
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from torch import nn
 
 import diglot
+from diglot.codegen.rows import parameters
 
 
 class Block(nn.Module):
@@ -52,3 +56,16 @@ def test_one_class_for_stages_of_any_depth():
     assert "if self.downsample is not None:\n            x = self.downsample(x)" in (
         translation.source
     )
+
+
+def test_a_size_is_not_named_like_another_that_a_class_within_has_named():
+    """Before, both were ``hidden_channels``, and the second one's numbers stood for both."""
+    params = {"out_channels": [128, 192], "out_channels_2": [64, 128], "hidden_channels": [64, 256]}
+    made = ast.parse("Inner(128, 64, 64)", mode="eval").body
+    places = {0: "out_channels", 1: "hidden_channels", 2: "out_channels_2"}
+    renamed, at = parameters(params, places, [SimpleNamespace(inits=[("inner", made)])])
+    assert {at[p]: renamed[at[p]] for p in at} == {
+        "hidden_channels_2": [128, 192],
+        "hidden_channels": [64, 256],
+        "out_channels": [64, 128],
+    }

@@ -100,3 +100,30 @@ def test_gelu_is_exact_in_float64(approximate):
     assert used["gelu"] == 2
     assert np.abs(found.numpy() - expected).max() < 1e-15
     assert np.abs(raw.numpy() - expected).max() < 1e-15
+
+
+class Response(layers.Layer):
+    def call(self, x):
+        return tf.nn.lrn(x, depth_radius=1, alpha=1e-2, beta=0.75)
+
+
+def test_ops_that_tensorflow_has_in_float32_only():
+    """Pooling of volumes, and the response norm, by whatever name the model has them."""
+    volumes = keras.Input((7, 6, 8, 2))
+    x = layers.AveragePooling3D(2)(layers.MaxPooling3D(3, strides=1, padding="same")(volumes))
+    images = keras.Input((5, 4, 6))
+    model = keras.Model([volumes, images], [x, Response()(images)])
+    rng = np.random.default_rng(0)
+    given = [rng.standard_normal((2, *v.shape[1:])).astype("float32") for v in (volumes, images)]
+    single = [y.numpy() for y in model(given)]
+    set_width("float64")
+    widened = Widened(model)
+    try:
+        with wide_literals():
+            wide = model([v.astype("float64") for v in given])
+    finally:
+        widened.restore()
+        set_width("float32")
+    for ours, theirs in zip(wide, single, strict=True):
+        assert ours.dtype.name == "float64"
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)

@@ -117,7 +117,8 @@ def parameters(
         if len(outs) > 1 and last is not None:
             for name in outs:
                 wish = f"out_{size}" if name == last else f"hidden_{size}"
-                renamed[name] = unique(wish, set(renamed.values()))
+                # A class within may have a parameter of that name, which was taken over.
+                renamed[name] = unique(wish, {*params, *renamed.values()} - set(outs))
     if "num_features" in params and "in_channels" not in params:
         renamed["num_features"] = "in_channels"  # a norm stands first
     order = {n: (_rank(renamed.get(n, n)), i) for i, n in enumerate(params)}
