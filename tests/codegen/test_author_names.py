@@ -73,3 +73,34 @@ def test_several_results_are_returned_without_brackets():
 )
 def test_class_names_in_snake_case(name, wanted):
     assert names.snake(name) == wanted
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x, y):
+        x = self.linear(x) * y
+        return x, torch.tanh(x)
+
+
+class Aside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.pair = nn.Linear(4, 4), nn.Linear(4, 4), Pair()
+
+    def forward(self, a, b):
+        x = self.first(a)
+        kept = x
+        x = self.second(b)
+        other = x
+        x, s = self.pair(kept, x)
+        return x + other * s
+
+
+def test_a_name_is_not_free_for_the_statement_that_reads_it():
+    """Before, ``kept = x`` stood a second time, in front of the call that reads the first."""
+    made = diglot.translate(Aside(), (torch.randn(2, 4), torch.randn(2, 4)))
+    assert "        other = x\n        x, s = self.pair(kept, x)\n" in made.source
+    assert diglot.prove(made), made.source

@@ -4,6 +4,7 @@ variables of TensorFlow's own, numbers counted in floats."""
 import keras
 import numpy as np
 import pytest
+import there_and_back
 from keras import layers, ops
 
 tf = pytest.importorskip("tensorflow")
@@ -195,3 +196,48 @@ def test_the_mode_may_be_passed_by_position():
     """Keras itself takes it so in a plain call only, so that there is no proof of it."""
     made = diglot.translate(ByPosition(), numbers(2, 5), to="torch")
     assert "return self.o(self.d(x)) * 3" in made.source
+
+
+class Encoder(layers.Layer):
+    """As vit-keras has it: the parts' names say which of the blocks they are in."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+
+    def build(self, shape):
+        self.mlp = keras.Sequential(
+            [
+                layers.Dense(self.width, name=f"{self.name}_Dense_0"),
+                layers.Activation("tanh"),
+                layers.Dropout(0.1),
+                layers.Dense(shape[-1], name=f"{self.name}_Dense_1"),
+                layers.Dropout(0.1),
+            ],
+            name="MlpBlock_3",
+        )
+        self.mlp.build(shape)
+
+    def call(self, x):
+        return x + self.mlp(x)
+
+
+def encoders():
+    x = inputs = keras.Input((5,))
+    for number in range(3):
+        x = Encoder(7, name=f"Transformer_encoderblock_{number}")(x)
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def test_models_that_layers_make_for_themselves_are_one_class(proven):
+    made = proven(encoders())
+    assert made.source.count("(nn.Module)") == 3, made.source
+    assert "self.Dense_1(self.dropout(torch.tanh(self.Dense_0(inputs))))" in made.source
+
+
+def test_they_come_back_under_their_names():
+    model = encoders()
+    _, back, inputs = there_and_back.to_torch_and_back(model)
+    ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
+    assert there_and_back.largest_gap(ours, theirs) < 1e-6
+    assert not there_and_back.keras_differences(model, back.model)

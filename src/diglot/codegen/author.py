@@ -154,6 +154,12 @@ def written_class(cls: type) -> type:
     return getattr(cls, "source_class", cls)
 
 
+def has_own_body(cls: type) -> bool:
+    """Tell whether the author wrote what a module does: a Functional model's class only says how it is put together."""
+    methods = [getattr(written_class(cls), name, None) for name in ("forward", "call")]
+    return any(m is not None and not m.__module__.startswith(("keras.", "torch.")) for m in methods)
+
+
 @functools.lru_cache(maxsize=512)
 def class_location(cls: type) -> tuple[str, int, int] | None:
     """Return ``(file, first line, last line)`` of a class, or ``None`` where there is no source."""

@@ -261,6 +261,8 @@ class Classes:
     ) -> str:
         """Name a parameter as the author did: by what is passed to the layer, then by an equal value."""
         attribute, slot = context
+        if slot == "name" and attribute:
+            return names.local(f"{attribute}_name".lower())
         if _is_flag(context, values):
             held = None if attribute else self._held_by_modules(instances, values)
             return self.program.dialect.attribute(attribute or held or "residual")

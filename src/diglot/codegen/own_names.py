@@ -1,6 +1,7 @@
 """The names that layers had in the Keras model that a source was translated from, written where Keras gives others.
 
-``self.hidden = layers.Dense(5, name="hidden1")``. A layer of a class has one name in all instances, or none is written.
+``self.hidden = layers.Dense(5, name="hidden1")``. A layer of a class has one name in all instances, or none is written;
+in the layers of the user's own of a Functional model each instance is given its names.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class OwnNames:
 
     def __init__(self, hub: Hub) -> None:
         self._given, self._automatic = hub.layer_names, hub.automatic_names
+        self._own_layers = hub.own_layers
         self._alike: dict[Any, set[str]] = {}
         if self._given or self._automatic:
             for region in hub.root.walk():
@@ -34,8 +36,14 @@ class OwnNames:
             return None
         own = member.child.path.removeprefix(f"{region.path}.") if member.child else member.source
         paths = self._alike.get(region.cls or region.class_name, {region.path})
-        names = {self._name(".".join(filter(None, [path, own])), made) for path in paths}
-        return names.pop() if len(names) == 1 else None
+        names = {p: self._name(".".join(filter(None, [p, own])), made) for p in paths}
+        if len(set(names.values())) > 1 and None not in names.values() and self._in_own(region):
+            return names[region.path]  # which the class is given
+        return next(iter(names.values())) if len(set(names.values())) == 1 else None
+
+    def _in_own(self, region: Call) -> bool:
+        """Tell whether a region is in a layer of the user's own, which the program makes by a class."""
+        return any(region.path == p or region.path.startswith(f"{p}.") for p in self._own_layers)
 
     def _name(self, path: str, made: ast.Call) -> str | None:
         if path in self._given:

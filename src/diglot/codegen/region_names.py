@@ -182,8 +182,10 @@ class NameWriter:
             self._flush_readers(wanted)
             self._save_sizes(held)
             return wanted
-        aside = self._author_copy(wanted) if isinstance(held, fx.Node) else None
-        if aside and self._is_dead(aside):
+        # What was read for the last time may have been read by the statement that is being made.
+        free = (c for c in self._author_copies(wanted) if c not in names_in(made))
+        aside = next(free, None)
+        if aside is not None:
             self._flush_readers(aside)
             self.push(assignment(aside, ast.Name(wanted, ast.Load())), None)
             self.holder[aside] = held
@@ -204,16 +206,16 @@ class NameWriter:
         wanted = names.local(name)
         if self._is_dead(wanted):
             return False
-        aside = self._author_copy(wanted) if isinstance(self.holder[wanted], fx.Node) else None
-        return aside is None or not self._is_dead(aside)
+        return not self._author_copies(wanted)
 
-    def _author_copy(self: RegionWriter, name: str) -> str | None:
-        location = author.class_location(self.call.cls) if self.call.cls else None
-        if location is None:
-            return None
-        for copy in author.copies(*location).get(name, []):
-            return names.local(copy)
-        return None
+    def _author_copies(self: RegionWriter, name: str) -> list[str]:
+        """The names that the author gave to a variable's value besides, which are free by now."""
+        cls = self.call.cls
+        location = author.class_location(cls) if cls and author.has_own_body(cls) else None
+        if location is None or not isinstance(self.holder.get(name), fx.Node):
+            return []
+        copies = [names.local(copy) for copy in author.copies(*location).get(name, [])]
+        return [copy for copy in copies if copy != name and self._is_dead(copy)]
 
     def _flush_readers(self: RegionWriter, name: str) -> None:
         """Write out unread inline expressions that read a variable about to change."""

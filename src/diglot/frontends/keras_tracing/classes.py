@@ -11,6 +11,8 @@ from keras import Layer, Sequential
 from keras.src.models.functional import Functional
 from torch import nn
 
+from diglot.frontends.keras_tracing.groups import is_automatic
+
 
 class Running:
     """What a mirror module's ``forward`` does; set by :mod:`diglot.frontends.keras_tracing.calls`."""
@@ -57,8 +59,9 @@ def parameters(layer: Layer) -> list[inspect.Parameter]:
     return [p for name, p in list(signature.parameters.items())[1:] if name != "training"]
 
 
-def mirror_class(layer: Layer, base: type[nn.Module]) -> type[nn.Module]:
-    """Return the class of a layer's module: cached by the source's class, or by the model for Functional ones."""
+def mirror_class(layer: Layer, base: type[nn.Module], *, part: bool = False) -> type[nn.Module]:
+    """Return the class of a layer's module: cached by the source's class. A Functional model has one of its own; as a
+    ``part`` that each of an author's layers makes for itself, the one that is called so."""
     cls = type(layer)
     if isinstance(layer, (Functional, Sequential)) and cls.__name__ in (
         "Functional",
@@ -66,8 +69,10 @@ def mirror_class(layer: Layer, base: type[nn.Module]) -> type[nn.Module]:
         "Model",
     ):
         unnamed = re.fullmatch(r"functional(_\d+)?", layer.name)
-        name = "Net" if unnamed else _camel(layer.name)
-        return made_class(name, cls, base, tuple(parameters(layer)))
+        said = re.sub(r"_\d+$", "", layer.name) if part and is_automatic(layer) else layer.name
+        name = "Net" if unnamed else _camel(said)
+        make = _part if part else made_class
+        return make(name, cls, base, tuple(parameters(layer)))
     return _cached(cls, base, tuple(parameters(layer)))
 
 
@@ -82,6 +87,13 @@ def take_apart(module: nn.Module, names: list[str], structure: str) -> None:
         parts = tuple(inspect.Parameter(name, kind) for name in names)
         module.__class__ = made_class(cls.__name__, cls.source_class, cls.__base__, parts)
         module.taken_apart = structure  # type: ignore[assignment]
+
+
+@functools.cache
+def _part(
+    name: str, cls: type, base: type[nn.Module], given: tuple[inspect.Parameter, ...]
+) -> type[nn.Module]:
+    return made_class(name, cls, base, given)
 
 
 @functools.cache

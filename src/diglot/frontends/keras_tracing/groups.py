@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from diglot.frontends.keras_tracing.graph import Item, Step, flat
@@ -51,6 +53,29 @@ def is_automatic(operation: Any) -> bool:
     from keras.src.utils.naming import to_snake_case
 
     return re.sub(r"_\d+$", "", operation.name) == to_snake_case(type(operation).__name__)
+
+
+def own_names(layers: Sequence[Any]) -> list[str]:
+    """The names of a model's layers as one of its kind would have them alone.
+
+    Automatic names are counted from the start, and what the author's names say of which of several it is
+    (``encoder_3_dense_0``) is left out: models of a kind are one class.
+    """
+    said = [layer.name for layer in layers if not is_automatic(layer)]
+    heads = [h for h in numbered_prefixes(said[0]) if len(said) > 1] if said else []
+    shared = [h for h in heads if all(_SEPARATOR.match(n, len(h)) for n in said if n.startswith(h))]
+    shared = [h for h in shared if all(n.startswith(h) for n in said)]
+    cut = len(shared[-1]) + 1 if shared else 0
+    counts: Counter[str] = Counter()
+    made = []
+    for layer in layers:
+        if not is_automatic(layer):
+            made.append(layer.name[cut:])
+            continue
+        kind = re.sub(r"_\d+$", "", layer.name)
+        made.append(f"{kind}_{counts[kind]}" if counts[kind] else kind)
+        counts[kind] += 1
+    return made
 
 
 def numbered_prefixes(name: str) -> list[str]:

@@ -21,7 +21,7 @@ from diglot.frontends.keras_tracing import super_calls
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
 from diglot.frontends.keras_tracing.graph import Block, runs_its_graph, steps_of
-from diglot.frontends.keras_tracing.groups import is_automatic
+from diglot.frontends.keras_tracing.groups import is_automatic, own_names
 from diglot.frontends.keras_tracing.known_blocks import KnownBlocks
 from diglot.frontends.keras_tracing.known_tree import known_plan
 from diglot.frontends.keras_tracing.lent import FREE, free_weight, holders_own, lend, lend_free
@@ -297,7 +297,8 @@ class Tree(Weights):
         items = self._items(children, path) if chain and known is None else None
         indexed = isinstance(layer, Sequential) and all(is_automatic(c) for _, c, _ in children)
         sequence = known.is_sequence if known is not None else bool(indexed or items)
-        cls = mirror_class(layer, nn.Sequential if sequence else nn.Module)
+        part = any(not isinstance(holder, (Functional, Sequential)) for holder in self._within[:-1])
+        cls = mirror_class(layer, nn.Sequential if sequence else nn.Module, part=part)
         module = cls()
         module.source_path, module.is_known = path, known is not None
         module.__dict__["source_layer"] = (
@@ -371,12 +372,13 @@ class Tree(Weights):
             # An author's layer makes its parts anew when it is loaded: their automatic names are others then.
             models = (Functional, Sequential)
             anew = any(not isinstance(holder, models) for holder in self._within)
-            for place, child in _as_called(layer):
-                if type(child).__name__ != "InputLayer":
-                    name = identifier(child.name, taken)
-                    taken.add(name)
-                    numbered = anew and is_automatic(child)
-                    yield (name,), child, f"layers.{place}" if numbered else child.name
+            children = [(p, c) for p, c in _as_called(layer) if type(c).__name__ != "InputLayer"]
+            names = own_names([c for _, c in children]) if anew else [c.name for _, c in children]
+            for name, (place, child) in zip(names, children, strict=True):
+                name = identifier(name, taken)
+                taken.add(name)
+                numbered = anew and is_automatic(child)
+                yield (name,), child, f"layers.{place}" if numbered else child.name
             return
         seen: set[int] = set()
         for path, child in named_members(layer, Layer):
