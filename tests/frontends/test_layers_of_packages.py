@@ -241,3 +241,47 @@ def test_they_come_back_under_their_names():
     ours, theirs = (there_and_back.keras_outputs(m, inputs) for m in (model, back.model))
     assert there_and_back.largest_gap(ours, theirs) < 1e-6
     assert not there_and_back.keras_differences(model, back.model)
+
+
+class FixedDropout(layers.Dropout):
+    """Of the package efficientnet: a method that Keras had before this one."""
+
+    def _get_noise_shape(self, inputs):
+        return tuple(self.noise_shape)
+
+
+class DropPath(layers.Layer):
+    def __init__(self, drop_path):
+        super().__init__()
+        self.drop_path = drop_path
+        self.d = layers.Dense(4)
+
+    def call(self, x, training=None):
+        x = self.d(inputs=x)  # by keyword
+        if training:
+            kept = 1 - self.drop_path
+            drawn = kept + tf.random.uniform((tf.shape(x)[0], 1, 1), 0, 1)
+            return x / kept * tf.floor(drawn)
+        return x
+
+
+class SharedNoise(DropPath):
+    def call(self, x, training=None):
+        x = self.d(x)
+        if training:
+            x = tf.nn.dropout(x, self.drop_path, noise_shape=[tf.shape(x)[0], 1, 1])
+        return x
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: FixedDropout(0.3, noise_shape=(None, 1, 1)), lambda: DropPath(0.3)]
+)
+def test_stochastic_depth_of_other_peoples_is_a_drop_path(proven, make):
+    inputs = keras.Input((3, 4))
+    made = proven(keras.Model(inputs, inputs + make()(layers.Dense(4)(inputs))))
+    assert "DropPath(0.3)" in made.source, made.source
+
+
+def test_noise_that_is_shared_is_dropout(proven):
+    made = proven(keras.Sequential([keras.Input((3, 5)), SharedNoise(0.3)]))
+    assert "torch.rand" not in made.source and "F.dropout(" in made.source

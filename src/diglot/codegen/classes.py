@@ -45,7 +45,7 @@ class Classes:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.classes: list[LayerClass] = []
-        self.taken: set[str] = set()
+        self.taken: set[str] = set(program.helpers)  # which are classes beside these
         self._of_path: dict[str, tuple[LayerClass, Instance]] = {}
         self._sequences: dict[str, list[tuple[ast.expr, Any]]] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,12 +40,13 @@ def no_dropout(model: Any) -> Iterator[None]:
 
     changed: list[tuple[Any, str, Any]] = []
     for layer in model._flatten_layers() if model is not None else ():
-        for name in DROPOUT_ATTRIBUTES:
-            # Its own attributes only: a property of the name reads one of them.
-            value = vars(layer).get(name)
-            if isinstance(value, float) and 0.0 < value <= 1.0:
+        own = not type(layer).__module__.startswith("keras.")
+        # Its own attributes only: a property of the name reads one of them.
+        for name, value in list(vars(layer).items()):
+            to = _without_dropout(name, own)
+            if to is not None and isinstance(value, float) and 0.0 < value <= 1.0:
                 changed.append((layer, name, value))
-                setattr(layer, name, 0.0)
+                setattr(layer, name, to)
     replaced = [(place, "dropout", keep) for place in (keras.random, module, backend.random)]
     # Keras's own layers and initializers draw through `module`; model.py goes by the public name.
     replaced += [(keras.random, "normal", normal), (keras.random, "uniform", uniform)]
@@ -59,6 +61,17 @@ def no_dropout(model: Any) -> Iterator[None]:
     finally:
         for layer, name, value in changed:
             setattr(layer, name, value)
+
+
+def _without_dropout(name: str, own: bool) -> float | None:
+    """What an attribute that says how much is dropped, or kept, is where nothing is; None for any other.
+
+    Authors (``own``) who write stochastic depth themselves call it ``drop_path_rate``, ``survival_prob``…
+    """
+    if name in DROPOUT_ATTRIBUTES or (own and "drop" in name and not name.startswith("_")):
+        return 0.0
+    kept = own and re.search(r"(keep|survival)_?(prob|rate)", name) is not None
+    return 1.0 if kept else None
 
 
 @contextlib.contextmanager

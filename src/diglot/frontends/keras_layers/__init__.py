@@ -44,12 +44,15 @@ def _of_class(cls: type) -> LayerRecord | None:
     load()
     if cls.__name__ in CARRIED and is_carried(cls):
         return CARRIED[cls.__name__]
+    own: set[str] = set()
     for base in cls.__mro__:
         record = TABLE.get(base.__name__)
         if record is not None and getattr(keras.layers, base.__name__, None) is base:
-            return record
-        if _computes(base) or base is keras.layers.Layer:
+            # What Keras's class does not have, it does not call (a method of a Keras before this one, say).
+            return None if any(hasattr(base, name) for name in own) else record
+        if base is keras.layers.Layer:
             return None
+        own |= _functions(base) - _HARMLESS
     return None
 
 
@@ -61,10 +64,9 @@ _HARMLESS = frozenset(
 )
 
 
-def _computes(cls: type) -> bool:
-    """Whether a subclass of a Keras layer says itself what is computed: it is a layer of the author's, then."""
-    functions = {n for n, v in vars(cls).items() if callable(v) and not isinstance(v, type)}
-    return bool(functions - _HARMLESS)
+def _functions(cls: type) -> set[str]:
+    """The functions that a class itself defines."""
+    return {n for n, v in vars(cls).items() if callable(v) and not isinstance(v, type)}
 
 
 def extended(layer: Any) -> tuple[type, LayerRecord] | None:
@@ -82,7 +84,7 @@ def extended(layer: Any) -> tuple[type, LayerRecord] | None:
             fits = record.when is None or record.when(layer)
             changed = {name for name in own - _HARMLESS - {"call"} if hasattr(base, name)}
             return (base, record) if fits and "call" in own and not changed else None
-        own |= {n for n, v in vars(base).items() if callable(v) and not isinstance(v, type)}
+        own |= _functions(base)
     return None
 
 

@@ -171,8 +171,7 @@ def dropout(
     if noise_shape is None or tuple(noise_shape) == tuple(inputs.shape):
         return always_dropout(inputs, rate) if rate else inputs
     sizes = [s if n is None else n for s, n in zip(inputs.shape, noise_shape, strict=True)]
-    kept = torch.rand(sizes, dtype=inputs.dtype) >= rate
-    return torch.where(kept, inputs / (1 - rate), torch.zeros_like(inputs))
+    return inputs * always_dropout(torch.ones(sizes, dtype=inputs.dtype), rate)
 
 
 @op("core.cond")

@@ -255,6 +255,9 @@ class Trace:
         run = LayerCall(
             layer, module, path or "", forced, _convert, Mode(self._modules[-1]), self._beside(path)
         )
+        first = next(iter(inspect.signature(layer.call).parameters), None)
+        if not args and first in kwargs:  # `layer(inputs=x)`
+            args, kwargs = (kwargs[first],), {n: v for n, v in kwargs.items() if n != first}
         plain_args, plain_kwargs = unwrap(args), unwrap(kwargs)
         if record.call is None:
             assert module is not None  # a record has one or the other

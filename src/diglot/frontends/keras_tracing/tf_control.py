@@ -25,6 +25,7 @@ from diglot.frontends.keras_tracing.tensor import (
     is_variable,
 )
 from diglot.frontends.tensorflow import values
+from diglot.frontends.unconditional import always_dropout
 
 MOST_STEPS = 256
 """A loop of more steps is not written out."""
@@ -385,6 +386,19 @@ def _normalize(
     return Tracer(F.normalize(as_torch(x), dim=axis, eps=epsilon**0.5))
 
 
+def _dropout(
+    x: Any, rate: Any = None, noise_shape: Any = None, seed: Any = None, name: Any = None, **_: Any
+) -> Any:
+    """Dropout whose noise is shared along the axes that ``noise_shape`` holds a 1 for."""
+    value = as_torch(x)
+    if type(rate) is not float or noise_shape is None:
+        return NotImplemented
+    sizes = [s.number if isinstance(s, Size) else s for s in noise_shape]
+    if not all(isinstance(s, (int, torch.SymInt)) for s in sizes):
+        return NotImplemented
+    return Tracer(value * always_dropout(torch.ones(sizes, dtype=value.dtype), rate))
+
+
 _PYTHON = (
     "it runs Python code on values, which no exported program can hold: write it with tf's ops"
 )
@@ -402,6 +416,7 @@ _CONTROL: dict[str, Callable] = {
 }
 _SHORT: dict[str, Callable] = {
     **_CONTROL,
+    "dropout": _dropout,
     "gelu": _gelu,
     "silu": _silu,
     "swish": _silu,
