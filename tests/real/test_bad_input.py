@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import refused
+from marking import swept
 from real_models import MODELS, ROOT, translated
 
 import diglot
@@ -154,7 +155,10 @@ def test_a_wrong_input_is_told(here, tmp_path, given, told):
 
 @pytest.mark.parametrize(
     ("source", "package", "extra"),
-    [("timm:resnet18", "timm", "timm"), ("hf:some/model", "transformers", "hf")],
+    swept(
+        [("timm:resnet18", "timm", "timm"), ("hf:some/model", "transformers", "hf")],
+        {"timm:resnet18"},
+    ),
 )
 def test_a_missing_extra_is_named_with_the_command(tmp_path, source, package, extra):
     code = (

@@ -21,7 +21,8 @@ CASES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAC
 
 
 @pytest.mark.parametrize(
-    "factory", swept(CASES, {"make_mobilenetv3", "make_efficientnet", "make_convnext"})
+    "factory",
+    swept(CASES, {"make_mobilenetv3", "make_efficientnet", "make_convnext", "make_resnet18"}),
 )
 def test_it_is_proven_and_works_in_a_fresh_python(factory):
     result = translated("timm_models", factory)

@@ -13,29 +13,9 @@ from diglot.codegen.pipeline import to_torch
 from diglot.errors import Unsupported
 from diglot.frontends.capture import capture
 from diglot.parity.torch_modes import copy_model
-from diglot.rules import registry
-
-#: As in test_samples.py: small batches are seldom exported twice.
-BATCH = 8
-#: Made by passes that bring a hub to what Keras has: a program in PyTorch never meets them.
-SKIPPED = {
-    "diglot.by_mode.default",
-    "diglot.row_dropout.default",
-}
 
 
-def _batches():
-    families = {}
-    for rule in registry().values():
-        if rule.topic != "Randomness" and rule.op not in SKIPPED:
-            families.setdefault(rule.family, []).append(rule)
-    for family, rules in sorted(families.items()):
-        found = samples.cases(rules)
-        for start in range(0, len(found), BATCH):
-            yield pytest.param(found[start : start + BATCH], id=f"{family}-{start // BATCH + 1}")
-
-
-@pytest.mark.parametrize("batch", _batches())
+@pytest.mark.parametrize("batch", samples.batches(of_torch=True))
 def test_same_function(batch, tmp_path):
     wrong = _run(batch, tmp_path)
     assert not wrong, "\n".join(f"{case}\n    {what}" for case, what in wrong.items())
@@ -64,9 +44,8 @@ def _built(source, folder):
 
 
 def _compare(batch, folder):
-    model, inputs = samples.build(batch, folder)
-    narrow = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
-    hub, _ = capture(model, narrow, None, "torch")
+    with samples.exported(batch, folder) as (model, inputs, narrow):
+        hub, _ = capture(model, narrow, None, "torch")
     written = to_torch(hub, model)
     made = _built(written.source, folder)
     state = dict(model.named_parameters()) | dict(model.named_buffers())

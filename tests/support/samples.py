@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import torch
 from one_op import cotangent, gap, make_input
@@ -18,12 +21,16 @@ from one_op import cotangent, gap, make_input
 import diglot
 from diglot.carrying import build_model
 from diglot.errors import Unsupported
+from diglot.frontends import torch_export
 from diglot.parity.torch_modes import computing, copy_model
-from diglot.rules import Sample
+from diglot.rules import Sample, registry
 from diglot.rules.registry import Rule
 from diglot.runtime.keras_exact import no_dropout, set_width
 
 TOLERANCE = 1e-9
+BATCH = 8
+#: Made by passes that bring a hub to what Keras has: a program in PyTorch never meets them.
+NOT_OF_TORCH = {"diglot.by_mode.default", "diglot.row_dropout.default"}
 _COUNTER = itertools.count()
 
 _HEADER = """import torch
@@ -84,6 +91,34 @@ def cases(rules: list[Rule]) -> list[Case]:
     return found
 
 
+def _always_refused(rule: Rule) -> bool:
+    return rule.refuse is not None and rule.topic == "Randomness"
+
+
+def always_refused() -> list[Rule]:
+    """The rules for what no program can repeat."""
+    return [rule for rule in registry().values() if _always_refused(rule)]
+
+
+def batches(*, of_torch: bool = False) -> Iterator[Any]:
+    """The samples of all rules, family by family, as parameters of a test; or those that PyTorch programs can hold.
+
+    One sample with a size that decides something has its whole batch exported twice: small batches are faster.
+    """
+    families: dict[tuple[str, bool], list[Rule]] = {}
+    for rule in registry().values():
+        if not _always_refused(rule):
+            held = rule.topic != "Randomness" and rule.op not in NOT_OF_TORCH
+            families.setdefault((rule.family, held), []).append(rule)
+    for (family, held), rules in sorted(families.items()):
+        found = cases(rules)
+        for start in range(0, len(found), BATCH) if held or not of_torch else ():
+            name = f"{family}{'' if held else '-keras'}-{start // BATCH + 1}"
+            # The test of the other page then finds the same batch exported.
+            mark = pytest.mark.xdist_group(f"samples-{name}")
+            yield pytest.param(found[start : start + BATCH], id=name, marks=mark)
+
+
 def _module_of(text: str, folder: Path) -> Any:
     name = f"samples_{next(_COUNTER)}"
     path = folder / f"{name}.py"
@@ -120,6 +155,31 @@ def build(batch: list[Case], folder: Path) -> tuple[torch.nn.Module, dict[str, t
     return model.eval(), inputs
 
 
+_LAST: dict[tuple[str, ...], Any] = {}
+
+
+@contextlib.contextmanager
+def exported(batch: list[Case], folder: Path) -> Iterator[tuple[torch.nn.Module, dict, dict]]:
+    """A batch's model, and its inputs in float64 and in float32; whoever captures it finds it exported already.
+
+    The last batch is kept: it is written in Keras by one test and in PyTorch by the next.
+    """
+    key = tuple(str(case) for case in batch)
+    original = torch_export.export
+    if key not in _LAST:
+        model, inputs = build(batch, folder)
+        narrow = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
+        made = original(model, narrow)
+        _LAST.clear()
+        _LAST[key] = model, inputs, narrow, made
+    model, inputs, narrow, made = _LAST[key]
+    torch_export.export = lambda *_: made
+    try:
+        yield model, inputs, narrow
+    finally:
+        torch_export.export = original
+
+
 def run(batch: list[Case], folder: Path) -> dict[str, str]:
     """Translate a batch and return ``{case: what is wrong}`` for every case that differs or fails."""
     try:
@@ -138,9 +198,8 @@ def run(batch: list[Case], folder: Path) -> dict[str, str]:
 
 
 def _compare(batch: list[Case], folder: Path) -> dict[str, str]:
-    model, inputs = build(batch, folder)
-    narrow = {n: v.float() if v.is_floating_point() else v for n, v in inputs.items()}
-    translation = diglot.translate(model, narrow)
+    with exported(batch, folder) as (model, inputs, narrow):
+        translation = diglot.translate(model, narrow)
     exact = copy_model(model, torch.float64)
     expected, theirs, weights = _torch_side(exact, inputs)
     arrays = translation.target_arrays(exact)

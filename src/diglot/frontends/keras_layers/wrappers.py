@@ -78,23 +78,53 @@ own_call(
 own_call("Wrapper Layer InputSpec Input Pipeline")
 
 
+class UntiedEmbedding(torch.nn.Module):
+    """An embedding, and the linear layer that leads back from vectors to the vocabulary."""
+
+    def __init__(self, embedding: torch.nn.Module, reverse: torch.nn.Module) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.reverse = reverse
+
+
+def _reversible_module(own: Any) -> torch.nn.Module:
+    embedding = bare(torch.nn.Embedding, *own._embeddings.shape)
+    if own.tie_weights:
+        return embedding
+    rows, width = own._embeddings.shape
+    return UntiedEmbedding(embedding, bare(torch.nn.Linear, width, rows, bias=False))
+
+
 def _reversible(run: LayerCall, inputs: torch.Tensor, reverse: bool = False) -> torch.Tensor:
+    tied = run.layer.tie_weights
     if not reverse:
-        return run.module(inputs.to(torch.int64))
-    logits = F.linear(inputs, run.module.weight)
+        return (run.module if tied else run.part("embedding"))(inputs.to(torch.int64))
+    logits = F.linear(inputs, run.module.weight) if tied else run.part("reverse")(inputs)
     cap = run.layer.logit_soft_cap
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
+def _reversible_weights(own: Any) -> list[Weight]:
+    if own.tie_weights:
+        return [Weight("embeddings", "weight")]
+    reverse = Weight("reverse_embeddings", "reverse.weight", (("permute", (1, 0)),))
+    return [Weight("embeddings", "embedding.weight"), reverse]
+
+
 layer(
     "ReversibleEmbedding",
-    when=lambda own: own.tie_weights and not own.mask_zero and own.reverse_dtype is None,
-    make=lambda own: bare(torch.nn.Embedding, *own._embeddings.shape),
+    when=lambda own: not own.mask_zero and own.reverse_dtype is None,
+    make=_reversible_module,
     call=_reversible,
-    weights=lambda own: [Weight("embeddings", "weight")],
+    weights=_reversible_weights,
     samples=(
         Sample(
             lambda keras: keras.layers.ReversibleEmbedding(9, 4),
+            ("int[2,5]<9",),
+            lambda own, ids: own(own(ids), reverse=True),
+        ),
+        Sample(
+            lambda keras: keras.layers.ReversibleEmbedding(9, 4, tie_weights=False),
             ("int[2,5]<9",),
             lambda own, ids: own(own(ids), reverse=True),
         ),
