@@ -52,7 +52,9 @@ def translate_graph(
     if not isinstance(source, GraphSource):
         source = read_concrete(source)
     given = example_inputs
-    if given is not None and not isinstance(given, (list, tuple)):
+    if isinstance(given, Mapping):
+        given = _in_order(given, [spec.name for spec in source.inputs])
+    elif given is not None and not isinstance(given, (list, tuple)):
         given = [given]
     read = mirror_of(source, given)
     if given is not None:
@@ -83,6 +85,17 @@ def translate_graph(
     )
     done.held = held
     return done
+
+
+def _in_order(given: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """Example inputs by name, in the order of a graph's inputs."""
+    if set(given) != set(names):
+        raise BadInput(
+            "the example inputs do not fit the graph",
+            expected=", ".join(names),
+            received=", ".join(given) or "none",
+        )
+    return [given[name] for name in names]
 
 
 def _run_once(read: Any) -> None:

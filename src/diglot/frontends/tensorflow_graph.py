@@ -6,6 +6,7 @@ become modules, its matrix products, convolutions, normalisations and tables the
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from diglot.errors import BadInput
+from diglot.errors import BadInput, Unsupported
 from diglot.frontends.listing import Listing
 from diglot.frontends.tensorflow import (
     build,
@@ -80,6 +81,8 @@ class GraphSource:
     save: Callable[[Path], dict[str, Any]] | None = None
 
 
+#: What torch says of an example that is too small for the graph's kernels.
+_TOO_SMALL = re.compile(r"greater than actual input size|too small|smaller than kernel|negative")
 #: Of the axes of examples whose sizes are open, one after the other until no axis within the graph is 1 for it.
 _SIZES = (3, 12, 48, 192)
 
@@ -126,7 +129,13 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
             (None, *example.shape[1:]) if spec.shape is None else spec.shape
             for spec, example in zip(source.inputs, examples, strict=True)
         ]
-        lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
+        try:
+            lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
+        except Unsupported as error:
+            longer = example_inputs is None and size != _SIZES[-1]
+            if longer and any(_TOO_SMALL.search(p.hint) for p in error.problems):
+                continue
+            raise
         if example_inputs is not None or not lowered.is_short:
             break
     if example_inputs is None:

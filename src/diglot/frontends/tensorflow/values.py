@@ -140,7 +140,16 @@ def of_size(size: Any, dtype: torch.dtype) -> torch.Tensor:
 
 def bound(value: Any) -> Any:
     """A number, or a size that was cast or compared, on the host; ``None`` for what depends on the data."""
-    return getattr(value, "of_size", None) if isinstance(value, torch.Tensor) else number(value)
+    if not isinstance(value, torch.Tensor):
+        return number(value)
+    known = getattr(value, "of_sizes", None)
+    if (
+        known is not None
+        and known.size == 1
+        and isinstance(known.item(), (int, float, torch.SymInt))
+    ):
+        return known.item()
+    return getattr(value, "of_size", None)
 
 
 def tensor(value: Any, precision: Precision, like: torch.Tensor | None = None) -> torch.Tensor:

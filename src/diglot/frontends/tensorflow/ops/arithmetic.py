@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diglot.frontends.tensorflow import values
+from diglot.frontends.tensorflow import sizes, values
 from diglot.frontends.tensorflow.ops.registry import Call, Constant, Sample, op
 
 
@@ -41,11 +41,21 @@ def elementwise_host(function: Callable[[Any, Any], Any], array: Callable[..., A
 
 def pair(call: Call, x: Any, y: Any) -> tuple[Any, Any]:
     """Two operands of which at least one is a tensor; the other may be a Python number."""
+    x, y = _as_number(x, y), _as_number(y, x)
     like = next((v for v in (x, y) if isinstance(v, torch.Tensor)), None)
     x, y = call.operand(x, like), call.operand(y, like)
     if not isinstance(x, torch.Tensor) and not isinstance(y, torch.Tensor):
         x = call.tensor(Constant(np.asarray(x)) if not values.is_size(x) else x)
     return x, y
+
+
+def _as_number(value: Any, other: Any) -> Any:
+    """A tensor that is one size beside another that is not, as that size."""
+    if not isinstance(value, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return value
+    size = sizes.single(value) if value.dtype == other.dtype else None
+    alone = values.is_size(size) and value.dim() <= other.dim() and sizes.single(other) is None
+    return size if alone else value
 
 
 def _binary(*names: str, python: Callable, array: Callable, samples: tuple[Sample, ...]) -> None:

@@ -7,6 +7,7 @@ torch in float64 and float32, with dynamic sizes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diglot.frontends.tensorflow import values
+from diglot.frontends.tensorflow import sizes, values
 from diglot.frontends.tensorflow.values import Constant, Precision, Refused
 
 
@@ -128,7 +129,9 @@ def evaluate(call: Call, arguments: list[Any]) -> Any:
         result = record.host(call, *arguments)
         if result is not NotImplemented:
             return result
-    return record.run(call, *arguments)
+    made = record.run(call, *arguments)
+    host = record.run if record.host is None else record.host
+    return sizes.follow(call.op, functools.partial(host, call), arguments, made)
 
 
 def host_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
