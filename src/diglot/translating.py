@@ -458,6 +458,7 @@ def dynamic_sizes(hub: Hub) -> dict[str, Any]:
                 "name": "batch" if axis == 0 else "length" if axis == 1 else f"size_{axis}",
                 "min": 1 if low is None else low,
                 "max": high,
+                **({"multiple": m} if (m := hub.multiples.get(str(symbol), 1)) > 1 else {}),
                 "input": name,
                 "axis": axis,
                 "example": size.node.hint,

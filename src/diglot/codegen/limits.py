@@ -38,6 +38,8 @@ def _words(limit: Limit) -> str:
         words.append(f"at least {limit.low}")
     if limit.high is not None:
         words.append(f"at most {limit.high}")
+    if limit.multiple > 1:
+        words.append(f"a multiple of {limit.multiple}")
     if limit.without:
         words.append(f"any size but {' or '.join(map(str, limit.without))}")
     return ", ".join(words)

@@ -11,6 +11,7 @@ from diglot.frontends import kept_layers, listed, torch_export
 from diglot.frontends.build_hub import build, complete_ports, lay_calls
 from diglot.ir.hub import Hub
 from diglot.ir.kept_layer import KeptLayer
+from diglot.ir.sizes import size_of
 from diglot.passes import pipeline
 
 
@@ -28,6 +29,9 @@ def capture(
     program, marker, structure, names, values = torch_export.export(model, example_inputs, dynamic)
     listed.note(program.graph)
     hub = build(program, model, marker.records, structure, names)
+    for (name, axis), multiple in marker.multiples.items():
+        size = hub.inputs[hub.input_names.index(name)].meta["val"].shape[axis]
+        hub.multiples[str(size_of(size))] = multiple
     if kept:
         kept_layers.place(hub, marker.records, kept)
     pipeline.run(hub, target)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import functools
 import itertools
 import operator
 import re
@@ -43,13 +45,27 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
     the bounds leave (``size // 4 != 1`` from 8 on), says nothing.
     Any other guard fixes the sizes it speaks of.
     """
+    return {axis for fixing in fixing_guards(program, names, values) for axis in fixing.axes}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixing:
+    """A guard that fixes the sizes of some axes; ``holds`` tells whether it is fulfilled for sizes of its variables."""
+
+    axes: set[Axis]
+    holds: Callable[[Iterable[Sequence[int]]], bool]
+    variables: int
+
+
+def fixing_guards(program: ExportedProgram, names: list[str], values: list[Any]) -> list[Fixing]:
+    """The guards that :func:`guarded_axes` speaks of."""
     guards = [_named(g, names) for g in getattr(program, "_guards_code", None) or []]
     equal = _one_batch(names, values)
     for text, _ in guards:
         match = re.fullmatch(r"\(?(s_\w+)\)?==\(?(s_\w+)\)?", text)
         if match:
             equal[_root(equal, match[1])] = _root(equal, match[2])
-    found: set[Axis] = set()
+    found: list[Fixing] = []
     shortest = _shortest(program, names)
     examples = dict(zip(names, values, strict=True))
     unequal, compared, bounded = _author_compares(program)
@@ -71,8 +87,19 @@ def guarded_axes(program: ExportedProgram, names: list[str], values: list[Any]) 
         least = max(shortest.get(axis, 2) for axis in axes.values())
         longer = ([size] for size in range(least, least + _FURTHER))
         if len(variables) != 1 or not _always(text, axes, equal, longer, variables):
-            found.update(axes.values())
+            holds = functools.partial(_holds, text, axes, equal, variables)
+            found.append(Fixing(set(axes.values()), holds, len(variables)))
     return found
+
+
+def _holds(
+    text: str,
+    axes: dict[str, Axis],
+    equal: dict[str, str],
+    variables: list[str],
+    tried: Iterable[Sequence[int]],
+) -> bool:
+    return _always(text, axes, equal, tried, variables)
 
 
 def _one_batch(names: list[str], values: list[Any]) -> dict[str, str]:
@@ -132,6 +159,26 @@ def _author_compares(program: ExportedProgram) -> tuple[bool, bool, bool]:
     )
     bounded = any(r.is_Relational and not isinstance(r, (sympy.Eq, sympy.Ne)) for r in asked)
     return unequal, compared, bounded
+
+
+def asks_for_sizes(program: ExportedProgram) -> bool:
+    """Tell whether the model's own code compares sizes, but for bounds and for single sizes that it leaves out."""
+    for guard in _env_guards(program):
+        relation = guard.expr
+        single = relation.is_Relational and len(relation.free_symbols) == 1
+        bound = single and isinstance(relation, (sympy.Le, sympy.Lt, sympy.Ge, sympy.Gt))
+        if by_author(guard) and not bound and not leaves_out_numbers(relation):
+            return True
+    return False
+
+
+def _env_guards(program: ExportedProgram) -> list[Any]:
+    for node in program.graph.nodes:
+        value = node.meta.get("val") if node.op == "placeholder" else None
+        for size in value.shape if isinstance(value, torch.Tensor) else ():
+            if isinstance(size, torch.SymInt):
+                return list(size.node.shape_env.guards)
+    return []
 
 
 def _named(guard: str, names: list[str]) -> tuple[str, dict[str, Axis]]:

@@ -128,6 +128,8 @@ class Marker:
         self.model = model
         self.records: dict[int, CallRecord] = {}
         self.active = True
+        self.multiples: dict[tuple[str, int], int] = {}
+        """Of what the size of an input's axis has to be a multiple, or the model fails."""
         self._counter = itertools.count()
         self._stack: list[int] = []
         self._second = 0  # the first number of a second trace's calls
@@ -145,6 +147,15 @@ class Marker:
         self._second = next(self._counter)
         yield
         self._stack.clear()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Mark nothing within the block."""
+        self.active, before = False, self.active
+        try:
+            yield
+        finally:
+            self.active = before
 
     def forget_unmarked(self, graph: torch.fx.Graph) -> None:
         """Forget the calls of a second trace that left no mark in a graph."""
@@ -172,6 +183,8 @@ class Marker:
                 handle.remove()
 
     def _enter(self, path: str, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        if not self.active:
+            return args, kwargs
         index = next(self._counter)
         record = CallRecord(index, path, type(module), {})
         self.records[index] = record
@@ -216,6 +229,8 @@ class Marker:
         return marked
 
     def _leave(self, module: nn.Module, args: tuple, kwargs: dict, result: Any) -> Any:
+        if not self.active:
+            return result
         index = self._stack.pop()
         self.records[index].output_structure = structure_of(result)
         return map_tensors(result, lambda p, t: torch.ops.diglot.mark(t, f"{index}|out|{p}"), "")

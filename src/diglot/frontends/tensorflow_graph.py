@@ -81,24 +81,29 @@ class GraphSource:
     save: Callable[[Path], dict[str, Any]] | None = None
 
 
-#: What torch says of an example that is too small for the graph's kernels.
-_TOO_SMALL = re.compile(r"greater than actual input size|too small|smaller than kernel|negative")
-#: Of the axes of examples whose sizes are open, one after the other until no axis within the graph is 1 for it.
-_SIZES = (3, 12, 48, 192)
+#: What torch says of an example that is too small for the graph's kernels, or of sizes that do not come out even.
+_MISFIT = re.compile(
+    r"greater than actual input size|too small|smaller than kernel|negative|must match"
+)
+#: Of the axes of examples whose sizes are open, one after the other until no axis within the graph is 1 for it, and how
+#: far apart they are.
+_SIZES = ((3, 1), (12, 1), (48, 1), (192, 1), (32, 32), (128, 128))
 
 
 _BATCH = 3
 
 
-def example_tensor(spec: InputSpec, size: int, batch: int, seed: int = 0) -> torch.Tensor:
-    """A tensor for an input: floats are random, ids small, images of bytes any byte. Open sizes are ``size`` and more,
-    the first is ``batch``."""
+def example_tensor(
+    spec: InputSpec, size: int, batch: int, seed: int = 0, apart: int = 1
+) -> torch.Tensor:
+    """A tensor for an input: floats are random, ids small, images of bytes any byte. Open sizes are larger than
+    ``size`` and as far ``apart``, the first is ``batch``."""
     if spec.shape is None:
         raise BadInput(
             f"the graph does not say how many axes the input {spec.name} has",
             hint=f"give an example of it, or its value: --feed {spec.name}=1.0",
         )
-    open_sizes = [batch, *range(size + 1, size + len(spec.shape))]
+    open_sizes = [batch, *(size + apart * i for i in range(1, len(spec.shape)))]
     shape = [n if s is None else s for n, s in zip(open_sizes, spec.shape, strict=False)]
     generator = torch.Generator().manual_seed(seed)
     if spec.dtype == "bool":
@@ -123,8 +128,8 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
     open. Raises :class:`diglot.errors.Unsupported` with every op that cannot be translated, and
     :class:`diglot.errors.BadInput` where the inputs do not fit.
     """
-    for size in _SIZES:
-        examples = _examples(source, example_inputs, size)
+    for size, apart in _SIZES:
+        examples = _examples(source, example_inputs, size, apart)
         shapes = [
             (None, *example.shape[1:]) if spec.shape is None else spec.shape
             for spec, example in zip(source.inputs, examples, strict=True)
@@ -132,8 +137,8 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
         try:
             lowered = lower(source.graph, examples, shapes, recurrent.from_loop)
         except Unsupported as error:
-            longer = example_inputs is None and size != _SIZES[-1]
-            if longer and any(_TOO_SMALL.search(p.hint) for p in error.problems):
+            further = example_inputs is None and (size, apart) != _SIZES[-1]
+            if further and any(_MISFIT.search(p.hint) for p in error.problems):
                 continue
             raise
         if example_inputs is not None or not lowered.is_short:
@@ -152,11 +157,13 @@ def mirror_of(source: GraphSource, example_inputs: Sequence[Any] | None = None) 
     return Mirror(root, entries, source.inputs, names, tuple(examples), dynamic, nodes, text)
 
 
-def _examples(source: GraphSource, given: Sequence[Any] | None, size: int) -> list[torch.Tensor]:
+def _examples(
+    source: GraphSource, given: Sequence[Any] | None, size: int, apart: int
+) -> list[torch.Tensor]:
     if given is None:
         batches = any(len(spec.shape or ()) > 1 for spec in source.inputs)
         batch = _BATCH if batches else size
-        return [example_tensor(spec, size, batch, i) for i, spec in enumerate(source.inputs)]
+        return [example_tensor(spec, size, batch, i, apart) for i, spec in enumerate(source.inputs)]
     if len(given) != len(source.inputs):
         raise BadInput(
             "the example inputs do not fit the graph",
@@ -365,4 +372,4 @@ def _tf_dtype(tensor: torch.Tensor) -> Any:
 def _plain_example(tensor: torch.Tensor, shape: Sequence[int | None]) -> torch.Tensor:
     """A plain tensor of the sizes, since fake tensors belong to the tracing that made them."""
     name = str(tensor.dtype).removeprefix("torch.")
-    return example_tensor(InputSpec("input", name, tuple(shape)), _SIZES[0], _BATCH)
+    return example_tensor(InputSpec("input", name, tuple(shape)), _SIZES[0][0], _BATCH)

@@ -35,6 +35,7 @@ from diglot.frontends import (
 )
 from diglot.frontends.guards import guarded_axes
 from diglot.frontends.marks import Marker
+from diglot.frontends.multiples import multiples
 
 
 def normalise_inputs(example_inputs: Any) -> tuple[str, list[str] | None, list[Any]]:
@@ -249,6 +250,11 @@ def export(
             program = _run_export(model, args, kwargs, shapes)
             fixed = guarded_axes(program, names, values)
             if fixed:
+                with marker.paused():
+                    marker.multiples = multiples(program, model, structure, names, values)
+                fixed -= marker.multiples.keys()
+            if fixed:
+                marker.multiples.clear()
                 # The model decides something by these sizes: one program can only hold one of its ways.
                 specs = [
                     {a: d for a, d in (spec or {}).items() if (name, a) not in fixed}

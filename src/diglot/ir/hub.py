@@ -148,6 +148,8 @@ class Hub:
     built: frozenset[str] = frozenset()  # weights that their layers made in ``build`` there
     own_layers: frozenset[str] = frozenset()  # modules that are layers of the user's own classes in
     # that Keras model, which is a graph of layers
+    multiples: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Of what a size, by its symbol, has to be a multiple, or the source itself fails."""
 
     def write_out(self, node: fx.Node) -> None:
         """Make a buffer a constant of the program, under the name that it had."""

@@ -34,7 +34,8 @@ class Limit:
     """The sizes of one axis of an input for which the program holds.
 
     ``low`` and ``high`` are ``None`` where nothing bounds the size; ``without`` are sizes at which the source does
-    something else. ``enforced``: beyond ``high`` an op fails by itself, in any framework.
+    something else. ``enforced``: beyond ``high`` an op fails by itself, in any framework; sizes that are no multiple
+    of ``multiple`` fail in the source, too.
     """
 
     input: fx.Node
@@ -44,6 +45,7 @@ class Limit:
     high: int | None
     without: tuple[int, ...] = ()
     enforced: bool = False
+    multiple: int = 1
 
 
 def limits(hub: Hub) -> list[Limit]:
@@ -59,12 +61,19 @@ def limits(hub: Hub) -> list[Limit]:
             low, high = bounds(hub, value)
             guards = _guards(value, size)
             without = {n for g, author in guards if author for n in _left_out(g, size)}
-            if low is None and high is None and not without:
+            multiple = hub.multiples.get(str(size), 1)
+            if low is None and high is None and not without and multiple == 1:
                 continue
             layout = node.meta.get("layout")
             at = layout.index(axis) if layout else axis
-            enforced = high is not None and _fails_beyond(hub, size, high, guards)
-            found.append(Limit(node, name, at, low, high, tuple(sorted(without)), enforced))
+            enforced = (
+                low is None and not without
+                if high is None
+                else _fails_beyond(hub, size, high, guards)
+            )
+            found.append(
+                Limit(node, name, at, low, high, tuple(sorted(without)), enforced, multiple)
+            )
     return found
 
 

