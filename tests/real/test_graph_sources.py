@@ -360,7 +360,7 @@ def test_a_live_function_is_proven_from_what_is_written_of_it(tmp_path, worker):
     live = Live()
     specs = [tf.TensorSpec([None, n], tf.float32) for n in (4, 3)]
     translation = proven(live.nested.get_concrete_function(*specs), worker)
-    assert '"c": [y * self.fixed, y + self.y]},' in translation.source
+    assert '"c": [y * self.fixed, y + self.numbers]},' in translation.source
     trained = {e.target: e.trainable for e in translation.weight_map.entries}
     assert trained == {"w": True, "w__1": True, "fixed": False}
     translation.save(tmp_path / "out")

@@ -55,17 +55,26 @@ def follow(op: str, host: Callable[..., Any], arguments: Sequence[Any], made: An
 
     ``host`` is the op on constants.
     """
-    if not isinstance(made, torch.Tensor) or not any(_remembers(a) for a in arguments):
+    parts = made if isinstance(made, tuple) else (made,)
+    tensors = all(isinstance(part, torch.Tensor) for part in parts)
+    if not tensors or not any(_remembers(a) for a in arguments):
         return made
     known = [numbers(a) for a in arguments]
-    found = None
+    found: list[np.ndarray | None] = []
     each = _EACH.get(op)
     if op == "Cast":  # what is behind the point is cut off, and sizes are not negative
-        each = (lambda a: a) if made.is_floating_point() else _rounded_down
+        each = (lambda a: a) if parts[0].is_floating_point() else _rounded_down
     if each is not None and all(k is not None for k in known):
-        found = _elementwise(each, known)
+        found = [_elementwise(each, known)]
     elif op in _MOVING:
         found = _moved(op, host, arguments, known)
+    if len(found) != len(parts):
+        return made
+    noted = tuple(_noted(part, numbers) for part, numbers in zip(parts, found, strict=True))
+    return noted if isinstance(made, tuple) else noted[0]
+
+
+def _noted(made: torch.Tensor, found: np.ndarray | None) -> Any:
     if found is None or found.shape != tuple(made.shape):
         return made
     whole = all(values.is_size(v) for v in found.flat)
@@ -99,21 +108,22 @@ def _elementwise(function: Callable[..., Any], known: Sequence[Any]) -> np.ndarr
 
 def _moved(
     op: str, host: Callable[..., Any], arguments: Sequence[Any], known: Sequence[Any]
-) -> np.ndarray | None:
+) -> list[np.ndarray | None]:
     """Where an op takes the numbers that it only moves: asked of it with their places for numbers."""
     count = _MOVING[op] or len(arguments)
     count += len(arguments) if count < 0 else 0
     if any(k is None for k in known[:count]) or not all(
         values.is_host(a) for a in arguments[count:]
     ):
-        return None
+        return []
     items: list[Any] = []
     places = []
     for array in known[:count]:
         places.append(Constant(np.arange(len(items), len(items) + array.size).reshape(array.shape)))
         items += list(array.flat)
-    found = values.array_of(host(*places, *arguments[count:]))
-    return None if found is None else _array([items[i] for i in found.flat], found.shape)
+    moved = host(*places, *arguments[count:])
+    found = [values.array_of(part) for part in (moved if isinstance(moved, tuple) else (moved,))]
+    return [None if f is None else _array([items[i] for i in f.flat], f.shape) for f in found]
 
 
 # --- arithmetic ------------------------------------------------------------------------------------------
@@ -197,5 +207,5 @@ _EACH: dict[str, Callable[..., Any]] = {
 #: Ops that move numbers, and how many of their inputs hold these (0: all, -1: all but the last).
 _MOVING = {
     "Reshape": 1, "ExpandDims": 1, "Squeeze": 1, "StridedSlice": 1, "Slice": 1, "GatherV2": 1, "Transpose": 1,
-    "Pack": 0, "ConcatV2": -1,
+    "Unpack": 1, "Pack": 0, "ConcatV2": -1,
 }  # fmt: skip

@@ -211,19 +211,22 @@ def parallel_concat(call: Call, *parts: Any) -> Any:
     return torch.cat([call.tensor(p) for p in parts], 0)
 
 
+def _unpack_host(call: Call, x: Any) -> Any:
+    if values.rank(x) == 1 and (not isinstance(x, Constant) or _is_int(x)):
+        return tuple(values.ints(x))
+    if not isinstance(x, Constant):
+        return NotImplemented
+    axis = int(call.attrs.get("axis") or 0)
+    return tuple(Constant(np.asarray(part)) for part in np.moveaxis(x.array, axis, 0))
+
+
 @op(
     "Unpack",
     samples=(Sample(lambda r, x: r.Unpack(value=x, num=3, axis=-2)[1], ("2,3,5",), fixed=True),),
-    host=lambda call, x: (
-        tuple(values.ints(x)) if values.rank(x) == 1 and not _is_float(x) else NotImplemented
-    ),
+    host=_unpack_host,
 )
 def unpack(call: Call, x: Any) -> Any:
     return tuple(call.tensor(x).unbind(int(call.attrs.get("axis") or 0)))
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Constant) and value.array.dtype.kind not in "iu"
 
 
 @op(
