@@ -31,6 +31,14 @@ def keras_unet():
     return keras.Model(inputs, layers.Conv2D(1, 1)(x))
 
 
+def deep():
+    """What is pooled five times is one pixel of the usual example."""
+    inputs = keras.Input((None, None, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    y = layers.Conv2D(4, 1)(layers.MaxPooling2D(32)(x))
+    return keras.Model(inputs, layers.Add()([x, layers.UpSampling2D(32)(y)]))
+
+
 class Unet(nn.Module):
     """One level; what is joined has the skip's size where ``fitted``."""
 
@@ -78,6 +86,13 @@ def test_a_unet_of_keras_takes_every_size_that_it_took(worker):
         made = translation.model.eval()(torch.from_numpy(image).permute(0, 3, 1, 2))
     expected = np.moveaxis(np.asarray(model(image)), -1, 1)
     np.testing.assert_allclose(made.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_examples_are_long_enough_for_sizes_to_differ_from_1(worker):
+    translation = diglot.translate(deep(), to="torch")
+    assert [about["multiple"] for about in sides(translation)] == [32, 32]
+    assert diglot.prove(translation, worker=worker).verdict == "proven"
 
 
 def test_a_unet_of_pytorch_says_which_sizes_it_takes(worker):

@@ -8,6 +8,7 @@ example's size alone. It holds for every size that the model itself takes.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from diglot.frontends.guards import Axis, asks_for_sizes, fixing_guards
+from diglot.frontends.guards import Axis, Fixing, asks_for_sizes, fixing_guards
 
 _STEPS = (2, 4, 8, 16, 32, 64, 128)
 _TRIED = (1, 2, 3, 5)
@@ -27,7 +28,7 @@ def multiples(
     """Return of what the sizes of dynamic axes have to be multiples, for those alone that guards would fix.
 
     Empty where the guards say something else, where the model's own code asks for sizes, or where the model does
-    take other sizes.
+    take sizes for which they do not hold.
     """
     fixing = fixing_guards(program, names, values)
     examples = dict(zip(names, values, strict=True))
@@ -39,29 +40,38 @@ def multiples(
             break
         sizes = [step * n for n in _TRIED]
         if all(g.holds(itertools.product(sizes, repeat=g.variables)) for g in fixing):
-            return (
-                dict.fromkeys(axes, step) if _fails(model, structure, examples, axes, step) else {}
-            )
+            fits = _fails_elsewhere(model, structure, examples, fixing, step)
+            return dict.fromkeys(axes, step) if fits else {}
     return {}
 
 
-def _fails(
-    model: nn.Module, structure: str, examples: dict[str, Any], axes: list[Axis], step: int
+def _fails_elsewhere(
+    model: nn.Module,
+    structure: str,
+    examples: dict[str, Any],
+    fixing: Sequence[Fixing],
+    step: int,
 ) -> bool:
-    """Tell whether a model takes larger multiples of ``step`` and nothing between, by shapes alone."""
+    """Tell whether a model takes larger multiples of ``step`` and fails where the guards do, by shapes alone."""
+    axes = sorted({axis for guard in fixing for axis in guard.axes})
 
-    def grown(by: int, among: list[Axis]) -> bool:
+    def takes(by: int, among: list[Axis]) -> bool:
         given = dict(examples)
         for name, axis in among:
             rows = torch.arange(given[name].shape[axis] + by) % given[name].shape[axis]
             given[name] = given[name].index_select(axis, rows)
         return _runs(model, structure, given)
 
-    between = [2**i for i in range(step.bit_length() - 1)]
+    def holds(by: int, axis: Axis) -> bool:
+        size = examples[axis[0]].shape[axis[1]] + by
+        about = [guard for guard in fixing if axis in guard.axes]
+        return all(guard.variables == 1 and guard.holds([[size]]) for guard in about)
+
+    between = sorted({2**i for i in range(step.bit_length() - 1)} | {step // 2 + 1, step - 1})
     return (
-        grown(0, axes)
-        and grown(step, axes)
-        and not any(grown(by, [axis]) for by in between for axis in axes)
+        takes(0, axes)
+        and takes(step, axes)
+        and not any(not holds(by, a) and takes(by, [a]) for by in between for a in axes)
     )
 
 

@@ -95,7 +95,7 @@ def fallback_sizes(info: Mapping[str, Any], sizes: Sizes) -> list[Sizes]:
 
 
 def clamp(wanted: int, about: Mapping[str, Any], beyond: int = 0) -> int:
-    """`wanted` within the "min" and "max" of a dynamic size (either may be null).
+    """`wanted` within the "min" and "max" of a dynamic size (either may be null), a "multiple" of what it says.
 
     Where it is less than "min", the size is `beyond` more than that.
     """
@@ -104,6 +104,7 @@ def clamp(wanted: int, about: Mapping[str, Any], beyond: int = 0) -> int:
         wanted = int(low) + beyond
     step = int(about.get("multiple") or 1)
     wanted = max(1, round(wanted / step)) * step
+    wanted += step if low is not None and wanted < int(low) else 0
     return wanted if high is None else min(wanted, int(high) // step * step)
 
 

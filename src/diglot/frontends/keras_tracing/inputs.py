@@ -129,26 +129,36 @@ def _largest(tensor: Any) -> float:
 
 
 def _fitting_scale(model: Layer, inputs: list[Any]) -> int:
-    """By how much the usual sizes must grow until no layer is left with nothing: what it crops, say, is longer."""
+    """By how much the usual sizes must grow until no layer is left with nothing: what it crops, say, is longer.
+
+    Nor with a size of 1 that longer inputs make longer: it would be broadcast, which nothing else is.
+    """
     graph = getattr(model, "_functional", None) or model
     open_ = any(size is None for tensor in inputs for size in tensor.shape[1:])
-    scale = 1
-    while open_ and not _fits(graph, inputs, scale):
-        scale *= 2
-        if scale > _LARGEST_SCALE:
-            return 1  # whatever fails then says what it is
-    return scale
+    scale, found = 1, _shapes(graph, inputs, 1) if open_ else []
+    while scale <= _LARGEST_SCALE:
+        longer = _shapes(graph, inputs, 2 * scale) if open_ else []
+        if found is not None and (longer is None or not _is_short(found, longer)):
+            return scale
+        scale, found = 2 * scale, longer
+    return 1  # whatever fails then says what it is
 
 
-def _fits(graph: Functional, inputs: list[Any], scale: int) -> bool:
-    """Tell, by shapes alone, whether every layer gives something for inputs of these sizes."""
+def _is_short(found: list[tuple], longer: list[tuple]) -> bool:
+    pairs = zip(found, longer, strict=False)
+    return any(n == 1 and m != 1 for a, b in pairs for n, m in zip(a, b, strict=False))
+
+
+def _shapes(graph: Functional, inputs: list[Any], scale: int) -> list[tuple] | None:
+    """The shapes of what every layer gives for inputs of these sizes; ``None`` where one gives nothing."""
+    found: list[tuple] = []
 
     def checked(operation: Any) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
             made = operation.compute_output_spec(*args, **kwargs)
-            for tensor in tree.flatten(made):
-                if any(size is not None and size < 1 for size in tensor.shape):
-                    raise ValueError(f"{operation.name} gives nothing")
+            found.extend(tensor.shape for tensor in tree.flatten(made))
+            if any(size is not None and size < 1 for t in tree.flatten(made) for size in t.shape):
+                raise ValueError(f"{operation.name} gives nothing")
             return made
 
         return run
@@ -157,8 +167,8 @@ def _fits(graph: Functional, inputs: list[Any], scale: int) -> bool:
     try:
         graph._run_through_graph(specs, operation_fn=checked)
     except (ValueError, TypeError, RuntimeError):
-        return False
-    return True
+        return None
+    return found
 
 
 def _sizes(shape: tuple, scale: int) -> list[int]:
