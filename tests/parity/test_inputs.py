@@ -1,5 +1,7 @@
 """Sizes and inputs for proofs."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,16 @@ def test_images_are_about_half_as_large_and_not_square():
 def test_a_length_that_is_never_short_is_not_one_length_thrice():
     text = {"dynamic": dynamic(("batch", 0, "x", 2, 1, None), ("length", 1, "x", 112, 100, None))}
     assert [sizes["s1"] for sizes in choose_sizes(text)] == [100, 103, 104]
+
+
+def test_sizes_are_multiples_of_what_they_must_be():
+    image = copy.deepcopy(IMAGE)
+    for symbol in ("s1", "s2"):
+        image["dynamic"][symbol] |= {"multiple": 32, "min": 63}
+    for sizes in choose_sizes(image):
+        assert sizes["s1"] % 32 == sizes["s2"] % 32 == 0 and sizes["s1"] >= 64
+    image["dynamic"]["s1"] |= {"min": 65, "example": 64}
+    assert choose_sizes(image)[0]["s1"] == 96
 
 
 def test_nothing_dynamic_gives_one_set():

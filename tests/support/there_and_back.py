@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import re
 from typing import Any
 
 import numpy as np
 import torch
 
 import diglot
+from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.parity.torch_modes import computing, copy_model
 
 
@@ -176,8 +179,40 @@ def _layers(model: Any) -> dict[str, Any]:
     return {part.name: part for part in root._flatten_layers(include_self=False) if part.weights}
 
 
+def _paths(layer: Any) -> dict[str, str]:
+    """The paths of layers within layers of the author's own, as they would be in a process that built only these.
+
+    Keras counts the layers of a class through a whole process: the same source has other numbers in the next.
+    """
+    found: dict[str, str] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    own = not _kind_of_model(layer) and _kind(layer) == "layer"
+    for part in layer._flatten_layers(include_self=False, recursive=False):
+        name = part.name
+        if own and is_automatic(part):
+            base = re.sub(r"_\d+$", "", name)
+            counts[base] += 1
+            name = f"{base}#{counts[base]}"
+        path = getattr(part, "path", None) or part.name
+        head = path.rpartition("/")[0]
+        found[path] = f"{head}/{name}" if head else name
+        for inner, shown in _paths(part).items():
+            found[inner] = shown.replace(path, found[path], 1)
+    return found
+
+
+def _kind_of_model(layer: Any) -> bool:
+    """Whether a layer is a Functional or Sequential model, in which a name is its author's to count on."""
+    from keras import Sequential
+    from keras.src.models.functional import Functional
+
+    return isinstance(layer, (Functional, Sequential))
+
+
 def _by_path(model: Any) -> dict[str, Any]:
+    known = _paths(model)
     held: dict[str, list[Any]] = {}
     for variable in model.weights:
-        held.setdefault(variable.path, []).append(variable)
+        head, _, name = variable.path.rpartition("/")
+        held.setdefault(f"{known.get(head, head)}/{name}", []).append(variable)
     return {f"{p}#{i}" if i else p: v for p, group in held.items() for i, v in enumerate(group)}
