@@ -30,6 +30,16 @@ def build(config: Mapping[str, Any], custom: Mapping[str, Any]) -> keras.Model:
         return Builder(custom).make(config)
 
 
+def allowed(name: str) -> str:
+    """A layer's name as Keras 3 takes it, which has no "/" in it."""
+    return name.replace("/", "_")
+
+
+def _renamed(config: Any) -> Any:
+    named = isinstance(config, Mapping) and isinstance(config.get("name"), str)
+    return {**config, "name": allowed(config["name"])} if named else config
+
+
 class Builder:
     """Makes layers of their configs."""
 
@@ -38,7 +48,7 @@ class Builder:
 
     def make(self, entry: Mapping[str, Any]) -> Any:
         """Return the layer, cell or model that ``{"class_name": …, "config": …}`` describes."""
-        name, config = entry["class_name"], entry["config"]
+        name, config = entry["class_name"], _renamed(entry["config"])
         own = self._own(entry)
         if own is not None:
             given = {k: plain(v) for k, v in config.items() if k != "batch_input_shape"}
@@ -149,7 +159,8 @@ class Functional:
             name = entry.get("name") or entry["config"]["name"]
             self.results[name], self.calls[name] = [], []
             if entry["class_name"] == "InputLayer":
-                given = {"batch_input_shape": entry["config"].get("batch_shape"), **entry["config"]}
+                config = _renamed(entry["config"])
+                given = {"batch_input_shape": config.get("batch_shape"), **config}
                 self.results[name].append(input_layer(given).output)
                 continue
             self.layers[name] = self._called(entry)

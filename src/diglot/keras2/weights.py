@@ -14,7 +14,7 @@ import numpy as np
 from keras.src.utils.naming import to_snake_case
 
 from diglot.errors import BadInput
-from diglot.keras2.building import MODELS
+from diglot.keras2.building import MODELS, allowed
 
 _CHUNKS = range(10_000)
 
@@ -27,10 +27,10 @@ def load_h5(model: Any, config: Mapping[str, Any], weights: Any) -> None:
     by_name = {layer.name: layer for layer in model.layers}
     for entry in _entries(config):
         name = entry["config"]["name"]
-        if name not in by_name or name not in weights:
+        if allowed(name) not in by_name or name not in weights:
             continue
         stored = {n: np.asarray(weights[name][n]) for n in _names(weights[name])}
-        _give(by_name[name], entry, stored)
+        _give(by_name[allowed(name)], entry, stored)
 
 
 def _entries(config: Mapping[str, Any]) -> list[Any]:
@@ -55,12 +55,12 @@ def _give(layer: Any, entry: Mapping[str, Any], stored: dict[str, np.ndarray]) -
     """Give a layer, or each layer of a model, its arrays."""
     if entry["class_name"] in MODELS and hasattr(layer, "layers"):
         inner = {one.name: one for one in layer.layers}
-        parts = [e for e in _entries(entry) if e["config"]["name"] in inner]
+        parts = [e for e in _entries(entry) if allowed(e["config"]["name"]) in inner]
         taken = {e["config"]["name"]: _of(e["config"]["name"], stored) for e in parts}
         if sum(map(len, taken.values())) == len(stored):
             for part in parts:
                 name = part["config"]["name"]
-                _give(inner[name], part, taken[name])
+                _give(inner[allowed(name)], part, taken[name])
             return
     _assign(layer, _converted(entry, list(stored.values())), list(stored))
 
@@ -129,7 +129,7 @@ def _load(layer: Any, entry: Mapping[str, Any] | None, group: Any) -> None:
             by_name = {one.name: one for one in layer.layers}
             for part, stored in zip(_entries(entry), _numbered(classes, group[name]), strict=True):
                 if stored is not None:
-                    _load(by_name[part["config"]["name"]], part, stored)
+                    _load(by_name[allowed(part["config"]["name"])], part, stored)
             continue
         held = getattr(layer, name, None)
         if held is None:

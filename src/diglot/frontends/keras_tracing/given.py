@@ -39,6 +39,8 @@ def fitted(value: Any, wanted: Any) -> Any:
     floats = str(wanted.dtype).startswith(("float", "bfloat"))
     if floats and not held.dtype.is_floating_point and not looked_up(wanted):
         held = held.to(torch.get_default_dtype())
+    if str(wanted.dtype).startswith(("int", "uint")) and held.dtype.is_floating_point:
+        held = held.to(torch.int64)
     if held is value.value:
         return value
     made = Tracer(held)

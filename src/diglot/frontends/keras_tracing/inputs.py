@@ -107,7 +107,8 @@ def _smallest_vocabulary(model: Layer) -> int:
 
 
 def looked_up(tensor: Any) -> bool:
-    """Tell whether an input is nothing but ids: ``Input((20,))`` says float32, but an Embedding reads it."""
+    """Tell whether an input is nothing but ids: ``Input((20,))`` says float32, but an Embedding reads it, or a model
+    that wants whole numbers."""
     readers = [node.operation for node in tensor._keras_history.operation._outbound_nodes]
     layers = [o for o in readers if not isinstance(o, NotEqual)]  # of ``mask_zero``
     return bool(layers) and all(map(_looks_up, layers))
@@ -117,7 +118,8 @@ def _looks_up(layer: Any) -> bool:
     if isinstance(layer, Sequential):
         return bool(layer.layers) and _looks_up(layer.layers[0])
     if isinstance(layer, Functional):
-        return len(layer.inputs) == 1 and looked_up(layer.inputs[0])
+        wanted = layer.inputs[0]
+        return len(layer.inputs) == 1 and (wanted.dtype.startswith("int") or looked_up(wanted))
     return isinstance(layer, Embedding)
 
 
