@@ -285,3 +285,27 @@ def test_stochastic_depth_of_other_peoples_is_a_drop_path(proven, make):
 def test_noise_that_is_shared_is_dropout(proven):
     made = proven(keras.Sequential([keras.Input((3, 5)), SharedNoise(0.3)]))
     assert "torch.rand" not in made.source and "F.dropout(" in made.source
+
+
+class Squeeze(layers.Layer):
+    def call(self, x):
+        return ops.squeeze(x, axis=2)
+
+
+def test_gradients_of_a_batch_norm_one_pixel_wide_are_right(proven):
+    """PyTorch 2.13 has them wrong after ``squeeze(-1).transpose(1, 2)``; what is written in its place is not."""
+    x = inputs = keras.Input((None, 5, 2))
+    x = layers.BatchNormalization()(layers.Conv2D(4, (1, 5))(x))
+    x = Squeeze()(layers.ReLU()(x))
+    source = proven(keras.Model(inputs, layers.GRU(3, reset_after=False)(x))).source
+    assert "flatten(-2).transpose(1, 2)" in source
+
+
+def test_a_model_within_a_model_is_given_whole_numbers_where_it_wants_them(proven):
+    ids = keras.Input((6,), dtype="int64")
+    inner = keras.Model(ids, layers.Dense(4)(ops.one_hot(ids, 5)), name="encoder")
+    inputs = keras.Input((6,))
+    made = proven(keras.Model(inputs, layers.Dense(2)(inner(inputs))))
+    assert made.info["example_inputs"][0]["dtype"].startswith("int")
+    scaled = proven(keras.Model(inputs, inner(layers.Rescaling(3.0)(inputs))))
+    assert ".long()" in scaled.source or "torch.int64" in scaled.source

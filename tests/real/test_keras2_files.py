@@ -121,3 +121,14 @@ def test_a_file_of_keras_1_is_refused(tmp_path):
     """Its layers had other options."""
     with pytest.raises(BadInput, match="was written by Keras 1"):
         load_keras(changed(tmp_path, lambda layers: None, version="1.2.2"))
+
+
+def test_names_may_have_a_slash_in_them(tmp_path):
+    """Keras 3 takes no such name; the file has the weights under it."""
+    path = unpacked("lstm.h5", tmp_path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"lstm"', '"scope/lstm"')
+        file.move("model_weights/lstm", "model_weights/scope/lstm")
+    model, (inputs, wanted) = load_keras(path), arrays("lstm.npz")
+    assert "scope_lstm" in [layer.name for layer in model.layers]
+    np.testing.assert_allclose(model(inputs[0]), wanted[0], atol=1e-5)

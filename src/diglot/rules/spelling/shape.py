@@ -97,6 +97,17 @@ def _one_for_several(many: tuple, few: tuple) -> tuple[int, int] | None:
     return None
 
 
+def _is_normalised(node: fx.Node) -> bool:
+    """Tell whether a value is what a batch norm gave, but for functions of each number."""
+
+    while not target_name(node).startswith("aten.batch_norm"):
+        tensors = [n for n in node.all_input_nodes if hasattr(n.meta.get("val"), "dim")]
+        if len(tensors) != 1 or tensors[0].meta["val"].dim() != node.meta["val"].dim():
+            return False
+        node = tensors[0]
+    return True
+
+
 def _squeeze(op: OpCall) -> ast.expr:
     before, after = op.shape("self"), op.shape()
     x = op.expr("self")
@@ -105,6 +116,10 @@ def _squeeze(op: OpCall) -> ast.expr:
     gone = [
         a for a in range(len(before)) if before[a] == 1 and before[:a] + before[a + 1 :] == after
     ]
+    if gone and gone[-1] == len(before) - 1 > 2 and _is_normalised(op.args["self"]):
+        # `y.squeeze(-1).transpose(1, 2)` hands a gradient of such strides back that PyTorch 2.13's batch norm reads
+        # wrongly on a CPU.
+        return _method(x, "flatten", -2)
     if len(before) == len(after) + 1 and gone:
         return _method(x, "squeeze", gone[-1] if gone[-1] < len(before) - 1 else -1)
     return _reshaped(op, x)
