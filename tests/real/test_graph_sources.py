@@ -128,6 +128,33 @@ def test_dilated_convolutions_are_convolutions(tmp_path, worker):
     assert "nn.ZeroPad1d((2, 0))" in source
 
 
+class Scaled(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_a_weight_may_be_one_number(tmp_path, worker):
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(3), Scaled()])
+    translation = proven(exported(model, tmp_path / "m"), worker)
+    assert [list(v.shape) for v in translation.weights.values()].count([]) == 1
+
+
+def test_convolutions_in_groups_are_proven(tmp_path, worker):
+    """TensorFlow has no gradient of them on a CPU."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 9, 4)),
+            layers.Conv2D(6, 3, groups=2, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(9, 2, groups=3, dilation_rate=2),
+        ]
+    )
+    source = proven(exported(model, tmp_path / "m"), worker).source
+    assert "groups=2" in source and "dilation=2, groups=3" in source
+
+
 def test_a_model_that_is_called_again_is_one_module(tmp_path, worker):
     x = first = keras.Input((9, 3))
     x = layers.MaxPooling1D()(layers.Conv1D(5, 3, activation="gelu")(x))

@@ -150,9 +150,10 @@ def in_top_k(node: Any, inputs: list[Any]) -> list[Any]:
 
 
 def conv_2d(node: Any, inputs: list[Any]) -> list[Any] | None:
-    """A dilated Conv2D, which TensorFlow has no gradient of on a CPU, with zeros in its kernel instead.
+    """A dilated Conv2D with zeros in its kernel instead, one in groups group by group: of neither has TensorFlow a
+    gradient on a CPU.
 
-    None for one that is not dilated.
+    None for any other.
     """
     import tensorflow as tf
 
@@ -160,9 +161,10 @@ def conv_2d(node: Any, inputs: list[Any]) -> list[Any] | None:
     dilations = [
         list(attribute(node, "dilations").list.i)[a] for a in ((2, 3) if first else (1, 2))
     ]
-    if dilations == [1, 1] or first:
-        return None
     x, kernel = inputs
+    groups = 1 if first else int(x.shape[3]) // int(kernel.shape[2])
+    if first or (dilations == [1, 1] and groups == 1):
+        return None
     for axis, dilation in enumerate(dilations):
         size = int(kernel.shape[axis])
         spread = tf.stack([kernel, *[tf.zeros_like(kernel)] * (dilation - 1)], axis + 1)
@@ -172,7 +174,9 @@ def conv_2d(node: Any, inputs: list[Any]) -> list[Any] | None:
     padding: Any = attribute(node, "padding").s.decode()
     if padding == "EXPLICIT":
         padding = [pads[i : i + 2] for i in range(0, 8, 2)]
-    return [tf.nn.conv2d(x, kernel, list(attribute(node, "strides").list.i), padding)]
+    strides = list(attribute(node, "strides").list.i)
+    parts = zip(tf.split(x, groups, 3), tf.split(kernel, groups, 3), strict=True)
+    return [tf.concat([tf.nn.conv2d(x, k, strides, padding) for x, k in parts], 3)]
 
 
 def fake_quant(node: Any, inputs: list[Any]) -> list[Any]:

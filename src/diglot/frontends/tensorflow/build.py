@@ -476,4 +476,4 @@ def fill(root: nn.Module, entries: list[WeightEntry], arrays: dict[str, np.ndarr
             for name, array in zip(
                 entry.sources, entry.to_source(arrays[entry.target], current), strict=True
             ):
-                state[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+                state[name].copy_(torch.from_numpy(np.array(array, order="C")))
