@@ -134,6 +134,7 @@ class Builder:
             while path and (shared.plain(path) not in modules or shared.plain(path) in own):
                 path = path[:-1]
             wishes[node] = path
+        wishes |= tree.between(wishes)
         for node in order:
             for out in node.inputs:
                 if node in wishes:
@@ -393,6 +394,8 @@ def _loose_weights(
     owners = Counter(weight_name(n).rpartition("/")[0] for n in loose)
     for node in loose:
         path = shared.plain(wishes[node])
+        while path and path not in builder.modules:  # its place was dissolved
+            path = path[:-1]
         module = builder.modules.get(path, root)
         alone = owners[weight_name(node).rpartition("/")[0]] == 1
         name = _free_name(module, _loose_name(node, path, module, alone))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -62,6 +62,39 @@ def common_prefix(paths: Iterable[Path]) -> Path:
         size = next((i for i, (a, b) in enumerate(zip(prefix, path, strict=False)) if a != b), None)
         prefix = prefix[: min(len(prefix), len(path)) if size is None else size]
     return prefix
+
+
+def between(wishes: Mapping[Node, Path]) -> dict[Node, Path]:
+    """The deeper scopes of nodes that stand between others of one: of an op that a Functional model's author called on
+    a block's value (``tf.reshape_3`` from ``block/norm`` to ``block/attention``), whose name says nothing of the block.
+
+    ``wishes`` is in order: every node after its inputs.
+    """
+
+    def near(order: Iterable[Node], beside: Mapping[Node, Sequence[Node]]) -> dict[Node, set[Path]]:
+        """The scopes that a node's values come from, or go to, by way of nodes that may be in them, too."""
+        found: dict[Node, set[Path]] = {}
+        for node in order:
+            found[node] = set()
+            for other in beside.get(node, ()):
+                if other in wishes:
+                    own = wishes[other]
+                    found[node] |= {own[:size] for size in range(1, len(own) + 1)}
+                    found[node] |= {p for p in found[other] if p[: len(own)] == own}
+        return found
+
+    users: dict[Node, list[Node]] = {}
+    for node in wishes:
+        for out in node.inputs:
+            users.setdefault(out.node, []).append(node)
+    above = near(wishes, {node: [out.node for out in node.inputs] for node in wishes})
+    below = near(reversed(list(wishes)), users)
+    deeper: dict[Node, Path] = {}
+    for node, own in wishes.items():
+        both = [p for p in above[node] & below[node] if len(p) > len(own) and p[: len(own)] == own]
+        if both:
+            deeper[node] = max(both, key=len)
+    return deeper
 
 
 def arrange(
