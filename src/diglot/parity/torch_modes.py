@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from diglot.default_dtype import default_dtype
+from diglot.parity.misread import Relaid
 from diglot.runtime.keras_exact import NORMAL, UNIFORM
 
 WIDE = {
@@ -177,10 +178,11 @@ def zero_dropout(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[None]:
+def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[Relaid]:
     """Within the block PyTorch computes in `dtype`, exactly, and without dropout and noise unless wanted.
 
-    Restores the default dtype, the fused attention switch and the random state.
+    Yields what says whether it would have computed wrong gradients. Restores the default dtype, the fused attention
+    switch and the random state.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     state = torch.random.get_rng_state()
@@ -194,7 +196,7 @@ def computing(dtype: torch.dtype, dropout: bool = False) -> Iterator[None]:
             if not dropout:
                 stack.enter_context(NoDropout())
                 stack.enter_context(FixedNoise())
-            yield
+            yield stack.enter_context(Relaid())
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch.random.set_rng_state(state)

@@ -77,6 +77,8 @@ class TorchModel:
         for a model that cannot be copied."""
         self.dtype = dtype
         self.weight_map = weight_map
+        #: Whether a gradient was such that PyTorch's batch norm would have read it wrongly.
+        self.misread = False
         self._written = {n for e in weight_map.entries if e.written for n in e.sources}
         self.module = cast_model(module, dtype) if own else copy_model(module, dtype)
         zero_dropout(self.module)
@@ -215,12 +217,13 @@ class TorchModel:
             # Where it cannot go on, too: a batch norm early in the model may have counted the call already.
             stack.callback(self.load, kept)
             stack.callback(self._watch(run, set(modules), module_inputs, training))
-            for context in (computing(self.dtype), grad):
-                stack.enter_context(context)
+            relaid = stack.enter_context(computing(self.dtype))
+            stack.enter_context(grad)
             outputs = self.forward(arguments)
             run.outputs = [_numpy(output) for output in outputs]
             if gradients:
                 self._differentiate(run, outputs, floats, seed)
+                self.misread |= relaid.used
             after = self._buffers()
         run.buffers = {
             name: array
@@ -282,10 +285,11 @@ class TorchModel:
         place; the loss of step k has the cotangents of seed + k."""
         for step in range(steps):
             self._mode(training)
-            with computing(self.dtype), torch.enable_grad():
+            with computing(self.dtype) as relaid, torch.enable_grad():
                 loss = self._loss(self.forward(self.tensors(inputs)), seed + step)
                 parameters = list({id(p): p for p in self.parameters().values()}.values())
                 found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            self.misread |= relaid.used
             with torch.no_grad():
                 for parameter, gradient in zip(parameters, found, strict=True):
                     if gradient is not None:

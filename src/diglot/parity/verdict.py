@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from diglot.parity import misread
 from diglot.parity.proof import Proof
 from diglot.parity.sensitivity import IN_TRAINING, MOVES
 
@@ -55,6 +56,7 @@ def conclude(prover: Prover, first: dict[str, Any] | None) -> Proof:
         prover.skip(f"what {layer} does for training alone ({what})", why)
     proof.not_compared = [{"what": what, "why": why} for what, why in found.not_compared]
     proof.explained += [dict(_KEPT_EXACT[name]) for name in sorted(found.exact)]
+    proof.explained += [dict(misread.EXPLAINED)] if prover.model.misread else []
     proof.explained += _biased(found.biased) + _rounding(found.rounding)
     # Figures of float32 decide nothing.
     compared = {check.kind for check in proof.checks if check.count and check.dtype != "float32"}
