@@ -26,7 +26,7 @@ from diglot.codegen.weights import (
     WeightMapError,
     resolve,
 )
-from diglot.frontends.keras_tracing.groups import is_automatic
+from diglot.frontends.keras_tracing.automatic import is_automatic
 from diglot.frontends.keras_tracing.original_names import Boundary, Names
 from diglot.ir.hub import InnerModel
 from diglot.ir.kept_layer import KeptLayer

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import diglot
-from diglot.frontends.keras_tracing.groups import is_automatic
+from diglot.frontends.keras_tracing.automatic import is_automatic
 from diglot.parity.torch_modes import computing, copy_model
 
 

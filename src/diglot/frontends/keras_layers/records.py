@@ -42,7 +42,7 @@ class Weight:
 
 def _layer_named(model: Any, name: str) -> Any:
     """A layer of a model by its name, whatever number Keras has put behind one that nobody gave."""
-    from diglot.frontends.keras_tracing.groups import is_automatic
+    from diglot.frontends.keras_tracing.automatic import is_automatic
 
     known: dict[str, Any] = {}
     counts = collections.Counter[str]()

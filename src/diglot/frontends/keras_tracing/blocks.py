@@ -12,9 +12,10 @@ from keras.src.models.functional import Functional
 from torch import nn
 
 from diglot.frontends.keras_tracing.classes import made_class
-from diglot.frontends.keras_tracing.graph import Block, Family, Item, Step, steps_of
-from diglot.frontends.keras_tracing.naming import class_name, member_names, scope_names
-from diglot.frontends.keras_tracing.repeats import repeats
+from diglot.frontends.keras_tracing.graph import Step, steps_of
+from diglot.frontends.repeating.items import Block, Family, Item
+from diglot.frontends.repeating.naming import class_name, member_names, scope_names
+from diglot.frontends.repeating.repeats import repeats
 
 
 @dataclasses.dataclass

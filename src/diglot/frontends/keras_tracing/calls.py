@@ -29,12 +29,13 @@ from diglot.frontends.keras_tracing import (
 )
 from diglot.frontends.keras_tracing.classes import Running
 from diglot.frontends.keras_tracing.given import fitted, flat_inputs, packed
-from diglot.frontends.keras_tracing.graph import Block, Item, runs_its_graph, steps_of
+from diglot.frontends.keras_tracing.graph import runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.lent import FREE
 from diglot.frontends.keras_tracing.mode import Mode
 from diglot.frontends.keras_tracing.tensor import Tracer, author_line, constant, unwrap, wrap
 from diglot.frontends.keras_tracing.tree import Gap, Tree
 from diglot.frontends.keras_tracing.weights import torch_step
+from diglot.frontends.repeating.items import Block, Item
 from diglot.ir.weight_entry import WeightEntry
 
 _NOWHERE = "it has weights, but is no attribute of the model (nor in a list or dict that is): assign it to one"

@@ -11,7 +11,7 @@ from keras import Layer, Sequential
 from keras.src.models.functional import Functional
 from torch import nn
 
-from diglot.frontends.keras_tracing.groups import is_automatic
+from diglot.frontends.keras_tracing.automatic import is_automatic
 
 
 class Running:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from keras import Layer
 from keras.src.models.functional import Functional
+
+from diglot.frontends.keras_tracing.automatic import is_automatic
+from diglot.frontends.repeating import items
 
 #: What decides which statements a layer becomes, beside its class.
 _STRUCTURE = (
@@ -22,15 +24,17 @@ _STRUCTURE = (
 _NUMBER = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?")
 
 
+_UNARY = frozenset(
+    "Relu Relu6 Gelu Silu Swish Sigmoid Tanh Elu Selu Softplus HardSigmoid HardSilu LeakyRelu".split()
+)
+
+
 @dataclasses.dataclass(eq=False)
-class Step:
-    """One call. Tensors are said by the ids of the Keras tensors that the model was built with."""
+class Step(items.Step):
+    """One call of a layer or an operation. Tensors are said by the ids of the Keras tensors that the model was built
+    with."""
 
     node: Any
-    inputs: list[int]
-    outputs: list[int]
-    symbol: str  # equal for calls that become the same statement but for numbers and names
-    shared: bool  # whether its layer is called elsewhere, too
 
     @property
     def operation(self) -> Any:
@@ -42,70 +46,25 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """The class's name."""
         return type(self.node.operation).__name__
 
     @property
     def lines(self) -> float:
-        """About how many lines it is written in: an attribute, and a part of a statement."""
         held = isinstance(self.operation, Layer) and (
             bool(self.operation.weights) or "Dropout" in self.kind
         )
         return 1.5 if held else 0.5
 
-
-@dataclasses.dataclass(eq=False)
-class Family:
-    """Blocks that are instances of one class."""
-
-    number: int
-    blocks: list[Block] = dataclasses.field(default_factory=list)
+    @property
+    def is_named(self) -> bool:
+        return not is_automatic(self.operation)
 
     @property
-    def symbol(self) -> str:
-        return f"block {self.number}"
-
-
-@dataclasses.dataclass(eq=False)
-class Block:
-    """A run of steps as one: ``inputs`` are the tensors that it takes, ``outputs`` the one that it gives.
-
-    Without a family it is a chain: one step after the other, as in ``nn.Sequential``. ``optional`` are the ids of
-    steps that others of the family may lack; ``prefix`` is what the names of its layers begin with.
-    """
-
-    family: Family | None
-    steps: list[Item]
-    inputs: list[int]
-    outputs: list[int]
-    prefix: str = ""
-    optional: set[int] = dataclasses.field(default_factory=set)
-
-    shared = False
-    name = ""
-    kind = "Block"
-
-    @property
-    def symbol(self) -> str:
-        return (
-            self.family.symbol if self.family is not None else repr([s.symbol for s in self.steps])
-        )
-
-    @property
-    def lines(self) -> float:
-        return 1.5
-
-
-Item = Step | Block
-
-
-def flat(item: Item) -> Iterator[Step]:
-    """Yield the steps of an item, those of inner blocks included."""
-    if isinstance(item, Block):
-        for inner in item.steps:
-            yield from flat(inner)
-    else:
-        yield item
+    def is_activation(self) -> bool:
+        if not isinstance(self.operation, Layer):
+            return self.kind in _UNARY and len(self.inputs) == 1
+        module = type(self.operation).__module__
+        return ".layers.activations" in module and not self.operation.weights
 
 
 def runs_its_graph(layer: Layer) -> bool:
@@ -140,7 +99,7 @@ def steps_of(model: Functional) -> list[Step]:
 def _step(node: Any, shared: bool) -> Step:
     inputs, outputs = [id(t) for t in node.input_tensors], [id(t) for t in node.outputs]
     ranks = [len(t.shape) for t in node.outputs]
-    return Step(node, inputs, outputs, f"{_symbol(node)}{ranks}", shared)
+    return Step(inputs, outputs, f"{_symbol(node)}{ranks}", shared, node)
 
 
 def _symbol(node: Any) -> str:

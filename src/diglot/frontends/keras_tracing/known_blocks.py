@@ -5,8 +5,8 @@ from __future__ import annotations
 from keras import Layer
 
 from diglot.frontends.keras_tracing.blocks import Plan
-from diglot.frontends.keras_tracing.graph import Block, Family, Item, flat
 from diglot.frontends.keras_tracing.original_names import Names
+from diglot.frontends.repeating.items import Block, Family, Item, flat
 
 
 class KnownBlocks:

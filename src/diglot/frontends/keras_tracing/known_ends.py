@@ -10,7 +10,6 @@ from keras import Layer
 
 from diglot.frontends.keras_tracing.graph import Step
 from diglot.frontends.keras_tracing.known_steps import below, is_in
-from diglot.frontends.keras_tracing.repeats import is_activation
 
 if TYPE_CHECKING:
     from diglot.frontends.keras_tracing.known_tree import Part, Tree
@@ -157,8 +156,8 @@ class Ends:
         """Whether a module may end in a step: a sequence in what is a layer, a lone module in an activation."""
         if self.classes[part[0]] == SEQUENTIAL:
             plain = isinstance(step.operation, Layer) and not step.operation.weights
-            return len(step.inputs) == 1 and (plain or is_activation(step))
-        return not alone or is_activation(step)
+            return len(step.inputs) == 1 and (plain or step.is_activation)
+        return not alone or step.is_activation
 
     def _repeats(self, part: Part) -> bool:
         """Whether modules of one class follow each other: what is added to their inputs is added in them."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from keras import Layer
 
+from diglot.frontends.keras_tracing.automatic import is_automatic
 from diglot.frontends.keras_tracing.graph import Step
-from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.keras_tracing.lent import only_holds
 from diglot.frontends.keras_tracing.original_names import Names
 

@@ -15,10 +15,11 @@ from torch import nn
 
 from diglot.frontends.keras_tracing.blocks import Plan, parameters_of
 from diglot.frontends.keras_tracing.classes import made_class
-from diglot.frontends.keras_tracing.graph import Block, Family, Item, Step, steps_of
+from diglot.frontends.keras_tracing.graph import Step, steps_of
 from diglot.frontends.keras_tracing.known_ends import SEQUENTIAL, Ends
 from diglot.frontends.keras_tracing.known_steps import Flow, Homes, below, is_in
 from diglot.frontends.keras_tracing.original_names import Names
+from diglot.frontends.repeating.items import Block, Family, Item
 
 #: One call of a module: its path, and which call it is.
 Part = tuple[str, int]

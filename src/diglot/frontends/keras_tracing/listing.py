@@ -11,8 +11,8 @@ from keras import Layer, Sequential
 from keras.src.models.functional import Functional
 from keras.src.utils.naming import to_snake_case
 
+from diglot.frontends.keras_tracing.automatic import is_automatic
 from diglot.frontends.keras_tracing.graph import runs_its_graph, steps_of
-from diglot.frontends.keras_tracing.groups import is_automatic
 from diglot.frontends.listing import Listing
 
 _WIDTH = 96

@@ -18,10 +18,10 @@ from diglot.frontends.keras_layers.activation import activation_module
 from diglot.frontends.keras_layers.records import LayerRecord, Weight, with_masks
 from diglot.frontends.keras_model import Given, LeafCall
 from diglot.frontends.keras_tracing import super_calls
+from diglot.frontends.keras_tracing.automatic import is_automatic, own_names
 from diglot.frontends.keras_tracing.blocks import Plan, plan
 from diglot.frontends.keras_tracing.classes import mirror_class, parameters
-from diglot.frontends.keras_tracing.graph import Block, runs_its_graph, steps_of
-from diglot.frontends.keras_tracing.groups import is_automatic, own_names
+from diglot.frontends.keras_tracing.graph import runs_its_graph, steps_of
 from diglot.frontends.keras_tracing.known_blocks import KnownBlocks
 from diglot.frontends.keras_tracing.known_tree import known_plan
 from diglot.frontends.keras_tracing.lent import FREE, free_weight, holders_own, lend, lend_free
@@ -36,6 +36,7 @@ from diglot.frontends.keras_tracing.weights import (
     named_members,
     torch_step,
 )
+from diglot.frontends.repeating.items import Block
 
 
 class Gap(nn.Identity):

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-from diglot.frontends.keras_tracing.graph import Item, Step, flat
+from diglot.frontends.repeating.items import Item, Step, flat
 
 _NUMBERED = re.compile(r"\d[a-z]?$")
-_SEPARATOR = re.compile(r"[_.\-/]")
+SEPARATOR = re.compile(r"[_.\-/]")
 
 
 class Groups:
     """Which steps the author named alike."""
 
-    def __init__(self, steps: list[Step]) -> None:
+    def __init__(self, steps: Sequence[Step]) -> None:
         self.prefixes: dict[int, list[str]] = {}
         self.members: dict[str, set[int]] = {}
         for step in steps:
-            if is_named(step):
+            if step.is_named:
                 self.prefixes[id(step)] = numbered_prefixes(step.name)
                 for prefix in self.prefixes[id(step)]:
                     self.members.setdefault(prefix, set()).add(id(step))
@@ -43,44 +41,9 @@ class Groups:
         return shared[-1] if shared else ""
 
 
-def is_named(step: Step) -> bool:
-    """Tell whether the author named a step."""
-    return not is_automatic(step.operation)
-
-
-def is_automatic(operation: Any) -> bool:
-    """Tell whether the name of a layer or an operation is the one that Keras gives: its class's, with a number."""
-    from keras.src.utils.naming import to_snake_case
-
-    return re.sub(r"_\d+$", "", operation.name) == to_snake_case(type(operation).__name__)
-
-
-def own_names(layers: Sequence[Any]) -> list[str]:
-    """The names of a model's layers as one of its kind would have them alone.
-
-    Automatic names are counted from the start, and what the author's names say of which of several it is
-    (``encoder_3_dense_0``) is left out: models of a kind are one class.
-    """
-    said = [layer.name for layer in layers if not is_automatic(layer)]
-    heads = [h for h in numbered_prefixes(said[0]) if len(said) > 1] if said else []
-    shared = [h for h in heads if all(_SEPARATOR.match(n, len(h)) for n in said if n.startswith(h))]
-    shared = [h for h in shared if all(n.startswith(h) for n in said)]
-    cut = len(shared[-1]) + 1 if shared else 0
-    counts: Counter[str] = Counter()
-    made = []
-    for layer in layers:
-        if not is_automatic(layer):
-            made.append(layer.name[cut:])
-            continue
-        kind = re.sub(r"_\d+$", "", layer.name)
-        made.append(f"{kind}_{counts[kind]}" if counts[kind] else kind)
-        counts[kind] += 1
-    return made
-
-
 def numbered_prefixes(name: str) -> list[str]:
     """``stage1_block2_conv`` -> ``stage1``, ``stage1_block2``: where a part of a name ends with a number."""
-    heads = [name[: m.start()] for m in _SEPARATOR.finditer(name)]
+    heads = [name[: m.start()] for m in SEPARATOR.finditer(name)]
     return [h for h in heads if _NUMBERED.search(h)]
 
 

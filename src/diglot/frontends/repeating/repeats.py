@@ -11,21 +11,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from keras import Layer
-
-from diglot.frontends.keras_tracing.graph import Block, Family, Item, Step, flat
-from diglot.frontends.keras_tracing.groups import Groups, stage, template
+from diglot.frontends.repeating.groups import Groups, stage, template
+from diglot.frontends.repeating.items import Block, Family, Item, Step, flat
 
 _LONGEST = 64  # steps in a block
 _INPUTS = 2  # tensors that a block may take
 _CLASS = 5.0  # lines that a class needs beside those of its steps
 _LEAST = 1.0  # lines that a class must save
 _CHAIN = 3  # layers in the projection of a shortcut
-_UNARY = frozenset(
-    "Relu Relu6 Gelu Silu Swish Sigmoid Tanh Elu Selu Softplus HardSigmoid HardSilu LeakyRelu".split()
-)
 
 
 @dataclasses.dataclass
@@ -153,16 +149,6 @@ def _is_glue(item: Item) -> bool:
     return any(part in item.kind for part in ("Pooling", "Dropout", "UpSampling", "Concatenate"))
 
 
-def is_activation(item: Item) -> bool:
-    """Tell whether a step is an activation: one tensor in, one out, no weights."""
-    if isinstance(item, Block):
-        return False
-    if not isinstance(item.operation, Layer):
-        return item.kind in _UNARY and len(item.inputs) == 1
-    module = type(item.operation).__module__
-    return ".layers.activations" in module and not item.operation.weights
-
-
 def _is_norm(item: Item) -> bool:
     return "Normalization" in item.kind
 
@@ -177,7 +163,7 @@ def _belongs(before: Item, after: Item) -> bool:
     weighty = any(part in before.kind for part in ("Conv", "Dense"))
     if _is_norm(after):
         return weighty and after.kind == "BatchNormalization"
-    return is_activation(after) and (weighty or _is_norm(before) or is_sum(before))
+    return after.is_activation and (weighty or _is_norm(before) or is_sum(before))
 
 
 def _optional(
@@ -223,7 +209,7 @@ def _chain(
         item = maker.get(tensor)
         if item is None or len(item.inputs) != 1 or uses[tensor] != 1 or len(chain) >= _CHAIN:
             return None
-        if is_activation(item):
+        if item.is_activation:
             return None
         chain.append(item)
         tensor = item.inputs[0]
@@ -241,7 +227,7 @@ def _shortcut(chains: list[list[Item] | None]) -> int | None:
 # --- choosing ----------------------------------------------------------------------------------------------
 
 
-def repeats(steps: list[Step], results: set[int]) -> tuple[list[Item], list[Family]]:
+def repeats(steps: Sequence[Step], results: set[int]) -> tuple[list[Item], list[Family]]:
     """Return the steps with every part that repeats as a block, and the families of blocks.
 
     ``results`` are the tensors that the model returns. Without a part worth a class, the steps as they were.

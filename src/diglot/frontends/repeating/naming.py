@@ -6,11 +6,9 @@ import itertools
 import re
 from collections import Counter
 
-from keras.src.utils.naming import to_snake_case
-
-from diglot.frontends.keras_tracing.graph import Block, Family, Item, Step, flat
-from diglot.frontends.keras_tracing.groups import is_named, template
-from diglot.frontends.keras_tracing.repeats import is_sum
+from diglot.frontends.repeating.groups import template
+from diglot.frontends.repeating.items import Block, Family, Item, Step, flat
+from diglot.frontends.repeating.repeats import is_sum
 
 #: What a layer in a block is called, by a part of its class's name.
 _ROLES = {
@@ -21,12 +19,17 @@ _ROLES = {
 _PLAIN = frozenset("block blocks layer layers stage conv unit cell module b l s".split())
 
 
+def snake_case(name: str) -> str:
+    """``BatchNormalization`` -> ``batch_normalization``; ``Conv2DTranspose`` -> ``conv2d_transpose``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
+
+
 def role(item: Item, classes: dict[Family, str]) -> str:
     """Return what a person would call a layer in a block that holds one of its kind."""
     if isinstance(item, Block):
-        return to_snake_case(classes[item.family]) if item.family is not None else "branch"
+        return snake_case(classes[item.family]) if item.family is not None else "branch"
     found = next((r for part, r in _ROLES.items() if part in item.kind), None)
-    return found or to_snake_case(item.kind)
+    return found or snake_case(item.kind)
 
 
 def class_name(family: Family) -> str:
@@ -123,7 +126,7 @@ def _said(step: Item, block: Block) -> str | None:
 
 def _suffix(step: Item, block: Block) -> str | None:
     """The end of an author's name, without what the names of the block share: ``1_conv`` is ``conv1``."""
-    if not isinstance(step, Step) or not block.prefix or not is_named(step):
+    if not isinstance(step, Step) or not block.prefix or not step.is_named:
         return None
     if not step.name.startswith(block.prefix):
         return None
@@ -175,15 +178,13 @@ def _follows(before: Block, block: Block) -> bool:
 def _wanted(block: Block, classes: dict[Family, str], model: str) -> str:
     prefix = block.prefix.removeprefix(f"{model}_")
     if block.family is not None:
-        return re.sub(r"\W", "_", prefix) or to_snake_case(
-            classes[block.family].rstrip("0123456789")
-        )
+        return re.sub(r"\W", "_", prefix) or snake_case(classes[block.family].rstrip("0123456789"))
     name = re.sub(r"\W", "_", prefix).strip("_")
     if name:
         return name if name[-1].isdigit() or name.endswith("s") else f"{name}s"
     first = block.steps[0]
     assert isinstance(first, Block) and first.family is not None
-    own = to_snake_case(classes[first.family].rstrip("0123456789"))
+    own = snake_case(classes[first.family].rstrip("0123456789"))
     return f"{own}s" if len(classes) > 1 else "blocks"
 
 
