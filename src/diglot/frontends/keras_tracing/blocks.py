@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 from collections.abc import Iterator
 
 from keras import Layer
@@ -14,7 +13,7 @@ from torch import nn
 from diglot.frontends.keras_tracing.classes import made_class
 from diglot.frontends.keras_tracing.graph import Step, steps_of
 from diglot.frontends.repeating.items import Block, Family, Item
-from diglot.frontends.repeating.naming import class_name, member_names, scope_names
+from diglot.frontends.repeating.naming import family_names, input_names, member_names, scope_names
 from diglot.frontends.repeating.repeats import repeats
 
 
@@ -51,24 +50,16 @@ def plan(model: Functional) -> Plan | None:
     steps, families = repeats(steps_of(model), {id(t) for t in model.outputs})
     if not families:
         return None
-    said: dict[Family, str] = {}
-    for family in families:  # inner ones first
-        name, taken = class_name(family), set(said.values())
-        numbers = (f"{name}{n}" for n in itertools.count(2))
-        said[family] = name if name not in taken else next(n for n in numbers if n not in taken)
+    said = family_names(families)
     found = scope_names(steps, said, model.name)
     for family in families:
         found.update(member_names(family, said))
-    classes = {f: made_class(said[f], Functional, nn.Module, _inputs(f)) for f in families}
+    classes = {
+        f: made_class(said[f], Functional, nn.Module, parameters_of(input_names(f)))
+        for f in families
+    }
     chains = made_class("Sequential", Functional, nn.Sequential, parameters_of(["input"]))
     return Plan(model, steps, found, classes, chains)
-
-
-def _inputs(family: Family) -> tuple[inspect.Parameter, ...]:
-    block = family.blocks[0]
-    takers = [s.kind for s in block.steps for t in block.inputs[1:] if t in s.inputs]
-    other = "context" if any("Attention" in kind for kind in takers) else "skip"
-    return parameters_of(["x", other][: len(block.inputs)])
 
 
 def parameters_of(names: list[str]) -> tuple[inspect.Parameter, ...]:

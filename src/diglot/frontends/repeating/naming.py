@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from diglot.frontends.repeating.groups import template
 from diglot.frontends.repeating.items import Block, Family, Item, Step, flat
@@ -41,6 +42,24 @@ def class_name(family: Family) -> str:
         return "".join(w[0].upper() + w[1:] for w in words[-2:] if w.lower() not in _PLAIN)
     said = _content(max(family.blocks, key=lambda b: len(b.steps)))
     return said if not words or words[-1].lower() != "layer" else said.replace("Block", "Layer")
+
+
+def family_names(families: Sequence[Family]) -> dict[Family, str]:
+    """Return the class of each family, inner ones first; no two are called alike."""
+    said: dict[Family, str] = {}
+    for family in families:
+        name, taken = class_name(family), set(said.values())
+        numbers = (f"{name}{n}" for n in itertools.count(2))
+        said[family] = name if name not in taken else next(n for n in numbers if n not in taken)
+    return said
+
+
+def input_names(family: Family) -> list[str]:
+    """Return what a family's blocks call their inputs."""
+    block = family.blocks[0]
+    takers = [s.kind for s in block.steps for t in block.inputs[1:] if t in s.inputs]
+    other = "context" if any("Attention" in kind for kind in takers) else "skip"
+    return ["x", other][: len(block.inputs)]
 
 
 def _content(block: Block) -> str:
@@ -186,6 +205,3 @@ def _wanted(block: Block, classes: dict[Family, str], model: str) -> str:
     assert isinstance(first, Block) and first.family is not None
     own = snake_case(classes[first.family].rstrip("0123456789"))
     return f"{own}s" if len(classes) > 1 else "blocks"
-
-
-__all__ = ["class_name", "member_names", "role", "scope_names"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from diglot.frontends.tensorflow import scope as runs
 from diglot.frontends.tensorflow import shared, tree, values
+from diglot.frontends.tensorflow.arranged import arranged
 from diglot.frontends.tensorflow.graph import Node, Out
 from diglot.frontends.tensorflow.lowering import Lowered
 from diglot.frontends.tensorflow.names import (
@@ -24,7 +26,8 @@ from diglot.frontends.tensorflow.names import (
     weight_name,
 )
 from diglot.frontends.tensorflow.ops.registry import Call
-from diglot.frontends.tensorflow.scope import Body, Root, Scope, class_for
+from diglot.frontends.tensorflow.repeated import Made, Plan
+from diglot.frontends.tensorflow.scope import Body, Chain, Classes, Root, Scope
 from diglot.frontends.tensorflow.tree import Path, Place
 from diglot.frontends.tensorflow.values import Precision
 from diglot.ir.weight_entry import WeightEntry
@@ -83,6 +86,8 @@ class Builder:
     outputs: dict[Node, list[Out]] = field(default_factory=dict)
     names: Names = field(default_factory=lambda: Names(()))
     runs: shared.Runs = field(default_factory=lambda: shared.Runs(()))
+    classes: Classes = field(default_factory=Classes)
+    blocks: dict[Path, Made] = field(default_factory=dict)
 
     # -- places -------------------------------------------------------------------------------
 
@@ -181,16 +186,41 @@ class Builder:
             step.inputs, step.outputs = [local[o] for o in ins], [local[o] for o in outs]
             body.steps.append(step)
         body.outputs = [local[o] for o in place.outputs]
-        kinds = tuple((k, type(v)) for k, v in children.items())
-        scope = (
-            base(body)
-            if base is not None
-            else class_for(Scope, tree.scope_class_name(name), body, kinds)(body)
-        )
+        scope = base(body) if base is not None else self.scope_class(place, name, body)(body)
         for out, (step, _, _) in constants.items():
             self.buffer(scope, out, step)
         self.modules[shared.plain(place.path)] = scope
         return scope
+
+    def scope_class(self, place: Place, name: str, body: Body) -> type[Scope]:
+        made = self.blocks.get(place.path)
+        if made is None:
+            return self.classes.named(Scope, tree.scope_class_name(name), body.names)
+        count = len(made.parameters)
+        names = [
+            *made.parameters,
+            *(f"{n}_2" if n in made.parameters else n for n in body.names[count:]),
+        ]
+        return self.classes.named(Chain if made.is_chain else Scope, made.name, names)
+
+    def move(self, plan: Plan) -> None:
+        """Let layers and weights be where a plan says."""
+        self.paths = {key: plan.path(path) for key, path in self.paths.items()}
+        self.modules = {plan.path(path): module for path, module in self.modules.items()}
+        self.homes = {
+            node: replace(home, path=plan.path(home.path)) for node, home in self.homes.items()
+        }
+
+    def leaf_path(self, node: Node) -> Path | None:
+        """The path of the layer that a node runs."""
+        layer = node.attrs.get("layer")
+        if layer is None:
+            return None
+        return self.paths[layer.key() if layer.weights else (node,)]
+
+    def is_tensor(self, out: Out) -> bool:
+        """Tell whether an output is a tensor, no size."""
+        return isinstance(self.lowered.values.get(out), torch.Tensor)
 
     def outs(self, node: Node) -> list[Out]:
         if not self.outputs:
@@ -216,7 +246,8 @@ class Builder:
 
     def leaf(self, node: Node) -> nn.Module:
         layer: Layer = node.attrs["layer"]
-        path = self.paths[layer.key() if layer.weights else (node,)]
+        path = self.leaf_path(node)
+        assert path is not None
         if path not in self.modules:
             module = layer.kind(**layer.options)
             if isinstance(module, nn.RNNBase):
@@ -306,13 +337,17 @@ def _port_names(inputs: Sequence[Out], known: Mapping[Out, Any]) -> list[str]:
 
 def attach(root: nn.Module, modules: dict[Path, nn.Module]) -> None:
     """Register every module under its parent; what has no module of its own is a plain container."""
-    for path in sorted(modules, key=len):
+
+    def place(path: Path) -> tuple[int, int]:
+        return len(path), int(path[-1]) if path and path[-1].isdigit() else 0
+
+    for path in sorted(modules, key=place):
         if not path:
             continue
         parent = root
-        for part in path[:-1]:
+        for part, inner in itertools.pairwise(path):
             if part not in parent._modules:
-                parent.add_module(part, nn.Module())
+                parent.add_module(part, nn.ModuleList() if inner.isdigit() else nn.Module())
             parent = parent.get_submodule(part)
         parent.add_module(path[-1], modules[path])
 
@@ -329,14 +364,16 @@ def build(
     leaves = builder.leaves(order)
     wishes = builder.wishes(order, leaves)
     nodes = [n for n in order if n in wishes]
-    place = _arranged(builder, nodes, wishes)
-    place.inputs = [Out(n) for n in lowered.graph.inputs]
     if builder.names.root:
         name = tree.class_name(builder.names.root[0])
+    place, builder.blocks = arranged(
+        builder, nodes, wishes, builder.names.root[0] if builder.names.root else name
+    )
+    place.inputs = [Out(n) for n in lowered.graph.inputs]
 
     def base(body: Body) -> Scope:
         body.names = _port_names(place.inputs, lowered.values)
-        cls = class_for(Root, name, body, ())
+        cls = builder.classes.named(Root, name, body.names)
         return cls(body, builder.precision, structure)  # type: ignore[call-arg]
 
     root = builder.module(place, base, name)
@@ -351,23 +388,6 @@ def build(
     fill(root, entries, {target: _array(node) for target, node in held.items()})
     nodes = {target: _origin(node) for target, node in held.items()}
     return root, entries, {target: node for target, node in nodes.items() if node}
-
-
-def _arranged(builder: Builder, nodes: list[Node], wishes: dict[Node, Path]) -> Place:
-    """The tree of modules, where runs of one module compute the same."""
-
-    def key(node: Node) -> tuple:
-        attrs = {k: v for k, v in node.attrs.items() if k != "layer"}
-        leaf = builder.leaf(node) if node.op == "Layer" else None
-        return (node.op, leaf, repr(sorted(attrs.items(), key=str)))
-
-    dissolved: set[Path] = set()
-    while True:
-        place = tree.arrange(nodes, wishes, builder.lowered.graph.outputs, dissolved)
-        wrong = shared.unequal(place, key)
-        if not wrong:
-            return place
-        dissolved |= wrong
 
 
 def _array(node: Node) -> np.ndarray:

@@ -34,10 +34,6 @@ class Step:
     def run(self, scope: Scope, arguments: list[Any]) -> Any:
         raise NotImplementedError
 
-    def key(self) -> tuple:
-        """What two modules must have in common to be of one class."""
-        return (type(self).__name__, tuple(self.inputs), tuple(self.outputs))
-
 
 @dataclass
 class OpStep(Step):
@@ -47,9 +43,6 @@ class OpStep(Step):
 
     def run(self, scope: Scope, arguments: list[Any]) -> Any:
         return registry.evaluate(self.call, arguments)
-
-    def key(self) -> tuple:
-        return (*super().key(), self.call.op)
 
 
 @dataclass
@@ -89,9 +82,6 @@ class LayerStep(Step):
     def run(self, scope: Scope, arguments: list[Any]) -> Any:
         return self.function(self.call, self.module, *arguments)
 
-    def key(self) -> tuple:
-        return (*super().key(), type(self.module).__name__, bool(self.call.attrs.get("pads")))
-
 
 @dataclass
 class ScopeStep(Step):
@@ -101,9 +91,6 @@ class ScopeStep(Step):
 
     def run(self, scope: Scope, arguments: list[Any]) -> Any:
         return scope.get_submodule(self.child)(*arguments)
-
-    def key(self) -> tuple:
-        return (*super().key(), self.child)
 
 
 @dataclass
@@ -117,7 +104,7 @@ class Body:
 
 
 class Scope(nn.Module):
-    """A name scope of the graph. Subclasses are made by :func:`class_for`, one for each distinct body."""
+    """A name scope of the graph. Subclasses are made by :class:`Classes`."""
 
     def __init__(self, body: Body) -> None:
         super().__init__()
@@ -133,6 +120,10 @@ class Scope(nn.Module):
             known.update(zip(step.outputs, result, strict=False))
         results = [known[i] for i in self.body.outputs]
         return results[0] if len(results) == 1 else tuple(results)
+
+
+class Chain(Scope, nn.Sequential):
+    """Modules one after the other."""
 
 
 class Root(Scope):
@@ -160,25 +151,26 @@ class Root(Scope):
         return returned(self.structure, [values.tensor(r, self.precision, like) for r in results])
 
 
-_CLASSES: dict[tuple, type] = {}
+@dataclass
+class Classes:
+    """The classes of one graph's modules: one for each name and number of inputs, whatever the modules compute.
 
-
-def class_for(base: type[Scope], name: str, body: Body, children: tuple) -> type[Scope]:
-    """The class of a module: one for each name and distinct body, with a ``forward`` that names its inputs.
-
-    Modules of one class call their inputs what the first one does.
+    Where they compute other things, whoever writes the program tells them apart: he sees what they have in common.
     """
-    steps = tuple(step.key() for step in body.steps)
-    key = (base, name, tuple(body.inputs), tuple(body.outputs), steps, children)
-    if base is Root:
-        key = (*key, tuple(body.names))
-    if key not in _CLASSES:
 
-        def forward(self: Scope, *arguments: Any) -> Any:
-            return self.compute(*arguments)
+    _made: dict[tuple, type] = field(default_factory=dict)
 
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters = [inspect.Parameter(n, kind) for n in ("self", *body.names)]
-        forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        _CLASSES[key] = type(name, (base,), {"forward": forward, "__module__": "tensorflow_graph"})
-    return _CLASSES[key]
+    def named(self, base: type[Scope], name: str, inputs: Sequence[str]) -> type[Scope]:
+        """The class of a module, with a ``forward`` that names its inputs: what the first of the class calls them."""
+        key = (base, name, len(inputs))
+        if key not in self._made:
+
+            def forward(self: Scope, *arguments: Any) -> Any:
+                return self.compute(*arguments)
+
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            parameters = [inspect.Parameter(n, kind) for n in ("self", *inputs)]
+            forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+            made = {"forward": forward, "__module__": "tensorflow_graph"}
+            self._made[key] = type(name, (base,), made)
+        return self._made[key]

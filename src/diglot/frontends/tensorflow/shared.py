@@ -65,7 +65,7 @@ def unequal(root: Place, key: Any) -> set[Path]:
     ``key(node)`` is what the nodes of two runs must have in common.
     """
     runs: dict[Path, list[Place]] = {}
-    for place in _places(root):
+    for place in every_place(root):
         runs.setdefault(plain(place.path), []).append(place)
     wrong: set[Path] = set()
     for places in runs.values():
@@ -77,8 +77,8 @@ def unequal(root: Place, key: Any) -> set[Path]:
     return wrong
 
 
-def _places(place: Place) -> list[Place]:
-    inner = [p for item in place.items if isinstance(item, Place) for p in _places(item)]
+def every_place(place: Place) -> list[Place]:
+    inner = [p for item in place.items if isinstance(item, Place) for p in every_place(item)]
     return [place, *inner] if place.path else inner
 
 
