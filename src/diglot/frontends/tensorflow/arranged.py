@@ -79,7 +79,7 @@ def _moved(
     direct = {item for item in place.items if isinstance(item, Node)}
     users: dict[Node, list[Path]] = {}
     for node in reversed(nodes):
-        loose = node in direct and leaf_less(builder, node) and node not in plan.inside
+        loose = node in direct and _is_loose(builder, node) and node not in plan.inside
         if loose and node in users:
             common = tree.common_prefix(users[node])
             if common[: len(place.path)] == place.path:
@@ -89,7 +89,7 @@ def _moved(
     return found
 
 
-def leaf_less(builder: Builder, node: Node) -> bool:
+def _is_loose(builder: Builder, node: Node) -> bool:
     """Tell whether a node is no step of a module: a weight that no layer holds, or a size."""
     if node.op == "Variable":
         return node not in builder.homes

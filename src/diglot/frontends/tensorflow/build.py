@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,16 +13,17 @@ import torch
 from torch import nn
 
 from diglot.frontends.tensorflow import scope as runs
-from diglot.frontends.tensorflow import shared, tree, values
+from diglot.frontends.tensorflow import shared, tree, values, weights
 from diglot.frontends.tensorflow.arranged import arranged
 from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.layer import Home, Layer
 from diglot.frontends.tensorflow.lowering import Lowered
 from diglot.frontends.tensorflow.names import (
     Names,
     distinguished,
+    free_name,
     is_function,
     variables_first,
-    weight_name,
 )
 from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.repeated import Made, Plan
@@ -31,46 +31,6 @@ from diglot.frontends.tensorflow.scope import Body, Chain, Classes, Root, Scope
 from diglot.frontends.tensorflow.tree import Path, Place
 from diglot.frontends.tensorflow.values import Precision
 from diglot.ir.weight_entry import WeightEntry
-
-
-@dataclass
-class Weight:
-    """A weight of a layer: the node (variable or constant) that holds it, and how it is made of the parameters."""
-
-    node: Node
-    parameters: tuple[str, ...]
-    steps: tuple[tuple, ...] = ()
-    combine: str | None = None
-
-
-@dataclass
-class Layer:
-    """What a node of op ``Layer`` holds: how to make the module, run it and fill it.
-
-    ``function(call, module, *inputs)`` runs it; ``fixed`` are parameters that no weight of the source is. Layers
-    of the same ``kind``, ``options`` and weights are one module.
-    """
-
-    kind: type[nn.Module]
-    options: dict[str, Any]
-    weights: list[Weight]
-    function: Callable[..., Any]
-    path: Path
-    fixed: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def key(self) -> tuple:
-        holders = tuple((w.node, w.parameters, w.steps) for w in self.weights)
-        return (self.kind, repr(sorted(self.options.items(), key=str)), holders)
-
-
-@dataclass
-class Home:
-    """Where a weight lives in the tree of modules."""
-
-    path: Path
-    parameters: tuple[str, ...]
-    steps: tuple[tuple, ...] = ()
-    combine: str | None = None
 
 
 @dataclass
@@ -88,6 +48,7 @@ class Builder:
     runs: shared.Runs = field(default_factory=lambda: shared.Runs(()))
     classes: Classes = field(default_factory=Classes)
     blocks: dict[Path, Made] = field(default_factory=dict)
+    loose: dict[Node, str] = field(default_factory=dict)
 
     # -- places -------------------------------------------------------------------------------
 
@@ -204,7 +165,8 @@ class Builder:
         return self.classes.named(Chain if made.is_chain else Scope, made.name, names)
 
     def move(self, plan: Plan) -> None:
-        """Let layers and weights be where a plan says."""
+        """Let layers and weights be where a plan says, and be called so."""
+        self.loose |= plan.weights
         self.paths = {key: plan.path(path) for key, path in self.paths.items()}
         self.modules = {plan.path(path): module for path, module in self.modules.items()}
         self.homes = {
@@ -286,7 +248,7 @@ class Builder:
             return
         if array.dtype.kind in "iub" and array.size <= 64:
             return
-        name = _free_name(scope, self._buffer_name(out.node))
+        name = free_name(scope, self._buffer_name(out.node))
         dtype = values.torch_dtype(array.dtype.name, Precision())
         scope.register_buffer(name, torch.from_numpy(np.array(array)).to(dtype))
         step.buffer = name
@@ -302,14 +264,6 @@ def _free(path: Path, taken: set[Path]) -> Path:
     while clash(candidate):
         count += 1
         candidate = (*path[:-1], f"{path[-1]}_{count}")
-    return candidate
-
-
-def _free_name(module: nn.Module, name: str) -> str:
-    candidate, count = name, 1
-    while hasattr(module, candidate):
-        count += 1
-        candidate = f"{name}_{count}"
     return candidate
 
 
@@ -381,122 +335,10 @@ def build(
     root.equal = lowered.equal
     modules = {p: m for p, m in builder.modules.items() if p}
     attach(root, modules)
-    _loose_weights(builder, root, nodes, wishes)
-    _read_weights(builder, root)
-    entries = _entries(builder, root)
+    weights.place_loose(builder, root, nodes, wishes)
+    weights.point_reads(builder, root)
+    entries = weights.entries_of(builder, root)
     held = dict(zip((e.target for e in entries), builder.homes, strict=True))
-    fill(root, entries, {target: _array(node) for target, node in held.items()})
-    nodes = {target: _origin(node) for target, node in held.items()}
+    weights.fill(root, entries, {target: weights.array_of(node) for target, node in held.items()})
+    nodes = {target: weights.origin(node) for target, node in held.items()}
     return root, entries, {target: node for target, node in nodes.items() if node}
-
-
-def _array(node: Node) -> np.ndarray:
-    return node.value if node.op == "Const" else node.attrs["variable"].value
-
-
-def _origin(node: Node) -> str:
-    return node.attrs.get("node", "") if node.op == "Const" else node.attrs["variable"].node
-
-
-def _weight_name(node: Node) -> str:
-    return node.name if node.op == "Const" else node.attrs["variable"].name
-
-
-def _trainable(node: Node) -> bool:
-    return node.op != "Const" and bool(node.attrs["variable"].trainable)
-
-
-def _loose_weights(
-    builder: Builder, root: Root, nodes: list[Node], wishes: dict[Node, Path]
-) -> None:
-    """Register the variables that no layer holds, in the module that reads them."""
-    loose = [n for n in nodes if n.op == "Variable" and n not in builder.homes]
-    owners = Counter(weight_name(n).rpartition("/")[0] for n in loose)
-    for node in loose:
-        path = shared.plain(wishes[node])
-        while path and path not in builder.modules:  # its place was dissolved
-            path = path[:-1]
-        module = builder.modules.get(path, root)
-        alone = owners[weight_name(node).rpartition("/")[0]] == 1
-        name = _free_name(module, _loose_name(node, path, module, alone))
-        array = _array(node)
-        dtype = values.torch_dtype(array.dtype.name, Precision())
-        tensor = torch.zeros(array.shape, dtype=dtype)
-        if _trainable(node) and tensor.is_floating_point():
-            module.register_parameter(name, nn.Parameter(tensor))
-        else:
-            module.register_buffer(name, tensor)
-        builder.homes[node] = Home((*path, ""), (name,))
-
-
-def _loose_name(node: Node, path: Path, module: nn.Module, alone: bool) -> str:
-    """A name for a variable in a module: its own, or that of its layer where the layer has no module.
-
-    ``alone``: no other loose variable is of that layer.
-    """
-    *owner, last = weight_name(node).split("/")
-    if not owner or (path and tree.identifier(owner[-1]) == path[-1]):
-        return tree.identifier(last)
-    named = tree.identifier(owner[-1])
-    return named if alone and not hasattr(module, named) else tree.identifier(f"{named}_{last}")
-
-
-def _read_weights(builder: Builder, root: Root) -> None:
-    """Point every read of a variable to the parameter that holds it."""
-    for node, step in builder.reads.items():
-        home = builder.homes[node]
-        path = home.path[:-1] if home.path[-1] == "" else home.path
-        step.module = builder.modules.get(path, root)
-        step.name, step.steps = home.parameters[0], home.steps
-
-
-def _entries(builder: Builder, root: nn.Module) -> list[WeightEntry]:
-    state = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers())}
-    names: dict[str, int] = {}
-    entries = []
-    for node, home in builder.homes.items():
-        prefix = ".".join(p for p in home.path if p)
-        sources = [f"{prefix}.{p}" if prefix else p for p in home.parameters]
-        array = _array(node)
-        target = _weight_name(node)
-        names[target] = names.get(target, 0) + 1
-        if names[target] > 1:
-            target = f"{target}__{names[target]}"
-        trainable = _trainable(node)
-        for source in sources:
-            if isinstance(state[source], nn.Parameter):
-                state[source].requires_grad_(trainable)
-        kind = "parameter" if isinstance(state[sources[0]], nn.Parameter) else "buffer"
-        entries.append(
-            WeightEntry(
-                target=target,
-                sources=sources,
-                shape=array.shape,
-                source_shapes=[tuple(state[s].shape) for s in sources],
-                combine=home.combine,
-                steps=home.steps,
-                dtype=array.dtype.name,
-                trainable=trainable and kind == "parameter",
-                kind=kind,
-            )
-        )
-    return entries
-
-
-def fill(root: nn.Module, entries: list[WeightEntry], arrays: dict[str, np.ndarray]) -> None:
-    """Give the module's weights the values of the source, by inverting the entries.
-
-    A parameter that no weight of the source is made of (the second bias of a recurrent layer) stays fixed.
-    """
-    held = {n for e in entries for n in e.sources}
-    for name, parameter in root.named_parameters(remove_duplicate=False):
-        if name not in held:
-            parameter.requires_grad_(False)
-    state = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers())}
-    with torch.no_grad():
-        for entry in entries:
-            current = [state[n].detach().numpy() for n in entry.sources]
-            for name, array in zip(
-                entry.sources, entry.to_source(arrays[entry.target], current), strict=True
-            ):
-                state[name].copy_(torch.from_numpy(np.array(array, order="C")))

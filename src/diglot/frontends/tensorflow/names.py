@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from torch import nn
+
 from diglot.frontends.tensorflow import tree
 from diglot.frontends.tensorflow.graph import Node
 from diglot.frontends.tensorflow.tree import Path
@@ -39,7 +41,7 @@ def is_function(part: str) -> bool:
     return bool(_FUNCTIONS.match(part))
 
 
-def _alike(part: str, owner: str) -> bool:
+def alike(part: str, owner: str) -> bool:
     """Tell whether a scope is that of the layer ``owner``, numbered again or not."""
     return part == owner or re.sub(r"_\d+$", "", part) == owner
 
@@ -50,7 +52,7 @@ def _beyond(scope: Path, weights: Sequence[Node]) -> Path:
     owners = {tuple(name.split("/")[:-1]) for name in names}
     owner = next(iter(owners)) if len(owners) == 1 else ()
     for i in range(len(owner) - 1, 0, -1):
-        if scope and _alike(scope[-1], owner[i - 1]):
+        if scope and alike(scope[-1], owner[i - 1]):
             return owner[i:]
     return ()
 
@@ -71,7 +73,7 @@ class Names:
             for i in range(1, len(path) + 1):
                 part = path[i - 1]
                 for owner in dict.fromkeys(owners):
-                    if _alike(part, owner):
+                    if alike(part, owner):
                         votes.setdefault(path[:i], Counter())[owner] += 1 + (part == owner)
         self._clean: dict[Path, str] = {}
         taken: dict[tuple[Path, str], Path] = {}
@@ -165,8 +167,8 @@ class Names:
         for weight in [w for w in weights if w.op != "Const"] or weights:
             owner = weight_name(weight).split("/")[:-1]
             for i in range(len(scope), 0, -1):
-                if owner and _alike(scope[i - 1], owner[-1]):
-                    while i > 1 and _alike(scope[i - 2], owner[-1]):
+                if owner and alike(scope[i - 1], owner[-1]):
+                    while i > 1 and alike(scope[i - 2], owner[-1]):
                         i -= 1  # a function's scope is often called as the layer is
                     return scope[:i]
         while scope and _FUNCTIONS.match(scope[-1]):
@@ -192,3 +194,12 @@ def distinguished(weight: Node, kind: str) -> str:
     last = weight_name(weight).split("/")[-1]
     stem = re.sub(r"_?(kernel|weights?|embeddings)(_\d+)?$", "", last)
     return tree.identifier(stem) if stem else kind.lower()
+
+
+def free_name(module: nn.Module, name: str) -> str:
+    """A name that is no attribute of a module's yet."""
+    candidate, count = name, 1
+    while hasattr(module, candidate):
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate

@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from diglot.frontends.tensorflow import values
-from diglot.frontends.tensorflow.build import Layer, Weight
 from diglot.frontends.tensorflow.graph import Graph, Node, Out
+from diglot.frontends.tensorflow.layer import Layer, Weight
 from diglot.frontends.tensorflow.ops import registry
 from diglot.frontends.tensorflow.ops.lists import TensorList
 from diglot.frontends.tensorflow.ops.registry import Call

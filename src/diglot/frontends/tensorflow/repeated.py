@@ -26,7 +26,7 @@ from diglot.frontends.repeating.naming import (
 from diglot.frontends.repeating.repeats import repeats
 from diglot.frontends.tensorflow import shared, tree
 from diglot.frontends.tensorflow.graph import Node, Out
-from diglot.frontends.tensorflow.names import is_function
+from diglot.frontends.tensorflow.names import alike, is_function, weight_name
 from diglot.frontends.tensorflow.tree import Path, Place
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _KINDS = {
     "ConvTranspose": "Conv2DTranspose", "Conv": "Conv2D", "Linear": "Dense", "BatchNorm": "BatchNormalization",
     "LayerNorm": "LayerNormalization", "GroupNorm": "GroupNormalization", "Add": "Add", "Concat": "Concatenate",
     "MaxPool": "MaxPooling2D", "AvgPool": "AveragePooling2D", "Pad": "ZeroPadding2D", "Resize": "UpSampling2D",
-    "diglot.Attention": "Attention",
+    "diglot.Attention": "Attention", "Depthwise": "DepthwiseConv2D",
 }  # fmt: skip
 _ACTIVATIONS = frozenset(
     "Relu Relu6 LeakyRelu Elu Selu Softplus Softsign Sigmoid Tanh diglot.Gelu diglot.Silu".split()
@@ -68,8 +68,7 @@ class Unit(Step):
     def kind(self) -> str:
         if isinstance(self.item, Place):
             return tree.scope_class_name(self.path[-1])
-        layer = self.item.attrs.get("layer")
-        own = layer.kind.__name__ if layer is not None else self.item.op
+        own = _class_of(self.item)
         found = next((kind for start, kind in _KINDS.items() if own.startswith(start)), None)
         return found or own
 
@@ -99,11 +98,15 @@ class Made:
 
 @dataclass
 class Plan:
-    """Where the units of one module go: its layers and modules by their paths, other nodes to the block that runs them."""
+    """Where the units of one module go: its layers and modules by their paths, other nodes to the block that runs them.
+
+    ``weights`` are names for weights that no layer holds, after the steps that read them.
+    """
 
     moved: dict[Path, Path] = field(default_factory=dict)
     inside: dict[Node, Path] = field(default_factory=dict)
     blocks: dict[Path, Made] = field(default_factory=dict)
+    weights: dict[Node, str] = field(default_factory=dict)
 
     def path(self, path: Path) -> Path:
         """Where a path is then."""
@@ -210,6 +213,9 @@ class _Reader:
         path = self.builder.names.scope(node.scope)
         while path and is_function(path[-1]):
             path = path[:-1]
+        for owner in (weight_name(o.node).split("/")[-2:-1] for o in node.inputs if _is_weight(o)):
+            if owner and path and alike(path[-1], tree.identifier(owner[0])):
+                path = (*path[:-1], tree.identifier(owner[0]))
         return path if path[: len(self.place.path)] == self.place.path else self.place.path
 
     # --- what is written alike -------------------------------------------------------------------
@@ -220,7 +226,7 @@ class _Reader:
         layer = item.attrs.get("layer")
         ranks = [len(self.builder.lowered.shape(o) or ()) for o in self.outs(item)]
         if layer is not None:
-            own = f"{layer.kind.__name__} {layer.function.__name__} {_said(layer.options)}"
+            own = f"{_class_of(item)} {layer.function.__name__} {_said(layer.options)}"
         else:
             own = f"{item.op} {_said(item.attrs)} {[self._slot(o) for o in item.inputs]}"
         return f"{own} {ranks}"
@@ -242,6 +248,16 @@ class _Reader:
             form.append((self._symbol(item), [refs.get(o, "") for o in item.inputs]))
             refs.update({o: f"{len(form)}.{i}" for i, o in enumerate(self.outs(item))})
         return repr((form, [refs.get(o, "") for o in place.outputs]))
+
+
+def _class_of(node: Node) -> str:
+    """The class of a layer, a depthwise convolution apart from others; else the op."""
+    layer = node.attrs.get("layer")
+    if layer is None:
+        return node.op
+    groups = layer.options.get("groups", 1)
+    depthwise = groups > 1 and groups == layer.options.get("in_channels")
+    return f"Depthwise{layer.kind.__name__}" if depthwise else layer.kind.__name__
 
 
 def _is_weight(out: Out) -> bool:
@@ -300,11 +316,17 @@ class _Placing:
             self.plan.moved[step.home] = path
         else:
             self.plan.inside[step.item] = around  # type: ignore[index]
+            self._name_weights(step, name)
         return iter([path if isinstance(step.item, Place) else step.item])
 
+    def _name_weights(self, step: Unit, name: str) -> None:
+        held = [out.node for out in step.item.inputs if _is_weight(out)]
+        for node in held if step.is_named else ():
+            last = weight_name(node).split("/")[-1]
+            self.plan.weights[node] = name if len(held) == 1 else f"{name}_{last}"
+
     def _block(self, block: Block, around: Path, name: str) -> Iterator[Node | Path]:
-        if block.family is None and not all(_is_module(step) for step in block.steps):
-            # An nn.Sequential holds no ops.
+        if block.family is None and not all(_is_item(step) for step in block.steps):
             classes = dict(self.classes)
             found = [self._placed(s, around, f"{name}_{role(s, classes)}") for s in block.steps]
             return itertools.chain.from_iterable(found)
@@ -329,8 +351,11 @@ def _identifier(name: str) -> str:
     return name if name.isdigit() else tree.identifier(name)
 
 
-def _is_module(step: Item) -> bool:
-    return isinstance(step, Block) or (isinstance(step, Unit) and step.is_module)
+def _is_item(step: Item) -> bool:
+    """Tell whether a step may be one of an ``nn.Sequential``: other ops are none."""
+    return (
+        isinstance(step, Block) or step.is_activation or (isinstance(step, Unit) and step.is_module)
+    )
 
 
 def settled(root: Place, plans: Sequence[Plan]) -> bool:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from diglot.frontends.tensorflow import geometry, values
-from diglot.frontends.tensorflow.build import Weight
 from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.layer import Weight
 from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.recognise.finder import Finder
 

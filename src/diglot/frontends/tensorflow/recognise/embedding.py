@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from diglot.frontends.tensorflow.build import Weight
 from diglot.frontends.tensorflow.graph import Out
+from diglot.frontends.tensorflow.layer import Weight
 from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.recognise.finder import Finder
 

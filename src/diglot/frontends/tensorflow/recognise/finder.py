@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from diglot.frontends.tensorflow import values
-from diglot.frontends.tensorflow.build import Layer, Weight
 from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.layer import Layer, Weight
 from diglot.frontends.tensorflow.lowering import Lowered
 
 _VIEWS = ("Reshape", "Squeeze", "ExpandDims", "Identity", "ReadVariableOp")

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from diglot.frontends.tensorflow import values
-from diglot.frontends.tensorflow.build import Weight
 from diglot.frontends.tensorflow.graph import Node, Out
+from diglot.frontends.tensorflow.layer import Weight
 from diglot.frontends.tensorflow.ops.array import reshaped
 from diglot.frontends.tensorflow.ops.registry import Call
 from diglot.frontends.tensorflow.recognise.finder import Finder
