@@ -22,6 +22,7 @@ from diglot.frontends.tensorflow.names import (
     Names,
     distinguished,
     free_name,
+    is_automatic,
     is_function,
     variables_first,
 )
@@ -236,7 +237,9 @@ class Builder:
         if last != last.lower() and re.fullmatch(r"[A-Z]\w*?(_\d+)?", last):
             layer = [part for part in self.names.scope(tuple(around)) if not is_function(part)]
             last = "_".join([*(re.sub(r"(_\d+)+$", "", part) for part in layer[-1:]), last.lower()])
-        return "numbers" if last in ("x", "y") else tree.identifier(last)
+        if last in ("x", "y") or re.fullmatch(r"[Cc]onst(ant)?(_\d+)?", last):
+            return "indices" if node.value.dtype.kind in "iu" else "numbers"
+        return tree.identifier(last)
 
     def buffer(self, scope: Scope, out: Out, step: runs.ConstantStep) -> None:
         """Register the buffer of a constant that is used as a tensor: floats, and anything that is large.
@@ -280,6 +283,8 @@ def _port_names(inputs: Sequence[Out], known: Mapping[Out, Any]) -> list[str]:
             text = "mask"
         elif node.op != "Input" and "x" not in names:
             text = "x"
+        elif node.op != "Input" and is_automatic(tree.identifier(text)):
+            text = "y"
         name = re.sub(r"(?<!^)_\d+$", "", tree.identifier(text.split("/")[-1]))
         candidate, count = name, 1
         while candidate in names or candidate == "self":

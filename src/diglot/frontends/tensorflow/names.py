@@ -6,12 +6,14 @@ name (``dense/kernel``), so they say which of a scope's numbers are not the auth
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from torch import nn
 
+from diglot.frontends.repeating.naming import snake_case
 from diglot.frontends.tensorflow import tree
 from diglot.frontends.tensorflow.graph import Node
 from diglot.frontends.tensorflow.tree import Path
@@ -203,3 +205,17 @@ def free_name(module: nn.Module, name: str) -> str:
         count += 1
         candidate = f"{name}_{count}"
     return candidate
+
+
+def is_automatic(name: str) -> bool:
+    """Tell whether a name is one that Keras or TensorFlow gives: of a class, or an op, with a number."""
+    bare = re.sub(r"(_\d+)+$", "", name)
+    return bool(re.match(r"tf[._]", name)) or bare.lower() in _class_names() or is_function(name)
+
+
+@functools.cache
+def _class_names() -> frozenset[str]:
+    from keras import layers
+
+    names = [name for name, value in vars(layers).items() if isinstance(value, type)]
+    return frozenset(made for name in names for made in (snake_case(name), name.lower()))

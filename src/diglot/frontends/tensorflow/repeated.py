@@ -6,9 +6,7 @@ runs of them that a person would have written once, as a class, and what these a
 
 from __future__ import annotations
 
-import functools
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +19,11 @@ from diglot.frontends.repeating.naming import (
     member_names,
     role,
     scope_names,
-    snake_case,
 )
 from diglot.frontends.repeating.repeats import repeats
 from diglot.frontends.tensorflow import shared, tree
 from diglot.frontends.tensorflow.graph import Node, Out
-from diglot.frontends.tensorflow.names import alike, is_function, weight_name
+from diglot.frontends.tensorflow.names import alike, is_automatic, is_function, weight_name
 from diglot.frontends.tensorflow.tree import Path, Place
 
 if TYPE_CHECKING:
@@ -78,7 +75,7 @@ class Unit(Step):
 
     @property
     def is_named(self) -> bool:
-        return bool(self.path) and not _is_automatic(self.path[-1])
+        return bool(self.path) and not is_automatic(self.path[-1])
 
     @property
     def is_activation(self) -> bool:
@@ -114,20 +111,6 @@ class Plan:
             if path[:size] in self.moved:
                 return (*self.moved[path[:size]], *path[size:])
         return path
-
-
-def _is_automatic(name: str) -> bool:
-    """Tell whether a name is one that Keras or TensorFlow gives: of a class, or an op, with a number."""
-    bare = re.sub(r"(_\d+)+$", "", name)
-    return bool(re.match(r"tf[._]", name)) or bare.lower() in _class_names() or is_function(name)
-
-
-@functools.cache
-def _class_names() -> frozenset[str]:
-    from keras import layers
-
-    names = [name for name, value in vars(layers).items() if isinstance(value, type)]
-    return frozenset(made for name in names for made in (snake_case(name), name.lower()))
 
 
 class _Reader:
