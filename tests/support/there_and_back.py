@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 import diglot
-from diglot.frontends.keras_tracing.automatic import is_automatic
 from diglot.parity.torch_modes import computing, copy_model
 
 
@@ -189,7 +188,7 @@ def _paths(layer: Any) -> dict[str, str]:
     own = not _kind_of_model(layer) and _kind(layer) == "layer"
     for part in layer._flatten_layers(include_self=False, recursive=False):
         name = part.name
-        if own and is_automatic(part):
+        if own:  # whether Keras gave the name, its class tells, which may be called otherwise
             base = re.sub(r"_\d+$", "", name)
             counts[base] += 1
             name = f"{base}#{counts[base]}"
