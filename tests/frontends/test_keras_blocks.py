@@ -208,3 +208,26 @@ def test_masks_go_through():
     with torch.no_grad():
         found = network(torch.from_numpy(given)).numpy()
     np.testing.assert_allclose(found, np.asarray(model(given)), rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_that_pad_their_input_and_blocks_that_do_not_are_one_class():
+    """What is read twice behind the convolution hides nothing of the padding before it."""
+
+    def block(x, filters, size, stride=1):
+        if stride > 1:
+            x = layers.ZeroPadding2D(((1, 0), (1, 0)))(x)
+        padding = "valid" if stride > 1 else "same"
+        x = layers.Conv2D(filters, size, strides=stride, padding=padding, use_bias=False)(x)
+        x = layers.BatchNormalization()(x)
+        return layers.Multiply()([x, layers.Activation("sigmoid")(x)])
+
+    images = x = keras.Input((12, 9, 3))
+    for filters, size, stride in [(6, 3, 1), (8, 3, 2), (5, 1, 1), (7, 3, 1), (9, 3, 2)]:
+        x = block(x, filters, size, stride)
+    model = keras.Model(images, layers.Dense(2)(layers.Flatten()(x)))
+    translation = diglot.translate(model, to="torch")
+    assert translation.source.count("class ") == 2, translation.source
+    assert "F.pad(x, self.pad)" in translation.source
+    assert "(1, 0, 1, 0)" in translation.source
+    proof = diglot.prove(translation)
+    assert proof.verdict == "proven", proof.reason

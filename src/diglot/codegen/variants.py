@@ -74,7 +74,8 @@ def merge_variants(instances: list[Instance], nothing: str) -> None:
 def _size(instance: Instance) -> tuple[int, int, int, int]:
     nodes = [n for s in instance.body for n in ast.walk(s.node)]
     options = sum(isinstance(n, ast.keyword) for _, made in instance.inits for n in ast.walk(made))
-    return len(instance.inits), sum(isinstance(n, ast.BinOp) for n in nodes), len(nodes), options
+    # Padding of its own may be given to a form that lacks it, an option of a layer (``padding=1``) not.
+    return len(instance.inits), sum(isinstance(n, ast.BinOp) for n in nodes), options, len(nodes)
 
 
 # --- values ------------------------------------------------------------------------------------------------
@@ -111,7 +112,10 @@ def _constant(node: Any) -> Any:
 
 def _read(node: ast.AST, known: dict[str, _Value]) -> _Value:
     if isinstance(node, ast.Name) and node.id in known:
-        return known[node.id]
+        value = known[node.id]
+        if value.form[0] == "parameter":
+            value.node = node  # where it is read: what is read once may be given padding there
+        return value
     if _is_constant(node):
         return _Value(("constant", kind_of(_constant(node))), [], node)
     form: list[Any] = [type(node).__name__]
@@ -247,7 +251,10 @@ def _left_out(ours: _Value, theirs: _Value, inner: _Value, match: _Match) -> boo
 
 def _padded(ours: _Value, theirs: _Value, match: _Match) -> bool:
     """The larger form with padding where the other has some; only where its value is used once."""
-    if ours.uses != 1 or id(ours.node) in match.padded:
+    known = match.padded.get(
+        id(ours.node), theirs.node
+    )  # a value that is read twice is compared twice
+    if ours.uses != 1 or known is not theirs.node:
         return False
     match.padded[id(ours.node)] = theirs.node  # type: ignore[assignment]
     return _same(ours, theirs.parts[1], match)
