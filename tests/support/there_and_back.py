@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import diglot
+from diglot.frontends.keras_tracing.automatic import is_automatic
 from diglot.parity.torch_modes import computing, copy_model
 
 
@@ -146,8 +147,15 @@ def keras_differences(model: Any, back: Any) -> list[str]:
         for name in ours.keys() & theirs.keys()
         if _kind(ours[name]) != _kind(theirs[name])
     ]
-    before, after = _by_path(model), _by_path(back)
-    found += [f"-{path}" for path in before if path not in after]
+    # Keras counts its own names through a process: they agree as they are, or each as the first of its process.
+    ways = [
+        _weight_differences(_by_path(model, anew), _by_path(back, anew)) for anew in (True, False)
+    ]
+    return found + min(ways, key=len)
+
+
+def _weight_differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    found = [f"-{path}" for path in before if path not in after]
     found += [f"+{path}" for path in after if path not in before]
     for path in before.keys() & after.keys():
         a, b = np.asarray(before[path]), np.asarray(after[path])
@@ -188,7 +196,7 @@ def _paths(layer: Any) -> dict[str, str]:
     own = not _kind_of_model(layer) and _kind(layer) == "layer"
     for part in layer._flatten_layers(include_self=False, recursive=False):
         name = part.name
-        if own:  # whether Keras gave the name, its class tells, which may be called otherwise
+        if own and is_automatic(part):
             base = re.sub(r"_\d+$", "", name)
             counts[base] += 1
             name = f"{base}#{counts[base]}"
@@ -208,8 +216,8 @@ def _kind_of_model(layer: Any) -> bool:
     return isinstance(layer, (Functional, Sequential))
 
 
-def _by_path(model: Any) -> dict[str, Any]:
-    known = _paths(model)
+def _by_path(model: Any, anew: bool) -> dict[str, Any]:
+    known = _paths(model) if anew else {}
     held: dict[str, list[Any]] = {}
     for variable in model.weights:
         head, _, name = variable.path.rpartition("/")

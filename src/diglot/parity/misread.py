@@ -52,8 +52,9 @@ class Relaid(TorchFunctionMode):
             result.register_hook(self._laid_out)
         return result
 
-    def _laid_out(self, gradient: torch.Tensor) -> torch.Tensor:
-        if not is_misread(gradient):
+    def _laid_out(self, gradient: torch.Tensor | None) -> torch.Tensor | None:
+        # Where only a part of the model is differentiated, autograd hands on what it never computed.
+        if gradient is None or not is_misread(gradient):
             return gradient
         self.used = True
         return gradient.contiguous()
