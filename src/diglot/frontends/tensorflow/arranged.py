@@ -28,9 +28,10 @@ def arranged(
     pending: list[Path] = [()]
     while pending:
         path = pending.pop()
-        here = next(place for place in (root, *shared.every_place(root)) if place.path == path)
-        found = repeated.plan(builder, here, path[-1] if path else name)
-        if found is not None:
+        places = (root, *shared.every_place(root))
+        here = next((place for place in places if place.path == path), None)
+        found = repeated.plan(builder, here, path[-1] if path else name) if here else None
+        if here is not None and found is not None:
             kept, before = dict(wishes), dataclasses.replace(builder)
             wishes.update(_moved(builder, here, nodes, wishes, found))
             builder.move(found)
@@ -41,7 +42,7 @@ def arranged(
             else:
                 wishes.update(kept)
                 builder.paths, builder.homes = before.paths, before.homes
-                builder.modules = before.modules
+                builder.modules, builder.loose = before.modules, before.loose
                 root = _arranged(builder, nodes, wishes)
                 repeated.settled(root, plans)
         blocks = {path: made for plan in plans for path, made in plan.blocks.items()}
@@ -52,14 +53,14 @@ def arranged(
 def _inner(root: Place, path: Path, blocks: dict[Path, Made]) -> list[Path]:
     """The modules right below one that the graph's scopes say; those in its blocks, too."""
     found: list[Path] = []
-    for place in shared.every_place(root):
-        below = place.path[: len(path)] == path and len(place.path) > len(path)
-        between = [place.path[:size] for size in range(len(path) + 1, len(place.path))]
-        modules = {p.path for p in shared.every_place(root)}
-        if below and place.path not in blocks and shared.plain(place.path) == place.path:
+    modules = {place.path for place in shared.every_place(root)}
+    for own in modules - set(blocks):
+        below = own[: len(path)] == path and len(own) > len(path)
+        between = [own[:size] for size in range(len(path) + 1, len(own))]
+        if below and shared.plain(own) == own:
             if all(p in blocks or p not in modules for p in between):
-                found.append(place.path)
-    return found
+                found.append(own)
+    return sorted(found)
 
 
 def _moved(

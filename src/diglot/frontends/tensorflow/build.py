@@ -167,7 +167,7 @@ class Builder:
 
     def move(self, plan: Plan) -> None:
         """Let layers and weights be where a plan says, and be called so."""
-        self.loose |= plan.weights
+        self.loose = {**self.loose, **plan.weights}
         self.paths = {key: plan.path(path) for key, path in self.paths.items()}
         self.modules = {plan.path(path): module for path, module in self.modules.items()}
         self.homes = {
