@@ -18,6 +18,7 @@ def prepare(hub: Hub, origin: Layers, style: str) -> None:
     hub.model_name, hub.root_layer = origin.name, origin.root
     hub.stored_shapes, hub.built = dict(origin.shapes), frozenset(origin.built)
     hub.weight_names = dict(origin.weights)
+    hub.reverses = dict(origin.reverses)
     hub.is_sequence = origin.is_sequence and style == "functional"
     if style == "functional":
         hub.own_layers = frozenset(origin.own)

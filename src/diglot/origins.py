@@ -54,6 +54,7 @@ class Layers:
     ``outputs`` are as in the weight map; ``shapes`` are those of weights in Keras by their names in PyTorch.
     ``models`` are the layers that are models, by the paths of their modules; ``kept`` those that PyTorch has none for.
     ``built`` are the weights that their layers made in ``build``, ``weights`` the names that these gave them.
+    ``reverses``: the second weight of an untied ReversibleEmbedding, by the name of its first in PyTorch.
     """
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -71,11 +72,13 @@ class Layers:
     own: Sequence[str] = ()
     built: Collection[str] = ()
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reverses: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 _AUTOMATIC_WEIGHT = re.compile(r"variable(_\d+)?")
 _BUILT: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
 _LAYERS: weakref.WeakKeyDictionary[Any, Layers] = weakref.WeakKeyDictionary()
+_REVERSE = ".reverse_embeddings"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -237,7 +240,16 @@ def _layers(module: nn.Module, weight_map: WeightMap) -> Layers:
         known.own,
         known.built,
         known.weights,
+        _reverses(weight_map),
     )  # fmt: skip
+
+
+def _reverses(weight_map: WeightMap) -> dict[str, str]:
+    """The pairs of weights, by their names in PyTorch, that one untied ReversibleEmbedding holds."""
+    held = {entry.target: entry.sources[0] for entry in weight_map.entries}
+    layers = [t.removesuffix(_REVERSE) for t in held if t.endswith(_REVERSE)]
+    found = {layer: held.get(f"{layer}.embeddings") for layer in layers}
+    return {name: held[f"{layer}{_REVERSE}"] for layer, name in found.items() if name}
 
 
 def _models(weight_map: WeightMap) -> dict[str, InnerModel]:
@@ -280,6 +292,8 @@ def _named(module: nn.Module, weight_map: WeightMap) -> tuple[dict[str, str], di
     known = weight_map.keras
     targets: dict[str, list[list[str]]] = {}
     for entry in weight_map.entries:
+        if entry.target.endswith(_REVERSE):
+            continue  # the layer's name is the embedding's
         for path in {_layer_of(module, source) for source in entry.sources} - {None}:
             targets.setdefault(str(path), []).append(entry.target.split(".")[:-1])
     found: dict[str, str] = {}

@@ -309,3 +309,75 @@ def test_a_model_within_a_model_is_given_whole_numbers_where_it_wants_them(prove
     assert made.info["example_inputs"][0]["dtype"].startswith("int")
     scaled = proven(keras.Model(inputs, inner(layers.Rescaling(3.0)(inputs))))
     assert ".long()" in scaled.source or "torch.int64" in scaled.source
+
+
+class Dilated(layers.Layer):
+    """A residual block of a temporal network, whose second result is the network's own."""
+
+    def __init__(self, width, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = [
+            layer
+            for _ in range(2)
+            for layer in (
+                layers.Conv1D(width, 3, dilation_rate=rate, padding="causal"),
+                layers.Activation("relu"),
+            )
+        ]
+        self.width, self.match = width, None
+
+    def build(self, shape):
+        self.match = layers.Conv1D(self.width, 1) if shape[-1] != self.width else None
+        super().build(shape)
+
+    def call(self, x):
+        y = x
+        for step in self.steps:
+            y = step(y)
+        shortcut = self.match(x) if self.match is not None else x
+        return ops.relu(shortcut + y), y
+
+
+class Temporal(layers.Layer):
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.blocks = [Dilated(width, rate) for rate in (1, 2, 4)]
+
+    def call(self, x):
+        skips = []
+        for block in self.blocks:
+            x, skip = block(x)
+            skips.append(skip)
+        x = layers.add(skips)
+        return x[:, tf.shape(x)[1] // 2, :]
+
+
+def test_a_temporal_network_is_one_class_of_blocks_that_turns_nothing(proven):
+    inputs = keras.Input((None, 3), name="inputs")
+    model = keras.Model(inputs, layers.Dense(2, name="head")(Temporal(6, name="tcn")(inputs)))
+    source = proven(model).source
+    assert source.count("(nn.Module)") == 3
+    assert "transpose" not in source and "permute" not in source
+    assert "return x[:, :, x.shape[2] // 2]" in source
+    assert "nn.Conv1d(in_channels, 6, 1) if match else nn.Identity()" in source
+
+
+class ShortTimeSpectrum(layers.Layer):
+    """A layer whose result is complex, as kapre's STFT is."""
+
+    def call(self, x):
+        frames = tf.signal.stft(tf.squeeze(x, -1), 16, 8, fft_length=16, pad_end=True)
+        return tf.expand_dims(frames, -1)
+
+
+class Magnitude(layers.Layer):
+    def call(self, x):
+        return tf.abs(x)
+
+
+def test_a_layer_may_give_complex_numbers(proven):
+    x = keras.Input((100, 1))
+    power = layers.Rescaling(0.5)(Magnitude()(ShortTimeSpectrum()(x)))
+    model = keras.Model(x, layers.Dense(3)(layers.Flatten()(power)))
+    made = proven(model)
+    assert "torch.fft" in made.source

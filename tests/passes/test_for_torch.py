@@ -227,3 +227,39 @@ def test_a_new_axis_that_others_are_turned_around(written, axis):
         assert new.args[1] == axis
         x = torch.randn(3, 5, 6)
         assert torch.equal(x.unsqueeze(axis), written(None, x))
+
+
+def test_what_is_joined_twice_is_joined_once():
+    _, hub = ops(lambda _, x: torch.cat([x, torch.cat([x.exp(), x.sin()], 1)], -1), 3, 5)
+    join = [n for n in hub.graph.nodes if target_name(n) == "aten.cat.default"]
+    assert [len(n.args[0]) for n in join] == [3]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda _, x: torch.cat([x, torch.cat([x.exp(), x.sin()], 0).reshape(3, 10)], 1),
+        lambda _, x: torch.cat([x, torch.cat([x.exp(), x.sin()], 1)[:, :5]], 0),
+    ],
+    ids=["turned", "another axis"],
+)
+def test_what_is_joined_otherwise_stays(function):
+    assert ops(function, 3, 5)[0].count("aten.cat.default") == 2
+
+
+def test_what_is_read_twice_stays():
+    def function(_, x):
+        y = torch.cat([x, x.sin()], 1)
+        return torch.cat([x, y], 1).sum() * y
+
+    assert ops(function, 3, 5)[0].count("aten.cat.default") == 2
+
+
+@pytest.mark.parametrize("scaled", [lambda _, x: x.sin() * 1.0, lambda _, x: x.sin() / 1])
+def test_what_is_multiplied_by_one_is_as_it_was(scaled):
+    assert [n for n in ops(scaled, 3, 5)[0] if n.startswith("aten")] == ["aten.sin.default"]
+
+
+def test_integers_that_become_floats_by_it_do_not():
+    found, _ = ops(lambda _, x: x.long() * 1.0, 3, 5)
+    assert "aten.mul.Tensor" in found

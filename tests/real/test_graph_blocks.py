@@ -3,6 +3,7 @@
 import re
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -142,4 +143,48 @@ def test_ops_between_the_layers_of_a_scope_are_in_it(tmp_path, worker):
     assert "return self.part_1(self.part_0(x))" in translation.source
     assert translation.source.count("torch.exp") == 1
     assert {"part_0.up.weight", "part_1.down.weight"} <= set(translation.weights)
+    assert diglot.prove(translation, worker=worker).verdict == "proven"
+
+
+class Octaves(tf.Module):
+    """Filters that are numbers of the program, as a constant-Q transform has them, on sound that is halved."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(3)
+        self.low = rng.normal(size=(1, 1, 6)).astype("float32")
+        self.tones = rng.normal(size=(2, 5, 1, 8)).astype("float32")
+        self.gain = tf.Variable(rng.normal(size=(15, 1)).astype("float32"), name="gain")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 64], tf.float32)])
+    def run(self, x):
+        x = x[:, tf.newaxis, :]
+        found = []
+        for _ in range(3):
+            found.insert(0, self.of_octave(x, 2 ** (3 - len(found))))
+            padded = tf.transpose(tf.pad(x, [[0, 0], [0, 0], [2, 2]]), [0, 2, 1])
+            halved = tf.nn.conv1d(padded, np.transpose(self.low, [2, 1, 0]), 2, "VALID")
+            x = tf.transpose(halved, [0, 2, 1])
+        whole = found[-1]
+        for each in found[-2::-1]:
+            whole = tf.concat([each, whole], 1)
+        return whole * 1.0 * self.gain
+
+    def of_octave(self, x, hop):
+        x = tf.transpose(tf.pad(x, [[0, 0], [0, 0], [4, 4]], "REFLECT"), [0, 2, 1])
+        real, imaginary = (
+            tf.nn.conv1d(x, tf.transpose(kernels, [2, 1, 0]), hop, "VALID")
+            for kernels in self.tones
+        )
+        return tf.transpose(tf.sqrt(real**2 + imaginary**2 + 1e-6), [0, 2, 1])
+
+
+def test_filters_that_are_numbers_are_convolutions_of_sound(tmp_path, worker):
+    model = Octaves()
+    tf.saved_model.save(model, str(tmp_path / "saved"), signatures=model.run)
+    translation = diglot.translate(str(tmp_path / "saved"), to="torch")
+    source = translation.source
+    assert source.count(" = nn.Conv1d(1, 1, 6, stride=2, padding=2, bias=False)") == 2
+    assert "Conv2d" not in source and "transpose" not in source and "permute" not in source
+    assert source.count("torch.cat(") == 1 and "* 1.0" not in source
     assert diglot.prove(translation, worker=worker).verdict == "proven"

@@ -117,6 +117,14 @@ def groups_of_one():
     return keras.Model(images, layers.DepthwiseConv2D(2, name="each")(x))
 
 
+def both_ways():
+    """A layer with two weights that stands at both ends: PyTorch has an embedding and a linear layer."""
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    words = layers.ReversibleEmbedding(9, 4, tie_weights=False, name="words")
+    x = layers.Dense(4, "gelu", name="between")(words(ids))
+    return keras.Model(ids, words(x, reverse=True), name="both_ways")
+
+
 def models_in_models():
     """Each of the ways in which a model is a layer: twice, in another, of several inputs, in a sequence."""
     left, right = keras.Input((6,), name="left"), keras.Input((6,), name="right")
@@ -183,6 +191,7 @@ MODELS = {
     "on a frozen base": on_a_frozen_base,
     "convolutions in groups of one": groups_of_one,
     "open lengths": lengths,
+    "an embedding that leads back": both_ways,
     "axes": channels_first,
     "classes": classes,
     "layers of one's own": layers_of_ones_own,

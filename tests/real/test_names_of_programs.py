@@ -158,3 +158,60 @@ def test_a_module_that_two_names_hold_is_proven_with_weights_of_all_kinds():
     assert "self.conv1 = self.net[0]" in back.source
     proof = diglot.prove(back)
     assert proof, proof.first_divergence
+
+
+class Gated(nn.Module):
+    """Its last residual is computed, and nobody reads it."""
+
+    def __init__(self):
+        super().__init__()
+        self.mixes, self.skips, self.residuals = (nn.ModuleList() for _ in range(3))
+        for _ in range(3):
+            self.mixes.append(nn.Linear(6, 5))
+            self.skips.append(nn.Linear(5, 4))
+            self.residuals.append(nn.Linear(5, 6))
+
+    def forward(self, x):
+        total = 0
+        for mix, skip, residual in zip(self.mixes, self.skips, self.residuals, strict=True):
+            h = torch.tanh(mix(x))
+            total = total + skip(h)
+            x = x + residual(h)
+        return total
+
+
+class GatedBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix, self.skip, self.residual = nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(5, 6)
+
+    def forward(self, x):
+        h = torch.tanh(self.mix(x))
+        return x + self.residual(h), self.skip(h)
+
+
+class GatedBlocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([GatedBlock() for _ in range(3)])
+
+    def forward(self, x):
+        total = 0
+        for block in self.blocks:
+            x, skip = block(x)
+            total = total + skip
+        return total
+
+
+@pytest.mark.parametrize("make", [Gated, GatedBlocks])
+def test_the_last_layer_of_a_list_comes_back_although_nobody_reads_what_it_gives(make):
+    assert_nothing_is_lost(make(), torch.randn(3, 6))
+
+
+@pytest.mark.parametrize("make", [Gated, GatedBlocks])
+def test_in_a_graph_of_layers_it_is_no_part_of_the_model_and_named_as_left_behind(make):
+    model, inputs = make(), torch.randn(3, 6)
+    there = diglot.translate(model.eval(), inputs, style="functional")
+    left = {item["source"] for item in there.weight_map.unmapped}
+    assert left == {name for name in model.state_dict() if "2" in name and "residual" in name}
+    assert diglot.prove(there).verdict == "proven"

@@ -11,6 +11,7 @@ from diglot.runtime.exchange import on_disk, read_arrays, write_arrays
 def some():
     generator = np.random.default_rng(0)
     kinds = ["bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64"]
+    kinds.append("complex64")
     arrays = {kind: (9 * generator.random((3, 5))).astype(kind) for kind in kinds}
     arrays["strided"] = generator.standard_normal((4, 3, 2)).transpose(2, 0, 1)[:, ::2]
     arrays["scalar"], arrays["empty"] = np.array(2.5), np.zeros((0, 3))
@@ -29,6 +30,15 @@ def test_arrays_are_what_they_were(tmp_path, arrays):
         for name, array in arrays.items():
             assert read[name].dtype == array.dtype and read[name].shape == array.shape
             assert np.array_equal(read[name], array) and read[name].flags.aligned
+
+
+def test_between_processes_what_safetensors_has_no_name_for(tmp_path):
+    arrays = {**some(), "complex128": np.arange(6).reshape(2, 3) * (1 - 2j)}
+    write_arrays(tmp_path / "a", arrays)
+    read = read_arrays(tmp_path / "a", remove=True)
+    assert set(read) == set(arrays) and read["complex128"].dtype == np.complex128
+    assert all(np.array_equal(read[name], array) for name, array in arrays.items())
+    assert all(array.flags.aligned for array in read.values())
 
 
 def test_arrays_of_a_file_that_is_gone_can_be_written_to():

@@ -74,6 +74,9 @@ class _Writer:
     def reversed_layer(self, weight: fx.Node) -> None:
         return None
 
+    def reverse_of(self, weight: fx.Node) -> None:
+        return None
+
     def where(self, node: fx.Node) -> str:
         return "here"
 

@@ -201,6 +201,7 @@ class Classes:
         """Find the constants in which instances differ; name one parameter for each distinct row of values."""
         rows = [_constants(i) for i in instances]
         params: dict[str, list[Any]] = {}
+        slots: dict[str, str] = {}
         places: dict[int, str] = {}
         known = [self._author_values(i) for i in instances]
         contexts = _contexts(instances[0])
@@ -208,7 +209,9 @@ class Classes:
             values = [row[place] for row in rows]
             certain = [v for v in values if not isinstance(v, Any_)]
             constant = not certain or all(_equal(v, certain[0]) for v in certain)
-            name = self._known_parameter(params, values, constant)
+            slot = contexts[place][1]
+            like = {n: v for n, v in params.items() if not constant or _is_like(slots[n], slot)}
+            name = self._known_parameter(like, values, constant)
             if constant and name is None:
                 continue
             if name in dict(instances[0].inits) and not contexts[place][0]:
@@ -223,7 +226,7 @@ class Classes:
                 ):
                     name = f"{name}_{contexts[place][1]}"  # the attribute holds the layer itself
                 name = names.unique(name, params)
-                params[name] = values
+                params[name], slots[name] = values, slot
             places[place] = name
         filled = {name: _filled(name, params) for name in params}
         return filled, places
@@ -306,6 +309,12 @@ class Classes:
             ):
                 return name
         return None
+
+
+def _is_like(slot: str, other: str) -> bool:
+    """Tell whether two arguments are the same, or both sizes of what goes in or comes out: channels, not kernels."""
+    sizes = ("channels", "features", "filters", "units", "dim", "shape")
+    return slot == other or all(any(size in s for size in sizes) for s in (slot, other))
 
 
 class _Replace(ast.NodeTransformer):

@@ -46,10 +46,12 @@ from diglot.codegen.source import (
 from diglot.codegen.statements import Key, Statement
 from diglot.errors import Unsupported
 from diglot.ir.hub import Call, Hub, is_own
+from diglot.passes.living import drop_unread_ends, unread_weights
 
 
 def write_functional(hub: Hub, model: nn.Module | None, float_dtype: torch.dtype) -> Written:
     """Return the program as one Functional model. Raises :class:`Unsupported` listing every problem."""
+    drop_unread_ends(hub)
     if hub.is_sequence:
         dissolve_all(hub, inner_models(hub) | own_layers(hub))
     keep_repeated(hub)
@@ -131,6 +133,7 @@ class FunctionalProgram(Program):
         self.problems += refused(self.limits)
         self.lists = PlainLists(self)
         self.labels = Labels(hub)
+        self.outside = unread_weights(hub)
 
     def writer(self, call: Call) -> RegionWriter:
         if call not in self._writers:

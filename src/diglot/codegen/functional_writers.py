@@ -17,7 +17,7 @@ from diglot.codegen.homes import Home
 from diglot.codegen.keras_source import input_variables
 from diglot.codegen.region import RegionWriter
 from diglot.codegen.statements import Key, Member, Statement, through, weight_nodes
-from diglot.ir.hub import Call, Frame, Hub, is_mark, target_name
+from diglot.ir.hub import Call, Frame, Hub, is_call, is_mark, target_name
 from diglot.ir.sizes import is_static, shape_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _NAMED = 20  # characters of ``, name=f"{name}_…"``
 _TABLE = 100  # characters
+_TABLES = ("embeddings", "reverse_embeddings")
+_LINEAR = "aten.linear.default"
 _BATCH = "batch_size_of_the_model"
 #: Ops whose result is the same for every item of the batch, where no argument is a batch.
 _SAME_ROWS = (
@@ -86,7 +88,7 @@ class FunctionalWriter(RegionWriter):
         _name_layer(made, label if times == 1 else f"{label}_{times}")
         if not self._shared(member):
             return made
-        variable = names.unique(names.local(key[0]), self.holder)
+        variable = names.unique(names.local(label), self.holder)
         self.holder[variable] = "layer"
         self._variables[key] = variable
         self.statements.append(Statement(ast.Assign([ast.Name(variable, ast.Store())], made)))
@@ -94,7 +96,8 @@ class FunctionalWriter(RegionWriter):
 
     def _shared(self, member: Member) -> bool:
         nodes = [n for value in member.weights.values() for n in weight_nodes(value)]
-        return any(sum(u in self._own for u in n.users) > 1 for n in nodes)
+        both = set(_TABLES) <= member.weights.keys()
+        return both or any(sum(u in self._own for u in n.users) > 1 for n in nodes)
 
     def float_dtype_ast(self) -> ast.expr:
         return E("keras.config.floatx()")
@@ -226,15 +229,23 @@ class FunctionalWriter(RegionWriter):
 
     def reversible(self, weight: fx.Node) -> bool:
         """Tell whether an embedding's table is a Linear's weight as well: a layer that runs both ways."""
-        return any(
-            target_name(user) == "aten.linear.default" and user.args[1] is weight
-            for user in weight.users
-        )
+        return any(is_call(user, {_LINEAR}) and user.args[1] is weight for user in weight.users)
+
+    def reverse_of(self, weight: fx.Node) -> fx.Node | None:
+        """Return what was the second weight of one layer in the Keras model that the source comes from."""
+        hub = self.program.hub
+        name = hub.reverses.get(hub.parameters[weight].name)
+        found = next((n for n, p in hub.parameters.items() if p.name == name), None)
+        users = list(found.users) if found is not None else []
+        fits = [
+            is_call(u, {_LINEAR}) and u.args[1] is found and u in self.call.items for u in users
+        ]
+        return found if users and all(fits) else None
 
     def reversed_layer(self, weight: fx.Node) -> ast.expr | None:
         """Return the embedding layer that holds a Linear's weight."""
         home = self.program.weights.of_node.get(weight)
-        if home is None or home.attribute != "embeddings" or home.key not in self.members:
+        if home is None or home.attribute not in _TABLES or home.key not in self.members:
             return None
         made = self.members[home.key].construct
         return self.attribute(home.key) if text(made).startswith("layers.Reversible") else None

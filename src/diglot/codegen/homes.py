@@ -80,8 +80,14 @@ class Homes:
         if not candidates:
             return None
         _, relative, owner = min(candidates, key=lambda c: c[0])
+        beside = {self.program.hub.reverses.get(name) for name in self.names_of(nodes[0])}
         for weight in nodes:
-            if not any(n.startswith(f"{owner}.") or not owner for n in self.names_of(weight)):
+            known = self.names_of(weight)
+            if (
+                owner
+                and beside.isdisjoint(known)
+                and not any(n.startswith(f"{owner}.") for n in known)
+            ):
                 return None
             home = self.of_node.get(weight)
             if home is not None and (home.region.path != writer.call.path or home.attribute == ""):
@@ -275,6 +281,8 @@ class Homes:
         """Return the weight map's entries, targets as attribute paths below the root layer."""
         result = []
         for home in self.homes.values():
+            if self.program.outside.issuperset(home.nodes):
+                continue
             parameters = [self.program.hub.parameters[n] for n in home.nodes]
             place = self.program.target_path(home.region, home.key)
             target = ".".join(filter(None, [place, home.attribute]))

@@ -209,6 +209,10 @@ class OpCall:
         """Tell whether an embedding must also serve as a Linear (see :class:`FunctionalWriter`)."""
         return self.writer.reversible(self.args[weight])
 
+    def reverse_of(self, weight: str) -> fx.Node | None:
+        """The weight of a Linear that an embedding holds beside its table."""
+        return self.writer.reverse_of(self.args[weight])
+
     def reversed_layer(self, weight: str) -> ast.expr | None:
         """The embedding layer that serves as this Linear, if there is one."""
         return self.writer.reversed_layer(self.args[weight])

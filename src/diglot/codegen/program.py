@@ -12,6 +12,7 @@ from diglot.codegen import author, names
 from diglot.codegen.columns import Columns
 from diglot.codegen.constants import Constants
 from diglot.codegen.dialect import Dialect
+from diglot.codegen.freezing import frozen_modules
 from diglot.codegen.frozen import Frozen
 from diglot.codegen.homes import Homes
 from diglot.codegen.initial import Initial
@@ -27,6 +28,7 @@ from diglot.ir.hub import ASSIGN, Call, Frame, Hub, Port, is_call, is_mark, targ
 from diglot.ir.leaves import is_leaf
 from diglot.ir.limits import limits
 from diglot.ir.sizes import expression, is_static, shape_of
+from diglot.passes.living import unread_ends
 from diglot.rules.registry import Rule, registry
 
 _CHOICES = {"diglot.by_mode.default"}
@@ -73,6 +75,10 @@ class Program(TreeQueries):
         self.columns = Columns(self)
         self.own_names = OwnNames(hub)
         self.frozen = Frozen(hub, style)
+        self.frozen_modules = frozen_modules(hub)
+        self.ends = set(unread_ends(hub))  # written, although nobody reads them
+        #: Weights of layers that the program makes, but that are no part of the model.
+        self.outside: set[fx.Node] = set()
         self._strides: dict[Any, set[str]] | None = None
         self._frames: dict[fx.Node, tuple[Frame, ...]] = {}
         self._writers: dict[Call, RegionWriter] = {}

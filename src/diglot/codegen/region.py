@@ -315,7 +315,7 @@ class RegionWriter(
                     self.left[held] = self.left.get(held, 0) + self.left.get(node, 0)
                     self.program.alias[node] = held
             return
-        if self.left.get(node, 0) == 0 and not self._is_returned(node):
+        if not (self.left.get(node, 0) or self._is_returned(node) or node in self.program.ends):
             return
         name = assigned[0] if assigned and len(assigned) == 1 else None
         if (name is None or self.is_taken(name)) and self._nests(node, made):
@@ -332,7 +332,12 @@ class RegionWriter(
     def _is_all(self, node: fx.Node) -> bool:
         """Tell whether a value is what the region returns, and nothing else is."""
         ports = self.program.live_outputs(self.call)
-        return len(ports) == 1 and through(ports[0].value) is node
+        if len(ports) != 1:
+            return False
+        value = through(ports[0].value)
+        while value is not node and value.meta.get("free"):  # turned without a word
+            value = through(value.args[0])
+        return value is node
 
     def _goes_on(self, node: fx.Node) -> bool:
         """Tell whether a value is the first slice of several, which are one subscript."""

@@ -181,6 +181,10 @@ class LayerWriter:
         """Tell whether an embedding's layer must give its table to a Linear, too: classes read it off the layer."""
         return False
 
+    def reverse_of(self: RegionWriter, weight: fx.Node) -> fx.Node | None:
+        """Return the weight of a Linear that an embedding's layer holds beside its table, if there is one."""
+        return None
+
     def reversed_layer(self: RegionWriter, weight: fx.Node) -> ast.expr | None:
         """Return the embedding layer whose ``reverse=True`` stands for a Linear, if there is one."""
         return None

@@ -21,7 +21,7 @@ import copy
 import dataclasses
 from typing import Any
 
-from diglot.codegen.expr import E, names_in
+from diglot.codegen.expr import E, names_in, text
 from diglot.codegen.names import unique
 from diglot.codegen.optional import Instance, kind_of, open_numbers
 from diglot.codegen.statements import Statement
@@ -64,7 +64,10 @@ def merge_variants(instances: list[Instance], nothing: str) -> None:
     rest = [i for i in instances if _value_of(i) is not None]
     while len(rest) > 1:
         whole = max(rest, key=_size)
-        others = [(i, _matched(whole, i)) for i in rest if i is not whole]
+        parts = [i for i in rest if i is not whole]
+        while any(_align(whole, i) for i in parts):
+            pass  # and those before it with what the whole has become
+        others = [(i, _matched(whole, i)) for i in parts]
         found = {id(i): m for i, m in others if m is not None}
         if any(m.without or m.plain or m.padded or m.constants for m in found.values()):
             _unify(whole, [(i, m) for i, m in others if m is not None], nothing)
@@ -146,6 +149,70 @@ def _matched(whole: Instance, part: Instance) -> _Match | None:
         return None
     used = {n for s in part.body for n in _attributes(s.node)}
     return match if not match.without & used else None
+
+
+def _align(whole: Instance, part: Instance) -> bool:
+    """Write out what a form says in fewer words than the other where they are then the same, in place.
+
+    ``[item for _ in range(2)]`` where the other's two items differ; an option that has its default.
+    """
+    if _matched(whole, part) is not None:
+        return False
+    ours, theirs = dict(whole.inits), dict(part.inits)
+    for name in ours.keys() & theirs.keys():
+        ours[name], theirs[name] = _aligned(ours[name], theirs[name])
+    first, second = (
+        dataclasses.replace(i, inits=list(made.items()))
+        for i, made in ((whole, ours), (part, theirs))
+    )
+    if _matched(first, second) is None:
+        return False
+    whole.inits, part.inits = first.inits, second.inits
+    return True
+
+
+def _aligned(one: ast.expr, other: ast.expr) -> tuple[ast.expr, ast.expr]:
+    """Two expressions with the same items and options, where they are calls or lists of one kind."""
+    one, other = _opened(one, other), _opened(other, one)
+    if isinstance(one, ast.List) and isinstance(other, ast.List):
+        pairs = _all_aligned(one.elts, other.elts)
+        return ast.List(pairs[0], ast.Load()), ast.List(pairs[1], ast.Load())
+    if not (isinstance(one, ast.Call) and isinstance(other, ast.Call)):
+        return one, other
+    if text(one.func) != text(other.func):
+        return one, other
+    first, second = _all_aligned(one.args, other.args)
+    return (
+        ast.Call(one.func, first, _with_defaults(one.keywords, other.keywords)),
+        ast.Call(other.func, second, _with_defaults(other.keywords, one.keywords)),
+    )
+
+
+def _all_aligned(
+    ones: list[ast.expr], others: list[ast.expr]
+) -> tuple[list[ast.expr], list[ast.expr]]:
+    if len(ones) != len(others):
+        return ones, others
+    pairs = [_aligned(a, b) for a, b in zip(ones, others, strict=True)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _with_defaults(own: list[ast.keyword], other: list[ast.keyword]) -> list[ast.keyword]:
+    """A call's options with those that the other names; these have their defaults."""
+    known = {k.arg for k in own}
+    added = [k.arg for k in other if k.arg in _DEFAULTS and k.arg not in known]
+    made = [*own, *(ast.keyword(n, ast.Constant(_DEFAULTS[n])) for n in added)]  # type: ignore[index]
+    places = {k.arg: i for i, k in enumerate(other)}
+    return sorted(made, key=lambda k: places.get(k.arg, len(places))) if added else own
+
+
+def _opened(made: ast.expr, other: ast.expr) -> ast.expr:
+    """A list's items one by one, where the other form's are and there are as many."""
+    if not isinstance(made, ast.ListComp) or not isinstance(other, ast.List):
+        return made
+    if text(made.generators[0]).strip() != f"for _ in range({len(other.elts)})":
+        return made
+    return ast.List([copy.deepcopy(made.elt) for _ in other.elts], ast.Load())
 
 
 def _attributes(node: ast.AST) -> set[str]:

@@ -148,6 +148,9 @@ class Hub:
     built: frozenset[str] = frozenset()  # weights that their layers made in ``build`` there
     own_layers: frozenset[str] = frozenset()  # modules that are layers of the user's own classes in
     # that Keras model, which is a graph of layers
+    reverses: dict[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # of tables of embeddings there: the weight, beside it, that leads back from vectors to ids
     multiples: dict[str, int] = dataclasses.field(default_factory=dict)
     """Of what a size, by its symbol, has to be a multiple, or the source itself fails."""
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from diglot.ir.hub import ASSIGN, Hub, is_call, is_mark, target_name, through_marks
+from diglot.ir.hub import Hub, is_call, is_mark, target_name, through_marks
 from diglot.ir.sizes import size_of
-from diglot.passes.pass_through import argument_returned
+from diglot.passes.living import living
 
 _CHECKS = {
     "aten._assert_tensor_metadata.default",
@@ -71,6 +71,7 @@ _NEW = {"aten.unsqueeze.default"}
 _RESHAPES = {"aten.view.default", "aten.reshape.default", "aten.flatten.using_ints"}
 _TAKES = {"aten.select.int", "aten.squeeze.dim", "aten.squeeze.dims"}
 _VIEWS = {"aten.unsqueeze.default", "aten.view.default", "aten.expand.default"}
+_SCALES = {"aten.mul.Tensor", "aten.mul.Scalar", "aten.div.Tensor", "aten.div.Scalar"}
 #: Ops on truths that return what they are given, where that is the same twice.
 _JOINS = {
     f"aten.{name}"
@@ -187,12 +188,23 @@ def drop_identities(hub: Hub) -> None:
             node.replace_all_uses_with(node.args[0].args[0])
             hub.graph.erase_node(node)
             continue
-        if not is_identity(node):
+        if not is_identity(node) and not _is_times_one(hub, node):
             continue
         if "detach" in target_name(node) and _carries_gradient(hub, node.args[0]):
             continue
         node.replace_all_uses_with(node.args[0])
         hub.graph.erase_node(node)
+
+
+def _is_times_one(hub: Hub, node: fx.Node) -> bool:
+    """Whether a value is multiplied or divided by 1, which graphs do where an option was left as it is."""
+    if not is_call(node, _SCALES) or not same_value(node, node.args[0]) or len(node.args) != 2:
+        return False
+    factor = node.args[1]
+    if isinstance(factor, fx.Node):
+        held = hub.constants.get(factor)
+        return held is not None and held.dim() == 0 and bool(held == 1)
+    return isinstance(factor, (int, float)) and factor == 1
 
 
 def _takes_back(node: fx.Node) -> bool:
@@ -251,46 +263,9 @@ def _carries_gradient(hub: Hub, node: fx.Node) -> bool:
 def drop_dead(hub: Hub) -> None:
     """Remove nodes whose values nobody reads (placeholders stay).
 
-    A result that is read after one call of a module class stays in its other calls too: an author writes the
-    class once, and an unrolled loop ends with states that nobody reads.
+    What is written although nobody reads it stays: see :mod:`diglot.passes.living`.
     """
-    living = _living(hub)
+    alive = living(hub)
     for node in reversed(list(hub.graph.nodes)):
-        if node.op == "call_function" and node not in living:
+        if node.op == "call_function" and node not in alive:
             hub.graph.erase_node(node)
-
-
-def _living(hub: Hub) -> set[fx.Node]:
-    """Return the nodes that reach an output, or a result that other calls of the class are asked for."""
-    results = [
-        n
-        for n in hub.graph.nodes
-        if is_mark(n) and n.args[1].split("|")[1] == "out" and argument_returned(n) is None
-    ]
-    living: set[fx.Node] = set()
-    stack = [n for n in hub.graph.nodes if n.op == "output"]
-    stack += [n for n in hub.graph.nodes if n.op == "call_function" and target_name(n) == ASSIGN]
-    while stack:
-        while stack:
-            node = stack.pop()
-            if node not in living:
-                living.add(node)
-                stack.extend(node.all_input_nodes)
-        calls = {_call_of_mark(n) for n in results if n in living}
-        asked = {_place_in_class(n) for n in results if n in living}
-        stack = [
-            n
-            for n in results
-            if n not in living and _place_in_class(n) in asked and _call_of_mark(n) in calls
-        ]
-    return living
-
-
-def _call_of_mark(mark: fx.Node) -> str:
-    return mark.args[1].split("|")[0]
-
-
-def _place_in_class(mark: fx.Node) -> tuple[str, str]:
-    """Return the class whose call a mark belongs to, and which of its results the mark is."""
-    stack = list((mark.meta.get("nn_module_stack") or {}).values())
-    return (stack[-1][1] if stack else "", mark.args[1].split("|", 2)[2])

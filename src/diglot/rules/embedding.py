@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diglot.codegen.expr import E, call
 from diglot.rules.registry import Rule, Sample, register
@@ -21,13 +21,17 @@ def _embedding(op: OpCall) -> ast.expr:
     index = op["padding_idx"]
     padded = isinstance(index, int) and index >= 0
     if op.is_layer("weight"):
+        weights: dict[str, Any] = {"embeddings": (op["weight"], [])}
+        apart = op.reverse_of("weight")
         if padded:
             construct = call(op.helper("PaddedEmbedding"), rows, width, padding_idx=index)
+        elif apart is not None:
+            construct = call("layers.ReversibleEmbedding", rows, width, tie_weights=False)
+            weights["reverse_embeddings"] = (apart, [["permute", [1, 0]]])
         elif op.reversible("weight"):
             construct = call("layers.ReversibleEmbedding", rows, width)
         else:
             construct = call("layers.Embedding", rows, width)
-        weights = {"embeddings": (op["weight"], [])}
         return E("layer(ids)", layer=op.layer(construct, weights), ids=op.expr("indices"))
     weight = op.expr("weight")
     if padded:

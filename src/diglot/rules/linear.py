@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def _linear(op: OpCall) -> ast.expr:
     has_bias = op["bias"] is not None
-    if op.fake("input").dim() > 1 and op.is_layer("weight", "bias"):
+    embedding = op.reversed_layer("weight")
+    if embedding is None and op.fake("input").dim() > 1 and op.is_layer("weight", "bias"):
         construct = call(
             "layers.Dense", op.logical_shape("weight")[0], use_bias=unless(has_bias, True)
         )
@@ -23,7 +24,6 @@ def _linear(op: OpCall) -> ast.expr:
         if has_bias:
             weights["bias"] = (op["bias"], feature_steps(op))
         return E("layer(x)", layer=op.layer(construct, weights), x=op.expr("input"))
-    embedding = op.reversed_layer("weight")
     if embedding is not None:
         product = E("layer(x, reverse=True)", layer=embedding, x=op.expr("input"))
     else:

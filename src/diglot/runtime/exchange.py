@@ -18,12 +18,14 @@ _CODES = {
     **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
     **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
     "complex64": "C64",
+    # safetensors has no name for it: it goes between processes, which read with `remove`, alone.
+    "complex128": "C128",
 }
 _DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `arrays` (any shape; bool, integer, float or complex64) to `path`, one after the other:
+    """Write `arrays` (any shape; bool, integer, float or complex) to `path`, one after the other:
     no more than one of them is in memory twice.
 
     Raises BadInput where the disk has no room or the folder cannot be written to, and for another

@@ -93,6 +93,8 @@ class LayerRecord:
     samples: tuple[Sample, ...] = ()
     in_training: str = ""  # what it does in training alone, which the translation leaves out
     activates: bool = False  # ends in the function that its `activation` names
+    #: The mask that the layer's own `call` gives its result, where ``compute_mask`` does not say it.
+    mask: Callable[..., Any] | None = None
 
 
 @dataclasses.dataclass

@@ -104,6 +104,10 @@ def _reversible(run: LayerCall, inputs: torch.Tensor, reverse: bool = False) -> 
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
+def _reversible_mask(own: Any, inputs: Any, reverse: bool = False) -> Any:
+    return inputs != 0 if own.mask_zero and not reverse else None
+
+
 def _reversible_weights(own: Any) -> list[Weight]:
     if own.tie_weights:
         return [Weight("embeddings", "weight")]
@@ -111,12 +115,20 @@ def _reversible_weights(own: Any) -> list[Weight]:
     return [Weight("embeddings", "embedding.weight"), reverse]
 
 
+def _averaged(x: Any) -> Any:
+    """What a layer that heeds masks makes of vectors."""
+    import keras
+
+    return keras.layers.GlobalAveragePooling1D()(x)
+
+
 layer(
     "ReversibleEmbedding",
-    when=lambda own: not own.mask_zero and own.reverse_dtype is None,
+    when=lambda own: own.reverse_dtype is None,
     make=_reversible_module,
     call=_reversible,
     weights=_reversible_weights,
+    mask=_reversible_mask,
     samples=(
         Sample(
             lambda keras: keras.layers.ReversibleEmbedding(9, 4),
@@ -132,6 +144,11 @@ layer(
             lambda keras: keras.layers.ReversibleEmbedding(9, 4, tie_weights=False, mask_zero=True),
             ("int[2,5]<9",),
             lambda own, ids: own(own(ids), reverse=True),
+        ),
+        Sample(
+            lambda keras: keras.layers.ReversibleEmbedding(3, 4, mask_zero=True),
+            ("int[2,5]<3",),
+            lambda own, ids: own(_averaged(own(ids)), reverse=True),
         ),
     ),
 )

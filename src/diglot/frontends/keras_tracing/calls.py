@@ -263,7 +263,10 @@ class Trace:
         if record.call is None:
             assert module is not None  # a record has one or the other
             return wrap(module(*plain_args))
-        return wrap(record.call(run, *plain_args, **plain_kwargs))
+        made = wrap(record.call(run, *plain_args, **plain_kwargs))
+        if record.mask is not None:
+            made._keras_mask = record.mask(layer, *args, **kwargs)
+        return made
 
     def _beside(self, path: str | None) -> nn.Module | None:
         """The module of a layer's activation, where it has one of its own."""

@@ -177,6 +177,8 @@ def subscript(value: torch.Tensor, key: Any) -> torch.Tensor:
 
 def _number(item: Any) -> Any:
     """A part of a subscript; a scalar of TensorFlow's or NumPy's that is no part of the model as its number."""
+    if isinstance(item, Size):
+        return item.number
     plain = not isinstance(item, (Tracer, torch.Tensor)) and not is_variable(item)
     scalar = plain and getattr(item, "shape", None) == () and hasattr(item, "__index__")
     return operator.index(item) if scalar else item

@@ -71,10 +71,12 @@ def _content(block: Block) -> str:
         return "TransformerBlock"
     if residual:
         return "ResidualBlock"
-    joined = next((s for s in block.steps if s.kind == "Concatenate"), None)
-    if joined is not None and holds("Conv", "Dense") and len(block.inputs) == 1:
+    place = next((i for i, s in enumerate(block.steps) if s.kind == "Concatenate"), 0)
+    before = [s.kind for item in block.steps[:place] for s in flat(item)]
+    joined = block.steps[place]
+    if any(p in k for k in before for p in ("Conv", "Dense")) and len(block.inputs) == 1:
         return "DenseLayer" if entry in joined.inputs else "InceptionBlock"
-    if holds("Transpose", "UpSampling"):
+    if holds("DTranspose", "UpSampling"):
         return "UpBlock"
     if holds("Conv"):
         return "ConvBlock"

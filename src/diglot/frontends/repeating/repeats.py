@@ -129,7 +129,7 @@ class _Windows:
                 continue
             form.append((item.symbol, tuple(refs.get(_through(t, same), "?") for t in item.inputs)))
             refs.update({t: (len(form), i) for i, t in enumerate(item.outputs)})
-        if len(form) < 2:
+        if sum(not _is_turn(i) for i in items if id(i) not in dropped) < 2:
             return None, dropped, projection
         return (tuple(form), refs.get(_through(window.output, same))), dropped, projection
 
@@ -142,6 +142,11 @@ def _through(tensor: int, same: dict[int, int]) -> int:
 
 def _is_padding(item: Item) -> bool:
     return item.kind.startswith("ZeroPadding")
+
+
+def _is_turn(item: Item) -> bool:
+    """Tell whether a step only orders axes, as around layers that have them in another order: it is no line."""
+    return item.kind in ("Permute", "Transpose")
 
 
 def _is_glue(item: Item) -> bool:

@@ -24,6 +24,7 @@ from diglot.frontends.tensorflow.names import (
     free_name,
     is_automatic,
     is_function,
+    is_of_op,
     variables_first,
 )
 from diglot.frontends.tensorflow.ops.registry import Call
@@ -234,7 +235,7 @@ class Builder:
     def _buffer_name(self, node: Node) -> str:
         """What a constant is called: its name, or where that is an op's, the layer's and the op's."""
         *around, last = node.name.split("/")
-        if last != last.lower() and re.fullmatch(r"[A-Z]\w*?(_\d+)?", last):
+        if is_of_op(last):
             layer = [part for part in self.names.scope(tuple(around)) if not is_function(part)]
             last = "_".join([*(re.sub(r"(_\d+)+$", "", part) for part in layer[-1:]), last.lower()])
         if last in ("x", "y") or re.fullmatch(r"[Cc]onst(ant)?(_\d+)?", last):

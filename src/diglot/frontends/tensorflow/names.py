@@ -191,9 +191,16 @@ class Names:
         return clean[1:] if self.root and scope[:1] == self.root else clean
 
 
+def is_of_op(name: str) -> bool:
+    """Tell whether TensorFlow named a node, after its op (``ExpandDims_1``)."""
+    return name != name.lower() and bool(re.fullmatch(r"[A-Z]\w*?(_\d+)?", name))
+
+
 def distinguished(weight: Node, kind: str) -> str:
     """A name for one of several layers of a scope, after its weight (``depthwise_kernel``: ``depthwise``)."""
     last = weight_name(weight).split("/")[-1]
+    if weight.op == "Const" and is_of_op(last):
+        return kind.lower()
     stem = re.sub(r"_?(kernel|weights?|embeddings)(_\d+)?$", "", last)
     return tree.identifier(stem) if stem else kind.lower()
 

@@ -288,24 +288,12 @@ class Assigner:
         becomes = rank > 2 and perms.after_permute(None, dims) == self.images(rank)
         stays = rank > 3 or self.wants.images(node) or node in self.towards_images
         ends = self.returned is None and self._sequences and self.wants.ends(node)
-        ends = ends or (not self.to_keras and (self.wants.loses(node) or self._joins(node, rank)))
+        ends |= not self.to_keras and self.wants.is_free(node)
         if layout is not None or (becomes and (stays or ends)):
             node.meta["layout"] = perms.after_permute(layout, dims)
             node.meta["free"] = True
             return
         node.meta["layout"] = None
-
-    def _joins(self, node: fx.Node, rank: int) -> bool:
-        """Tell whether all that reads a value adds it to what is in the order of images already."""
-        first = self.images(rank)
-        for user in node.users:
-            rule = self.rules.get(target_name(user)) if user.op == "call_function" else None
-            others = [a for a in tensors(user) if a is not node]
-            if rule is None or rule.layout != "elementwise" or not others:
-                return False
-            if any(a.meta.get("layout") != first or a.meta["val"].dim() != rank for a in others):
-                return False
-        return bool(node.users)
 
     def _reshape(self, node: fx.Node) -> None:
         source = node.args[0]

@@ -151,6 +151,12 @@ def _split_ones(matched: list, before: tuple[Size, ...], after: tuple[Size, ...]
     return result
 
 
+def is_first(node: fx.Node) -> bool:
+    """Tell whether a node turns a sequence's last two axes."""
+    rank = node.meta["val"].dim()
+    return rank == 3 and tuple(permuted_dims(node, rank)) == channels_first(rank)
+
+
 def permuted_dims(node: fx.Node, rank: int) -> list[int]:
     """Return the dims of a permute, transpose, t or movedim as ``permute`` takes them."""
     name = target_name(node)

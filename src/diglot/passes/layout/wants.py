@@ -52,22 +52,61 @@ class Wants:
         rank = node.meta["val"].dim()
         return bool(node.users) and all(self._ends(user, rank) for user in node.users)
 
-    def loses(self, node: fx.Node) -> bool:
-        """Tell whether a tensor reaches nothing but sums over an axis, or the like, with its axes as they are."""
-        rank = node.meta["val"].dim()
-        return bool(node.users) and all(self._loses(user, rank) for user in node.users)
+    def is_free(self, node: fx.Node) -> bool:
+        """Tell whether no reader of a turned sequence asks for its order.
 
-    def _loses(self, user: fx.Node, rank: int) -> bool:
+        It reaches nothing but sums over an axis, or the like; what adds it to values that have the other order; turns
+        of its author's back to that order.
+        """
+        return bool(node.users) and all(self._leaves_free(node, user) for user in node.users)
+
+    def _leaves_free(self, node: fx.Node, user: fx.Node) -> bool:
+        if user.op != "call_function":
+            return False
         if is_mark(user):
-            return self.loses(user)
-        rule = self.rules.get(target_name(user)) if user.op == "call_function" else None
+            return not user.users or self.is_free(user)
+        rule = self.rules.get(target_name(user))
         result = user.meta.get("val")
         if rule is None or not isinstance(result, torch.Tensor):
             return False
-        if rule.layout == "axis" and result.dim() < rank:
+        if rule.layout == "permute":
+            return perms.is_first(user)
+        if rule.layout == "axis" and result.dim() < node.meta["val"].dim():
             return target_name(user) != "aten.select.int"
-        alone = rule.layout == "elementwise" and len(user.all_input_nodes) == 1
-        return alone and self.loses(user)
+        if rule.layout != "elementwise":
+            return False
+        others = [a for a in user.all_input_nodes if a is not node]
+        if others and all(self._will_be_first(a) for a in others):
+            return True
+        return all(self._is_turned(a) for a in others) and self.is_free(user)
+
+    def _will_be_first(self, value: fx.Node) -> bool:
+        """Tell whether a sequence has the order of images, or is made number for number of such as have."""
+        result = value.meta.get("val")
+        if not isinstance(result, torch.Tensor) or result.dim() != 3:
+            return False
+        if "layout" in value.meta:
+            return value.meta["layout"] == perms.channels_first(3)
+        if value.op != "call_function":
+            return False
+        made = is_mark(value) or self._layout(value) == "elementwise"
+        sources = value.all_input_nodes
+        return made and bool(sources) and any(self._will_be_first(a) for a in sources)
+
+    def _is_turned(self, value: fx.Node) -> bool:
+        """Tell whether a value is made, number for number, of what is turned from the order of images."""
+        if value.op != "call_function":
+            return False
+        result = value.meta.get("val")
+        if not isinstance(result, torch.Tensor) or result.dim() == 0:
+            return isinstance(result, torch.Tensor)
+        rule = self.rules.get(target_name(value))
+        if rule is None or is_mark(value) or result.dim() != 3:
+            return False
+        if rule.layout == "permute":
+            return perms.is_first(value)
+        made = rule.layout == "elementwise" and bool(value.all_input_nodes)
+        return made and all(self._is_turned(a) for a in value.all_input_nodes)
 
     def _ends(self, user: fx.Node, rank: int) -> bool:
         if user.op == "output":

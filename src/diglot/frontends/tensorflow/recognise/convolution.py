@@ -45,12 +45,14 @@ def _convolution(finder: Finder, node: Node, dims: int) -> None:
     if line is not None:
         x, out = line
         dims, shape, strides, dilations = 1, shape[1:], strides[1:], dilations[1:]
+    held = finder.array_shape(weight)
+    of_row = line is not None and len(held) == 4  # a constant, whose new axis is computed
     attrs = _format(node, dims)
     spread = _dilated(finder, node, x, out)
     if spread is not None:
         x, out, dilations, attrs["explicit_paddings"] = spread
         attrs["padding"] = "EXPLICIT"
-    if len(finder.array_shape(weight)) != dims + 2:
+    if len(held) != dims + 2 + of_row:
         return
     channels = finder.shape(x)[1 if geometry.channels_first(node.attrs) else -1]
     if not isinstance(channels, int):
@@ -63,6 +65,7 @@ def _convolution(finder: Finder, node: Node, dims: int) -> None:
     else:
         groups, count = channels // shape[dims], shape[dims + 1]
         steps = (("permute", (*range(2, dims + 2), 1, 0)),)
+    steps += (("reshape", tuple(held)),) if of_row else ()
     sizes = list(geometry.inward(_meta(finder, x), node.attrs).shape[2:])
     windows = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     pairs = geometry.paddings(attrs, sizes, windows, strides)
@@ -103,11 +106,9 @@ def _format(node: Node, dims: int) -> dict[str, Any]:
 def _one_axis(finder: Finder, node: Node, weight: Node) -> tuple[Out, Out] | None:
     """Input and result of a convolution along one axis, which TensorFlow writes as one of an image of height 1."""
     expanded, user = node.inputs[0].node, finder.only_user(Out(node))
-    if (
-        len(finder.array_shape(weight)) != 3
-        or user is None
-        or user.op not in ("Squeeze", "Reshape")
-    ):
+    shape = finder.array_shape(weight)
+    is_line = len(shape) == 3 or (len(shape) == 4 and shape[0] == 1)
+    if not is_line or user is None or user.op not in ("Squeeze", "Reshape"):
         return None
     if expanded.op not in ("ExpandDims", "Reshape") or finder.rank(expanded.inputs[0]) != 3:
         return None
