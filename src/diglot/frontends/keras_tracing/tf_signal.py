@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from diglot.frontends.keras_tracing.sizes import Size, Sizes
 from diglot.frontends.keras_tracing.tensor import Tracer, as_torch, torch_dtype
@@ -37,9 +38,18 @@ def _frame(
 ) -> Any:
     sizes = [plain(n) for n in (frame_length, frame_step)]
     value = as_torch(signal)
-    if pad_end or any(n is None for n in sizes) or axis not in (-1, value.dim() - 1):
+    if any(n is None for n in sizes) or axis not in (-1, value.dim() - 1):
         return NotImplemented
-    return Tracer(value.unfold(-1, *(int(n) for n in sizes)))  # type: ignore[arg-type]
+    length, step = (int(n) for n in sizes)  # type: ignore[arg-type]
+    if pad_end:
+        fill = plain(pad_value)
+        if fill is None or length < step:
+            return NotImplemented
+        samples = value.shape[-1]
+        # A frame begins at every step, however little of the signal is left.
+        missing = length - step + -(-samples // step) * step - samples
+        value = F.pad(value, (0, missing), value=float(fill))
+    return Tracer(value.unfold(-1, length, step))
 
 
 def _stft(

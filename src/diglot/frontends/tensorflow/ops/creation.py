@@ -14,8 +14,10 @@ from diglot.frontends.tensorflow.ops.registry import Call, Constant, Refused, Sa
 def _fill_host(call: Call, dims: Any, value: Any) -> Any:
     sizes = values.array_of(dims)
     single = values.array_of(value)
-    if sizes is None or single is None or sizes.size > 1 or int(np.prod(sizes)) > 16:
+    if sizes is None or single is None or int(np.prod(sizes)) > 16:
         return NotImplemented
+    if sizes.size > 2 or (sizes.size == 2 and single.dtype.kind not in "iu"):
+        return NotImplemented  # a tensor; a table of integers is likely an op's paddings
     return Constant(np.full(sizes, single))
 
 
