@@ -162,7 +162,11 @@ def filtered(self, x):
         (spectrum, [], ["torch.hann_window(16)", "torch.fft.rfft(x.unfold(-1, 16, 8)"]),
         (filtered, [("w", (33,))], ["torch.fft.irfft("]),
         (lambda _, x: tf.signal.frame(x, 8, 4) * tf.signal.hamming_window(8), [], [".unfold("]),
-        (lambda _, x: tf.signal.frame(x, 9, 5, pad_end=True, pad_value=-0.5), [], ["F.pad(x, (0, 5)"]),
+        (
+            lambda _, x: tf.signal.frame(x, 9, 5, pad_end=True, pad_value=-0.5),
+            [],
+            ["F.pad(x, (0, 5)"],
+        ),
         (lambda _, x: tf.abs(tf.signal.stft(x, 16, 8, pad_end=True)), [], ["F.pad(x, (0, 8))"]),
         (lambda _, x: tf.quantization.fake_quant_with_min_max_args(x, -1.5, 1.5), [], ["detach"]),
     ],
